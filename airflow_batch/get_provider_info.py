@@ -1,0 +1,63 @@
+"""What Airflow reads about this provider when any of its components starts. Imports nothing, so that it costs nothing.
+
+The connection form is described here once: Airflow 3.2 and later read it from this dictionary, and the hook hands the
+same ``ui-field-behaviour`` to Airflow 3.1.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+_TEXT = {"type": ["string", "null"]}
+
+UI_FIELD_BEHAVIOUR: dict[str, Any] = {
+    "hidden-fields": ["schema"],
+    "relabeling": {
+        "password": "Company REST API key",
+        "login": "App API key",
+        "host": "Base URL",
+    },
+    "placeholders": {
+        "password": "sent as X-Authorization; Batch dashboard > Settings > General",
+        "login": "Live, Dev or SDK key of one app (leave empty when extra has api_keys)",
+        "host": "https://api.batch.com",
+        "extra": '{"api_keys": {"ios": "...", "android": "..."}, "timeout": [10, 30]}',
+    },
+}
+
+
+def get_provider_info() -> dict[str, Any]:
+    """Return the provider's description in the shape of Airflow's ``provider_info.schema.json``."""
+    return {
+        "package-name": "airflow-provider-batch",
+        "name": "Batch (batch.com)",
+        "description": "Update and switch `Batch <https://batch.com/>`__ push campaigns from Airflow.",
+        "integrations": [
+            {
+                "integration-name": "Batch",
+                "external-doc-url": "https://doc.batch.com/developer/api/mep/campaigns",
+                "tags": ["service"],
+            }
+        ],
+        "hooks": [{"integration-name": "Batch", "python-modules": ["airflow_batch.hooks.batch"]}],
+        "operators": [{"integration-name": "Batch", "python-modules": ["airflow_batch.operators.campaigns"]}],
+        "sensors": [{"integration-name": "Batch", "python-modules": ["airflow_batch.sensors.campaigns"]}],
+        "connection-types": [
+            {
+                "hook-class-name": "airflow_batch.hooks.batch.BatchHook",
+                "hook-name": "Batch (batch.com)",
+                "connection-type": "batch",
+                "ui-field-behaviour": UI_FIELD_BEHAVIOUR,
+                "conn-fields": {
+                    "timeout": {
+                        "label": "Timeout in seconds (default: 10 to connect, 30 to read)",
+                        "schema": _TEXT,
+                    },
+                    "requests_per_second": {
+                        "label": "Ceiling of requests per second (optional)",
+                        "schema": {"type": ["number", "null"]},
+                    },
+                },
+            }
+        ],
+    }

@@ -1,0 +1,186 @@
+"""What a response of Batch means: its JSON, or the failure it stands for. Pure: takes status, headers and body.
+
+Nothing that a server sends makes these functions raise anything but this provider's exceptions.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from airflow_batch.exceptions import ERRORS, BatchApiError, BatchResponseError, error_class
+
+MAX_BODY = 4 * 1024 * 1024
+"""Bytes of a body that are read; a page of 100 campaigns is far below."""
+MAX_SERVER_TEXT = 500
+"""Characters of a server's text that a message shows."""
+MAX_RETRY_AFTER = 10.0**9
+"""Seconds (some 30 years) to which a Retry-After is cut, so that it stays a number that dates can hold."""
+
+_SECONDS = re.compile(r"[+-]?\d+(\.\d+)?", re.ASCII)
+_NAMES = {key: name for key, (name, _) in ERRORS.items()}
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One route of the API: its name in messages, its method, its path below ``campaigns/``, and whether it writes."""
+
+    name: str
+    method: str
+    path: str
+    writes: bool
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A response as it was read. ``body`` is None when it could not be read to its end within the limits."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes | None
+
+
+def parse_retry_after(value: str | None, now: datetime) -> float | None:
+    """Return the seconds that a Retry-After header asks to wait, None when it is absent or says nothing readable.
+
+    Both forms of RFC 9110 section 10.2.3 are read: seconds, and an HTTP date (compared with ``now``, the moment of the
+    response). Zero, a negative number and a date in the past are 0.
+    """
+    text = (value or "").strip()
+    if _SECONDS.fullmatch(text):
+        return min(max(float(text), 0.0), MAX_RETRY_AFTER)
+    return _seconds_until(text, now)
+
+
+def parse_http_date(value: str | None) -> datetime | None:
+    """Return an HTTP date as an aware UTC datetime, None when it is absent or not one."""
+    try:
+        moment = parsedate_to_datetime((value or "")[:100])
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return None
+
+
+def _seconds_until(text: str, now: datetime) -> float | None:
+    moment = parse_http_date(text)
+    return None if moment is None else min(max((moment - now).total_seconds(), 0.0), MAX_RETRY_AFTER)
+
+
+def read_json(body: bytes | None) -> Any:
+    """Return the body's JSON value, or None when it has none that can be read."""
+    try:
+        return json.loads(body) if body else None
+    except (ValueError, RecursionError):
+        return None
+
+
+def failure(
+    answer: Answer, endpoint: Endpoint, subject: str, scrub: Callable[[str], str], now: datetime
+) -> BatchApiError:
+    """Return the exception for a response that is not a 2xx.
+
+    :param subject: What the request was about, such as ``update of campaign 'abc' (app 'ios')``.
+    :param scrub: Takes the keys out of a server's text.
+    :param now: The present moment, used for a Retry-After date when the response has no Date of its own.
+    """
+    content = read_json(answer.body)
+    content = content if isinstance(content, dict) else {}
+    code = _error_code(content.get("code"))
+    name = _NAMES.get((answer.status, -1 if code is None else code)) or _server_name(content.get("type"), scrub)
+    retry_after = parse_retry_after(
+        answer.headers.get("Retry-After"), parse_http_date(answer.headers.get("Date")) or now
+    )
+    kind = error_class(answer.status, code)
+    told = " ".join(x for x in (str(answer.status), name, None if code is None else f"(code {code})") if x)
+    if kind.throttled or retry_after is not None:
+        told += ", no Retry-After" if retry_after is None else f", Retry-After {retry_after:.0f} s"
+    return kind(
+        f"Batch refused the {subject}: {told}{_quoted(answer, content, scrub)}{_advice(answer)}",
+        status_code=answer.status,
+        error_code=code,
+        error_name=name,
+        retry_after=retry_after,
+        endpoint=endpoint.name,
+        may_have_been_applied=endpoint.writes and (answer.status >= 500 or answer.status == 408) and not kind.throttled,
+    )
+
+
+def confirm_update(answer: Answer, endpoint: Endpoint, subject: str, scrub: Callable[[str], str]) -> None:
+    """Check the body of a successful update: nothing, or a JSON object that is not an error.
+
+    Batch documents the status 200 and no body; see ``campaigns.ASSUMPTIONS``.
+
+    :raises BatchResponseError: for any other body, such as the page of a proxy.
+    """
+    if answer.body is not None and not answer.body.strip():
+        return
+    content = read_json(answer.body)
+    if not isinstance(content, dict) or ("code" in content and "message" in content):
+        raise _unexpected(answer, endpoint, subject, "an empty body or a JSON object", scrub)
+
+
+def expect_json(answer: Answer, endpoint: Endpoint, subject: str, kind: type[Any], scrub: Callable[[str], str]) -> Any:
+    """Return the JSON of a successful read when it is an object (``dict``) or an array (``list``), as asked.
+
+    :raises BatchResponseError: for any other body.
+    """
+    content = read_json(answer.body)
+    if not isinstance(content, kind):
+        asked = "a JSON object" if kind is dict else "a JSON array"
+        raise _unexpected(answer, endpoint, subject, asked, scrub)
+    return content
+
+
+def _unexpected(
+    answer: Answer, endpoint: Endpoint, subject: str, asked: str, scrub: Callable[[str], str]
+) -> BatchResponseError:
+    return BatchResponseError(
+        f"Batch answered the {subject} with {answer.status}, but not with {asked}{_quoted(answer, {}, scrub)}"
+        + (" The campaign may have been changed: look at it before you repeat the task." if endpoint.writes else ""),
+        status_code=answer.status,
+        endpoint=endpoint.name,
+        may_have_been_applied=endpoint.writes,
+    )
+
+
+def _error_code(value: Any) -> int | None:
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**6:
+        return value
+    return int(value) if isinstance(value, str) and re.fullmatch(r"\d{1,5}", value, re.ASCII) else None
+
+
+def _server_name(value: Any, scrub: Callable[[str], str]) -> str | None:
+    name = scrub(value) if isinstance(value, str) else ""
+    return name if re.fullmatch(r"[A-Z_]{1,60}", name) else None
+
+
+def _quoted(answer: Answer, content: Mapping[str, Any], scrub: Callable[[str], str]) -> str:
+    if answer.body is None:
+        return ", with a body that could not be read (too long, or broken off)."
+    message = content.get("message")
+    text = message if isinstance(message, str) else answer.body[: 64 * MAX_SERVER_TEXT].decode("utf-8", "replace")
+    return f", saying {shorten(text, scrub)!r}." if text.strip() else ", with no explanation."
+
+
+def shorten(text: str, scrub: Callable[[str], str]) -> str:
+    """Return a server's text as one printable line without keys, of at most MAX_SERVER_TEXT characters.
+
+    Scrubbed before it is cut: a key cut in half would no longer be recognised.
+    """
+    line = " ".join("".join(c if c.isprintable() else " " for c in scrub(text)).split())
+    return line if len(line) <= MAX_SERVER_TEXT else line[: MAX_SERVER_TEXT - 1] + "…"
+
+
+def _advice(answer: Answer) -> str:
+    if 300 <= answer.status < 400:
+        return " Redirects are not followed, so that the key does not travel: correct the connection's host."
+    return {
+        401: " Check the connection's password (company REST API key) and the app API key.",
+        403: " The keys are accepted, but this call is not allowed with them.",
+        404: " Check the campaign's token, and that it belongs to the app whose API key is used.",
+    }.get(answer.status, "")

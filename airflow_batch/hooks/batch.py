@@ -1,0 +1,235 @@
+"""The hook: the only room that knows the connection, the auth header and HTTP.
+
+One method for each endpoint, one HTTP request for each call: no retry, no sleep. When to try again is Airflow's
+business (``policies/retry.py``), what a campaign may hold is that of ``campaigns.py``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from airflow.sdk import BaseHook
+from airflow.sdk.log import mask_secret
+
+from airflow_batch import __version__
+from airflow_batch.campaigns import check_payload, check_token
+from airflow_batch.exceptions import (
+    BatchAmbiguousError,
+    BatchApiError,
+    BatchApiMisuseError,
+    BatchAuthenticationError,
+    BatchConnectionError,
+    BatchError,
+    BatchNotFoundError,
+)
+from airflow_batch.get_provider_info import UI_FIELD_BEHAVIOUR
+from airflow_batch.hooks.answers import Answer, Endpoint, confirm_update, expect_json, failure
+from airflow_batch.hooks.settings import BatchSettings, read_settings
+
+if TYPE_CHECKING:
+    from airflow_batch.hooks.transport import BatchSession
+
+UPDATE = Endpoint("update", "POST", "update/{token}", writes=True)
+VIEW = Endpoint("view", "GET", "{token}", writes=False)
+LIST = Endpoint("list", "GET", "list", writes=False)
+
+
+class BatchHook(BaseHook):
+    """Talk to Batch's campaigns API (https://doc.batch.com/developer/api/mep/campaigns).
+
+    :param batch_conn_id: Airflow connection of type ``batch``: ``password`` is the company REST API key, ``login`` the
+        app API key, or extra ``api_keys`` one key for each app. It is read at the first request, not before.
+    :param app: Name of the app, required when the connection has ``api_keys``.
+    """
+
+    conn_name_attr = "batch_conn_id"
+    default_conn_name = "batch_default"
+    conn_type = "batch"
+    hook_name = "Batch (batch.com)"
+
+    def __init__(self, batch_conn_id: str = default_conn_name, app: str | None = None) -> None:
+        super().__init__()
+        self.batch_conn_id = batch_conn_id
+        self.app = rendered_or_none(app)
+
+    @classmethod
+    def get_ui_field_behaviour(cls) -> dict[str, Any]:
+        """Return the labels and placeholders of the connection form (read by Airflow 3.1 and 3.2)."""
+        return UI_FIELD_BEHAVIOUR
+
+    def get_conn(self) -> BatchSession:
+        """Return the ``requests.Session`` that carries the auth header. It is made once and reused.
+
+        :raises BatchConfigurationError: when the connection is wrong.
+        """
+        return self._session
+
+    def update_campaign(self, campaign_token: str, payload: Mapping[str, Any]) -> int:
+        """Update a campaign and return the HTTP status of Batch's confirmation (it documents no body).
+
+        ``payload`` goes out in Batch's form (see :func:`airflow_batch.campaigns.check_payload`).
+        Source: https://doc.batch.com/developer/api/mep/campaigns/update
+
+        :raises BatchPayloadError: before anything is sent, for a token or payload that cannot be sent.
+        :raises BatchApiError: one of its subclasses, for each failed request.
+        """
+        body = json.dumps(check_payload(payload), allow_nan=False).encode()
+        token = check_token(campaign_token)
+        subject = self._subject(UPDATE, token)
+        answer = self._request(UPDATE, subject, token=token, body=body)
+        confirm_update(answer, UPDATE, subject, self._scrub)
+        return answer.status
+
+    def get_campaign(self, campaign_token: str) -> dict[str, Any]:
+        """Return a campaign as Batch's view endpoint gives it. Batch supports Live API keys only here.
+
+        Source: https://doc.batch.com/developer/api/mep/campaigns/get-campaign
+
+        :raises BatchApiMisuseError: for a key that may not read.
+        :raises BatchApiError: one of its other subclasses, for each failed request.
+        """
+        token = check_token(campaign_token)
+        subject = self._subject(VIEW, token)
+        answer = self._request(VIEW, subject, token=token)
+        campaign: dict[str, Any] = expect_json(answer, VIEW, subject, dict, self._scrub)
+        return campaign
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Try the connection with one cheap read for each app key; nothing is written.
+
+        Airflow calls this for the Test button. The answer is (accepted, what to tell the user).
+        """
+        try:
+            apps: list[str | None] = [self.app] if self.app else list(self._settings.api_keys)
+            answers = [self._test_app(app) for app in apps]
+        except BatchError as error:
+            return False, str(error)
+        return all(accepted for accepted, _ in answers), " ".join(text for _, text in answers)
+
+    def _test_app(self, app: str | None) -> tuple[bool, str]:
+        hook = self if app == self.app else self._for_app(app)
+        name = "the app API key" if app is None else f"the app API key of {app!r}"
+        where = self._settings.base_url
+        subject = hook._subject(LIST)
+        try:
+            answer = hook._request(LIST, subject, query={"limit": 1})
+            expect_json(answer, LIST, subject, list, self._scrub)
+        except BatchApiMisuseError:
+            return True, f"Keys accepted by {where}; {name} cannot read campaigns, so writes cannot be checked."
+        except BatchAuthenticationError as error:
+            return False, f"Wrong REST API key (password), or {name} is not of the same company. {error}"
+        except BatchNotFoundError as error:
+            return False, f"Batch does not know {name} (login, or extra api_keys). {error}"
+        except BatchConnectionError as error:
+            return False, f"{where} cannot be reached. {error}"
+        return True, f"Connected to {where}; {name} can read campaigns."
+
+    def _for_app(self, app: str | None) -> BatchHook:
+        hook = BatchHook(self.batch_conn_id, app)
+        # The same settings and session: a Test must not read the connection again.
+        hook.__dict__["_settings"], hook.__dict__["_session"] = self._settings, self._session
+        return hook
+
+    @cached_property
+    def _settings(self) -> BatchSettings:
+        connection = self.get_connection(self.batch_conn_id)
+        # Before anything else can fail: a message of ours or of another may quote a field.
+        for field in (connection.password, connection.login):
+            if field:
+                mask_secret(field)
+        settings = read_settings(connection)
+        for secret in settings.secrets:
+            for form in _forms(secret):
+                mask_secret(form)
+        if settings.is_sandbox:
+            self.log.warning(
+                "Connection %r uses the Batch sandbox at %s: no push reaches anyone.",
+                self.batch_conn_id,
+                settings.base_url,
+            )
+        return settings
+
+    @cached_property
+    def _session(self) -> BatchSession:
+        from airflow import __version__ as airflow_version
+
+        from airflow_batch.hooks.transport import open_session
+
+        settings = self._settings
+        return open_session(
+            {
+                "X-Authorization": settings.rest_key,
+                "Content-Type": "application/json",
+                "Accept": "application/json",
+                "User-Agent": f"airflow-provider-batch/{__version__} apache-airflow/{airflow_version}",
+            },
+            [form for secret in settings.secrets for form in _forms(secret)],
+            from_environment=not settings.is_loopback,
+        )
+
+    def _subject(self, endpoint: Endpoint, token: str | None = None) -> str:
+        target = f" of campaign {token!r}" if token else ""
+        return f"{endpoint.name}{target}" + (f" (app {self.app!r})" if self.app else "")
+
+    def _request(
+        self,
+        endpoint: Endpoint,
+        subject: str,
+        *,
+        token: str = "",
+        body: bytes | None = None,
+        query: Mapping[str, Any] | None = None,
+    ) -> Answer:
+        """Send one request and return the answer when it is a 2xx; else raise what it stands for."""
+        from airflow_batch.hooks.transport import ExchangeError, exchange
+
+        settings = self._settings
+        path = endpoint.path.format(token=quote(token, safe=""))
+        url = f"{settings.base_url}/1.1/{quote(settings.api_key(self.app), safe='')}/campaigns/{path}"
+        problem: BatchApiError
+        try:
+            answer = exchange(self.get_conn(), endpoint.method, url, body=body, query=query, timeout=settings.timeout)
+        except ExchangeError as error:
+            problem = _no_answer(error.reason, error.sent, endpoint, subject, settings)
+        else:
+            if 200 <= answer.status < 300:
+                return answer
+            problem = failure(answer, endpoint, subject, self._scrub, datetime.now(UTC))
+        # Outside of the handler: an error of this provider has no foreign context that could hold the URL.
+        raise problem
+
+    def _scrub(self, text: str) -> str:
+        from airflow_batch.hooks.transport import redact
+
+        return redact(text, [form for secret in self._settings.secrets for form in _forms(secret)])
+
+
+def rendered_or_none(value: str | None) -> str | None:
+    """Return an ``app`` as a template rendered it; None where that is nothing, or the text of None."""
+    return None if value in (None, "", "None") else value
+
+
+def _forms(secret: str) -> set[str]:
+    """Return the ways a key may be written in a URL or a JSON text."""
+    return {secret, quote(secret, safe=""), quote(secret), json.dumps(secret)[1:-1]}
+
+
+def _no_answer(
+    reason: str, sent: bool, endpoint: Endpoint, subject: str, settings: BatchSettings
+) -> BatchConnectionError | BatchAmbiguousError:
+    if not sent:
+        return BatchConnectionError(
+            f"Nothing was sent for the {subject}: connecting to {settings.base_url} failed: {reason}.",
+            endpoint=endpoint.name,
+        )
+    applied = " It may have been applied." if endpoint.writes else ""
+    return BatchAmbiguousError(
+        f"No answer to the {subject}: {reason}.{applied}",
+        endpoint=endpoint.name,
+        may_have_been_applied=endpoint.writes,
+    )

@@ -1,0 +1,164 @@
+"""What every operator of this provider shares: its connection, and how it gives way when Batch throttles.
+
+What an operator does with a campaign is in ``operators/campaigns.py``, how long to wait in ``policies/retry.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Literal
+
+from airflow.sdk import BaseOperator
+
+from airflow_batch.compat import recall, remember, reschedule_at
+from airflow_batch.exceptions import (
+    BatchApiError,
+    BatchConfigurationError,
+    BatchWaitExceededError,
+)
+from airflow_batch.hooks.batch import BatchHook, rendered_or_none
+from airflow_batch.policies.retry import (
+    RetryDefaults,
+    delay_before_next,
+    delay_floor,
+    stock_delay,
+    tries_since_clear,
+)
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+REFUSED_SINCE = "airflow_batch_refused_since"
+UNTOUCHED_THROUGH = "airflow_batch_untouched_through"
+
+
+class BatchOperator(RetryDefaults, BaseOperator):
+    """Base of the operators.
+
+    :param batch_conn_id: Airflow connection of type ``batch``. Templated.
+    :param app: App to act for, where the connection has ``api_keys``. Templated.
+    :param throttle: What to do when Batch throttles (429) or is under maintenance (503 with code 2). ``reschedule``
+        (default) gives the worker slot back and runs again later, at no cost of a retry; ``retry`` uses Airflow's
+        retries.
+    :param max_wait: How long to let Batch throttle the task, from its first refusal; seconds or a timedelta. Default
+        30 minutes, 6 hours where a campaign is to be stopped. Then the error goes to Airflow's retries. A Retry-After
+        that is longer fails the task at once. Airflow 3.3 and later count across retries, earlier versions anew for
+        each.
+
+    The retry arguments default to 6 retries, 10 s doubling up to 10 min, and on Airflow 3.3 and later
+    :class:`~airflow_batch.policies.retry.BatchRetryPolicy`. Your own arguments and ``default_args`` win.
+    """
+
+    def __init__(
+        self,
+        *,
+        batch_conn_id: str = BatchHook.default_conn_name,
+        app: str | None = None,
+        throttle: Literal["reschedule", "retry"] = "reschedule",
+        max_wait: timedelta | float | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if throttle not in ("reschedule", "retry"):
+            raise BatchConfigurationError(f"throttle must be 'reschedule' or 'retry', not {throttle!r}.")
+        self.batch_conn_id = batch_conn_id
+        self.app = app
+        self.throttle = throttle
+        self.max_wait = max_wait if max_wait is None or isinstance(max_wait, timedelta) else timedelta(seconds=max_wait)
+
+    def hook_for(self, app: str | None) -> BatchHook:
+        """Return the hook for an app; the task's own ``app`` goes before the given one."""
+        return BatchHook(batch_conn_id=self.batch_conn_id, app=rendered_or_none(self.app) or app)
+
+    @contextmanager
+    def giving_way(self, context: Context, max_wait: timedelta) -> Iterator[None]:
+        """Run a block of requests; where Batch refuses them for now, leave and come back later.
+
+        :raises AirflowRescheduleException: to give the slot back.
+        :raises BatchApiError: for Airflow's retries to handle, or for the task to fail.
+        """
+        again: datetime | None = None
+        try:
+            yield
+        except BatchApiError as error:
+            again = self._when_again(error, context, max_wait)
+            if again is None:
+                self._note_untouched(error, context)
+                raise
+        if again is not None:
+            raise reschedule_at(again)
+
+    def may_have_been_applied(self, context: Context) -> bool:
+        """Tell whether an earlier attempt of this run may have written.
+
+        Every attempt after the first counts, for a worker may have died after sending; but for those of which is kept
+        that Batch refused them or nothing was sent (Airflow 3.3 and later).
+        """
+        earlier = context["ti"].try_number - 1
+        return earlier > 0 and recall(context, UNTOUCHED_THROUGH) != earlier
+
+    def _note_untouched(self, error: BatchApiError, context: Context) -> None:
+        if error.transient and not error.may_have_been_applied and not self.may_have_been_applied(context):
+            remember(context, UNTOUCHED_THROUGH, context["ti"].try_number)
+
+    def _when_again(self, error: BatchApiError, context: Context, max_wait: timedelta) -> datetime | None:
+        """Return when to run again without a retry, None where Airflow's retries decide."""
+        floor = timedelta(seconds=delay_floor(error))
+        holds = self._retry_would_come_too_early(error, context)
+        if not (error.transient and holds) and not (error.throttled and self.throttle == "reschedule"):
+            return None
+        now = datetime.now(UTC)
+        since = self._refused_since(context, now)
+        if floor > max_wait or (holds and now + floor > since + max_wait):
+            raise self._too_long(error, max_wait, since)
+        if now + floor > since + max_wait:
+            self.log.error(
+                "Refused since %s, longer than max_wait (%s): handing the error to Airflow's retries.", since, max_wait
+            )
+            return None
+        count = int(context.get("task_reschedule_count") or 0)
+        delay = timedelta(seconds=delay_before_next(error, count + 1, context))
+        again = min(now + delay, since + max_wait)
+        self.log.warning(
+            "%s Giving the worker slot back, without using a retry. Next attempt in %.0f s, at %s; refused since %s, "
+            "waiting until %s at most.",
+            error,
+            (again - now).total_seconds(),
+            _clock_time(again),
+            _clock_time(since),
+            _clock_time(since + max_wait),
+        )
+        return again
+
+    def _retry_would_come_too_early(self, error: BatchApiError, context: Context) -> bool:
+        """Tell whether a retry could come before the server's floor: where no retry policy can carry the delay."""
+        if getattr(self, "retry_policy", None) is not None:
+            return False
+        attempt = tries_since_clear(self, context["ti"].try_number, context["ti"].max_tries)
+        return delay_floor(error) > stock_delay(self, attempt)
+
+    def _refused_since(self, context: Context, now: datetime) -> datetime:
+        kept = recall(context, REFUSED_SINCE)
+        if isinstance(kept, str):
+            return datetime.fromisoformat(kept)
+        first: datetime | None = context["ti"].get_first_reschedule_date(context)
+        remember(context, REFUSED_SINCE, (first or now).isoformat())
+        return first or now
+
+    def _too_long(self, error: BatchApiError, max_wait: timedelta, since: datetime) -> BatchWaitExceededError:
+        return BatchWaitExceededError(
+            f"{error.message} Batch asks to wait {delay_floor(error):.0f} s, but this task waits at most "
+            f"{max_wait.total_seconds():.0f} s (max_wait) from its first refusal at {_clock_time(since)}. Nothing was "
+            "changed. Raise max_wait, or run the task again later.",
+            status_code=error.status_code,
+            error_code=error.error_code,
+            error_name=error.error_name,
+            retry_after=error.retry_after,
+            endpoint=error.endpoint,
+        )
+
+
+def _clock_time(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"

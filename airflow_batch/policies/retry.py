@@ -1,0 +1,200 @@
+"""When Airflow should try again after a failure of Batch: the delays, the retry policy, the retry defaults.
+
+The deciding functions are pure. Nothing here waits or sends; how a task gives its slot back is in
+``operators/base.py``.
+
+Two rules are floors that nothing shortens: Batch's own "wait for at least 5 seconds" after a 429
+(https://doc.batch.com/developer/api/mep/campaigns/update, Failure), and the server's Retry-After, however long.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, cast
+
+from airflow_batch.compat import (
+    CAN_RESCHEDULE_BY_POLICY,
+    HAS_RETRY_POLICY,
+    RetryDecision,
+    RetryPolicy,
+    doubling_backoff,
+)
+from airflow_batch.exceptions import BatchApiError, BatchError, BatchMaintenanceError
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+THROTTLE_FLOOR = 10.0
+"""Seconds. Batch asks for 5; below 10, Airflow's bookkeeping of a rescheduled task can race (airflow 72716)."""
+MAINTENANCE_FLOOR = 60.0
+RETRIES = 6
+RETRY_DELAY = timedelta(seconds=10)
+MAX_RETRY_DELAY = timedelta(minutes=10)
+MAX_WAIT = timedelta(minutes=30)
+MAX_WAIT_TO_STOP = timedelta(hours=6)
+"""How long a task lets itself be throttled where a campaign is to be stopped: not switching off hurts most."""
+
+
+def delay_floor(error: BatchError) -> float:
+    """Return the seconds before which the call must not be repeated."""
+    asked = error.retry_after or 0.0 if isinstance(error, BatchApiError) else 0.0
+    if isinstance(error, BatchMaintenanceError):
+        return max(asked, MAINTENANCE_FLOOR)
+    if isinstance(error, BatchApiError) and error.throttled:
+        return max(asked, THROTTLE_FLOOR)
+    return asked
+
+
+def delay_before_next(
+    error: BatchError,
+    attempt: int,
+    context: Mapping[str, Any],
+    *,
+    base: float = RETRY_DELAY.total_seconds(),
+    factor: float = 2.0,
+    cap: float = MAX_RETRY_DELAY.total_seconds(),
+) -> float:
+    """Return the seconds to wait before the next attempt.
+
+    The backoff ``base * factor ** (attempt - 1)`` is capped at ``cap``, the floor is not. On top comes a jitter of up
+    to the backoff, so that mapped tasks that were refused together come back spread out.
+
+    :param attempt: 1 for the first failure.
+    :param context: Tells this task instance and attempt from all others.
+    """
+    # The exponent is bounded: a cleared task's try number grows without end, and floats overflow.
+    backoff = min(base * factor ** min(attempt - 1, 60), cap)
+    return max(delay_floor(error), backoff) + jitter(context, backoff)
+
+
+def _fraction(seed: str) -> float:
+    """Return a number in [0, 1) that depends on the seed alone."""
+    digest = hashlib.sha1(seed.encode(), usedforsecurity=False).digest()
+    return int.from_bytes(digest[:6], "big") / 2**48
+
+
+def jitter(context: Mapping[str, Any], width: float) -> float:
+    """Return seconds in [0, width) that differ between task instances, mapped ones too, and between attempts."""
+    return width * _fraction(_seed(context))
+
+
+def _seed(context: Mapping[str, Any]) -> str:
+    """Tell one attempt of one task instance from all others. Airflow's own hash leaves out the map index."""
+    ti = context.get("ti")
+    if ti is None:
+        return ""
+    count = context.get("task_reschedule_count") or 0
+    return f"{ti.dag_id}#{ti.task_id}#{ti.run_id}#{ti.map_index}#{ti.try_number}#{count}"
+
+
+def tries_since_clear(task: Any, try_number: int, max_tries: int) -> int:
+    """Return which attempt this is, from 1, since the task was first run or last cleared."""
+    return max(1, try_number - (max_tries - (task.retries or 0)))
+
+
+def stock_delay(task: Any, attempt: int) -> float:
+    """Return the seconds that Airflow's own backoff waits at least after the given attempt."""
+    growth = 2.0 if task.retry_exponential_backoff is True else float(task.retry_exponential_backoff or 1)
+    delay = _seconds(task.retry_delay, RETRY_DELAY) * growth ** min(attempt - 1, 60)
+    return min(delay, _seconds(task.max_retry_delay, timedelta(days=1)))
+
+
+def _seconds(value: Any, default: timedelta) -> float:
+    if value is None:
+        return default.total_seconds()
+    return value.total_seconds() if isinstance(value, timedelta) else float(value)
+
+
+class BatchRetryPolicy(RetryPolicy):
+    """Airflow's retries with Batch's delays, on Airflow 3.3 and later. Below, there are no retry policies.
+
+    After a transient failure the delay is never shorter than what the server asked for, grows with the task's own
+    ``retry_delay``, ``retry_exponential_backoff`` and ``max_retry_delay``, and differs between mapped tasks; the reason
+    is shown for each attempt. A permanent failure is not tried again. Exceptions that are not of this provider are left
+    to Airflow. Use it for a ``@task`` that calls the hook::
+
+        @task(retries=6, retry_policy=BatchRetryPolicy())
+        def stop(token): BatchHook().update_campaign(token, {"live": False})
+
+    On 3.4 and later such a task is rescheduled after a 429 or a maintenance, at no cost of a retry, for up to
+    ``max_wait`` from the first of them.
+    """
+
+    def __init__(self, max_wait: timedelta = MAX_WAIT) -> None:
+        self.max_wait = max_wait
+
+    def evaluate(
+        self, exception: BaseException, try_number: int, max_tries: int, context: Context | None = None
+    ) -> RetryDecision:
+        """Decide about one failure. See :class:`airflow.sdk.RetryPolicy`; runs in the worker."""
+        if not isinstance(exception, BatchError):
+            return RetryDecision.default()
+        if not exception.transient:
+            return RetryDecision.fail(reason=_first_line(exception))
+        known: Mapping[str, Any] = context or {}
+        task = known.get("task")
+        attempt = try_number if task is None else tries_since_clear(task, try_number, max_tries)
+        seconds = delay_before_next(exception, attempt, known, **({} if task is None else _growth_of(task)))
+        delay = timedelta(seconds=seconds)
+        reason = f"next attempt in {seconds:.0f} s: {_first_line(exception)}"
+        # An operator of ours has a way of its own to wait without a retry, and came here because it is spent.
+        reschedules = CAN_RESCHEDULE_BY_POLICY and not hasattr(task, "throttle")
+        if reschedules and isinstance(exception, BatchApiError) and exception.throttled:
+            decide: Any = RetryDecision
+            return cast("RetryDecision", decide.reschedule(delay, reschedule_timeout=self.max_wait, reason=reason))
+        return RetryDecision.retry(delay, reason=reason)
+
+
+def _growth_of(task: Any) -> dict[str, float]:
+    backoff = task.retry_exponential_backoff
+    return {
+        "base": _seconds(task.retry_delay, RETRY_DELAY),
+        "factor": 2.0 if backoff is True else float(backoff or 1),
+        "cap": _seconds(task.max_retry_delay, MAX_RETRY_DELAY),
+    }
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:400]
+
+
+def retry_defaults() -> dict[str, Any]:
+    """Return the retry arguments of this provider's tasks where neither the user nor ``default_args`` gives them."""
+    defaults: dict[str, Any] = {
+        "retries": RETRIES,
+        "retry_delay": RETRY_DELAY,
+        "retry_exponential_backoff": doubling_backoff(),
+        "max_retry_delay": MAX_RETRY_DELAY,
+    }
+    if HAS_RETRY_POLICY:
+        defaults["retry_policy"] = BatchRetryPolicy()
+    return defaults
+
+
+class RetryDefaults:
+    """Mixin that gives plain and mapped tasks the same retry defaults on every supported Airflow.
+
+    Airflow loses defaults of ``__init__`` under ``.partial().expand()`` (airflow 72588; ``max_retry_delay`` up to 3.4),
+    and one that is set inside ``__init__`` without a look at ``default_args`` overrides the user's. So plain tasks get
+    them in ``__init__``, mapped ones in ``partial``, each after what the user, the DAG and its groups say.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        # Airflow hands __init__ the default_args of the task, its groups and its DAG, merged.
+        chosen = {*kwargs, *(kwargs.get("default_args") or {})}
+        kwargs.update({name: value for name, value in retry_defaults().items() if name not in chosen})
+        super().__init__(**kwargs)
+
+    @classmethod
+    def partial(cls, **kwargs: Any) -> Any:
+        """Start a mapped task. See ``BaseOperator.partial``."""
+        task_default_args = kwargs.get("default_args") or {}
+        partial = super().partial(**kwargs)  # type: ignore[misc]
+        dag, group = partial.kwargs.get("dag"), partial.kwargs.get("task_group")
+        chosen = {*kwargs, *task_default_args}
+        for parent in (dag, group):
+            chosen.update(getattr(parent, "default_args", None) or {})
+        partial.kwargs.update({name: value for name, value in retry_defaults().items() if name not in chosen})
+        return partial
