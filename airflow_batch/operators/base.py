@@ -105,15 +105,18 @@ class BatchOperator(RetryDefaults, BaseOperator):
 
     def _when_again(self, error: BatchApiError, context: Context, max_wait: timedelta) -> datetime | None:
         """Return when to run again without a retry, None where Airflow's retries decide."""
-        floor = timedelta(seconds=delay_floor(error))
-        holds = self._retry_would_come_too_early(error, context)
-        if not (error.transient and holds) and not (error.throttled and self.throttle == "reschedule"):
+        retry_is_too_early = error.transient and self._retry_would_come_too_early(error, context)
+        if not error.throttled and not retry_is_too_early:
             return None
         now = datetime.now(UTC)
         since = self._refused_since(context, now)
-        if floor > max_wait or (holds and now + floor > since + max_wait):
+        if timedelta(seconds=error.retry_after or 0) > max_wait:
             raise self._too_long(error, max_wait, since)
-        if now + floor > since + max_wait:
+        if self.throttle == "retry" and not retry_is_too_early:
+            return None
+        if now + timedelta(seconds=delay_floor(error)) > since + max_wait:
+            if retry_is_too_early:
+                raise self._too_long(error, max_wait, since)
             self.log.error(
                 "Refused since %s, longer than max_wait (%s): handing the error to Airflow's retries.", since, max_wait
             )

@@ -158,6 +158,8 @@ class BatchUpdateCampaignOperator(BatchOperator):
 
         env = self.get_template_env()
         try:
+            if env.loader is None:
+                raise jinja2.TemplateNotFound(name)
             template = env.get_template(name)
         except jinja2.TemplateNotFound:
             places = ", ".join(getattr(env.loader, "searchpath", [])) or "no folder (the task is in no DAG)"

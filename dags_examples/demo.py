@@ -1,0 +1,124 @@
+"""Watch the main job on a laptop, without a Batch account: ``make demo``.
+
+Starts the sandbox with one recurring campaign, lets Airflow itself run ``scheduled_campaign_toggle`` in a private
+AIRFLOW_HOME inside the checkout, with one 429 on the way, and prints what happened. Not a DAG.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sqlite3
+import subprocess
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from airflow_batch.sandbox import BatchSandbox, Fault
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+DAG_ID = "scheduled_campaign_toggle"
+RETRY_AFTER = 6
+CAMPAIGN = {
+    "name": "Summer sale",
+    "live": False,
+    "push_time": "2026-01-05T08:00:00",
+    "recurrence": {"repeat_unit": "DAILY", "repeat_frequency": 1},
+    "messages": [{"language": "en", "title": "Summer sale", "body": "Everything must go"}],
+}
+
+
+def main() -> int:
+    home = CHECKOUT / ".demo"
+    home.mkdir(exist_ok=True)
+    with BatchSandbox() as sandbox:
+        token = sandbox.add_campaign(CAMPAIGN)
+        sandbox.inject(Fault("answer", "update", status=429, headers={"Retry-After": str(RETRY_AFTER)}))
+        say(f"Sandbox at {sandbox.url}, one recurring campaign, and a 429 waiting for the first update.")
+        show("Before", sandbox.campaign(token))
+        before = last_xcom_id(home)
+        code, log = run_dag(home, sandbox, {"campaign": token, "name": CAMPAIGN["name"], "live": "on"})
+        (home / "airflow.log").write_text(log)
+        show("After", sandbox.campaign(token))
+        say("\nEvery request that reached Batch's place")
+        for record in sandbox.requests:
+            say(f"  {record.time.astimezone():%H:%M:%S}  {record.operation:<7} {record.status}")
+        attempts(log)
+        results(home, before)
+        if code or not sandbox.campaign(token)["live"]:
+            say(f"\nThe demo failed; Airflow's whole log is in {home.name}/airflow.log")
+            say(log[-3000:])
+            return 1
+    say(f"\nDone: live, after one 429 and without a retry. Airflow's whole log is in {home.name}/airflow.log")
+    return 0
+
+
+def run_dag(home: Path, sandbox: BatchSandbox, params: dict[str, Any]) -> tuple[int, str]:
+    """Let Airflow run the example DAG, waits included; return its exit code and everything it printed."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("AIRFLOW")}
+    environment |= {
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(CHECKOUT / "dags_examples"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW_CONN_BATCH_DEFAULT": json.dumps(sandbox.connection()),
+        "NO_COLOR": "1",
+    }
+    airflow = [sys.executable, "-m", "airflow"]
+    say("\nPreparing a private Airflow in .demo, then: airflow dags test " + DAG_ID)
+    subprocess.run([*airflow, "db", "migrate"], env=environment, check=True, capture_output=True)
+    run = subprocess.run(
+        [*airflow, "dags", "test", DAG_ID, "--conf", json.dumps(params)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=150,
+        check=False,
+    )
+    return run.returncode, run.stdout
+
+
+def attempts(log: str) -> None:
+    """Print the lines in which the tasks say what they did, and why they wait."""
+    say("\nWhat the tasks logged")
+    for line in log.splitlines():
+        if match := re.match(r"\S*?(\d\d:\d\d:\d\d)\S* \[(\w+) *\] (.*)", line):
+            time, level, text = match.groups()
+            if "Batch refused" in text or "Updated campaign" in text or re.match(r"Campaign '", text):
+                text = re.sub(r" \[airflow\S*\].*| loc=.*", "", text)
+                say(f"  {time} UTC  {level:<7} {text}")
+
+
+def results(home: Path, after: int) -> None:
+    """Print what the tasks left in XCom."""
+    with sqlite3.connect(f"file:{home / 'airflow.db'}?mode=ro", uri=True) as database:
+        rows = database.execute(
+            "select task_id, value from xcom where key = 'return_value' and rowid > ? order by rowid", (after,)
+        ).fetchall()
+    for task, value in rows:
+        say(f"\nXCom of {task}")
+        decoded = json.loads(value)
+        say(json.dumps(json.loads(decoded) if isinstance(decoded, str) else decoded, indent=2))
+
+
+def last_xcom_id(home: Path) -> int:
+    """Return the newest row before this run, for a home that an earlier demo left."""
+    try:
+        with sqlite3.connect(f"file:{home / 'airflow.db'}?mode=ro", uri=True) as database:
+            return int(database.execute("select coalesce(max(rowid), 0) from xcom").fetchone()[0])
+    except sqlite3.OperationalError:
+        return 0
+
+
+def show(title: str, campaign: dict[str, Any]) -> None:
+    say(f"\n{title}, {datetime.now().astimezone():%H:%M:%S}: {campaign['name']!r}, live: {campaign['live']}")
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,49 @@
+"""What every test shares: no host but loopback, a private AIRFLOW_HOME, the sandbox and connections to it."""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import loopback_only  # noqa: F401
+
+# Before Airflow is imported: it reads its home and configuration then.
+_home = tempfile.mkdtemp(prefix="airflow-batch-tests-")
+atexit.register(shutil.rmtree, _home, ignore_errors=True)
+for _name in [name for name in os.environ if name.startswith("AIRFLOW")]:
+    del os.environ[_name]
+os.environ |= {"AIRFLOW_HOME": _home, "AIRFLOW__CORE__LOAD_EXAMPLES": "False", "NO_COLOR": "1"}
+
+import pytest  # noqa: E402
+
+from airflow_batch.sandbox import BatchSandbox  # noqa: E402
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def sandbox():
+    """A running sandbox of one app."""
+    with BatchSandbox() as running:
+        yield running
+
+
+@pytest.fixture
+def connect(monkeypatch):
+    """Return a function that puts an Airflow connection into the environment."""
+
+    def put(connection, conn_id="batch_default"):
+        monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(connection))
+
+    return put
+
+
+@pytest.fixture
+def batch(sandbox, connect):
+    """A running sandbox that ``batch_default`` leads to."""
+    connect(sandbox.connection())
+    return sandbox

@@ -1,0 +1,170 @@
+"""What BatchCampaignLiveSensor does with one attempt, against the sandbox."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from task import attempt, seconds_until
+
+from airflow_batch.compat import AirflowRescheduleException, AirflowSensorTimeout, AirflowSkipException
+from airflow_batch.exceptions import BatchApiMisuseError, BatchNotFoundError, BatchPayloadError
+from airflow_batch.sandbox import BatchSandbox, Fault
+from airflow_batch.sensors.campaigns import BatchCampaignLiveSensor
+
+CAMPAIGN = {
+    "name": "Morning news",
+    "live": True,
+    "push_time": "2099-01-05T08:00:00",
+    "messages": [{"language": "en", "body": "Good morning"}],
+}
+
+
+@pytest.fixture
+def token(batch):
+    return batch.add_campaign(CAMPAIGN)
+
+
+@pytest.fixture
+def sensor(token):
+    """Return a function that makes a sensor for the sandbox's campaign."""
+
+    def make(**arguments):
+        return BatchCampaignLiveSensor(task_id="confirm", **{"campaign": token, **arguments})
+
+    return make
+
+
+def test_a_campaign_that_is_as_wanted_ends_the_wait_with_its_summary(token, sensor):
+    summary = attempt(sensor())
+    assert datetime.fromisoformat(summary.pop("checked_at")).utcoffset() == timedelta(0)
+    assert summary.pop("created_date")
+    assert summary == {
+        "campaign_token": token,
+        "app": None,
+        "live": True,
+        "name": "Morning news",
+        "push_time": "2099-01-05T08:00:00",
+    }
+
+
+@pytest.mark.parametrize("live", [False, "False"])
+def test_a_campaign_that_is_not_yet_as_wanted_is_looked_at_again_after_the_poke_interval(batch, sensor, live):
+    with pytest.raises(AirflowRescheduleException) as caught:
+        attempt(sensor(live=live))
+    assert 29 <= seconds_until(caught.value.reschedule_date) <= 30.5
+    assert [record.operation for record in batch.requests] == ["view"]
+
+
+def test_it_reschedules_by_default_and_gives_up_after_ten_minutes(sensor):
+    assert (sensor().mode, sensor().timeout) == ("reschedule", 600)
+    with pytest.raises(AirflowSensorTimeout):
+        attempt(sensor(live=False), reschedules=3, refused_for=timedelta(seconds=601))
+
+
+def test_the_result_of_the_operator_names_campaign_and_app(connect):
+    with BatchSandbox(apps=("ios", "android")) as sandbox:
+        connect(sandbox.connection("api_keys"))
+        token = sandbox.add_campaign(CAMPAIGN, app="android")
+        result = {"campaign_token": token, "app": "android"}
+        assert attempt(BatchCampaignLiveSensor(task_id="s", campaign=result))["app"] == "android"
+
+
+def test_an_app_that_is_given_goes_before_that_of_the_result(connect):
+    with BatchSandbox(apps=("ios", "android")) as sandbox:
+        connect(sandbox.connection("api_keys"))
+        token = sandbox.add_campaign(CAMPAIGN, app="ios")
+        result = {"campaign_token": token, "app": "android"}
+        assert attempt(BatchCampaignLiveSensor(task_id="s", campaign=result, app="ios"))["app"] == "ios"
+
+
+def test_in_poke_mode_it_waits_in_its_slot(batch, token, sensor):
+    batch.inject(Fault("answer", "view", status=500), Fault("answer", "view", status=500))
+    assert attempt(sensor(mode="poke", poke_interval=0.05))["live"] is True
+    assert [record.status for record in batch.requests] == [500, 500, 200]
+
+
+class TestRefused:
+    @pytest.mark.parametrize("status", [429, 500, 502, 503])
+    def test_a_transient_failure_means_not_yet(self, batch, sensor, status):
+        batch.inject(Fault("answer", "view", status=status))
+        with pytest.raises(AirflowRescheduleException):
+            attempt(sensor())
+
+    def test_so_does_a_connection_that_fails(self, batch, sensor, connect):
+        connect({**batch.connection(), "host": "http://127.0.0.1:9"})
+        with pytest.raises(AirflowRescheduleException):
+            attempt(sensor())
+
+    @pytest.mark.parametrize("never_fail", [False, True])
+    def test_no_request_is_made_before_retry_after_has_passed(self, batch, sensor, never_fail):
+        batch.inject(Fault("answer", "view", status=429, headers={"Retry-After": "200"}))
+        with pytest.raises(AirflowRescheduleException) as caught:
+            attempt(sensor(never_fail=never_fail))
+        assert seconds_until(caught.value.reschedule_date) >= 199.9
+
+    def test_no_request_is_made_before_batchs_floor_however_short_the_poke_interval(self, batch, sensor):
+        batch.inject(Fault("answer", "view", status=429))
+        with pytest.raises(AirflowRescheduleException) as caught:
+            attempt(sensor(poke_interval=1))
+        assert seconds_until(caught.value.reschedule_date) >= 9.9
+
+    def test_in_poke_mode_it_stays_quiet_as_well(self, connect, monkeypatch):
+        class Clock(datetime):
+            """Half a second passes whenever someone looks."""
+
+            moment = datetime(2026, 1, 1, tzinfo=UTC)
+
+            @classmethod
+            def now(cls, tz=None):
+                cls.moment += timedelta(seconds=0.5)
+                return cls.moment
+
+        monkeypatch.setattr("airflow_batch.sensors.campaigns.datetime", Clock)
+        with BatchSandbox(clock=Clock.now) as sandbox:
+            connect(sandbox.connection())
+            sandbox.inject(Fault("answer", "view", status=429))
+            token = sandbox.add_campaign(CAMPAIGN)
+            attempt(BatchCampaignLiveSensor(task_id="s", campaign=token, mode="poke", poke_interval=0.001))
+            first, second = (record.time for record in sandbox.requests)
+        assert second - first >= timedelta(seconds=10)
+
+    def test_a_wait_beyond_the_timeout_times_out_at_once(self, batch, sensor):
+        batch.inject(Fault("answer", "view", status=429, headers={"Retry-After": "601"}))
+        with pytest.raises(AirflowSensorTimeout, match="601 s"):
+            attempt(sensor())
+
+    def test_the_timeout_holds_however_often_batch_refuses(self, batch, sensor):
+        batch.inject(Fault("answer", "view", status=429, times=None))
+        with pytest.raises(AirflowSensorTimeout):
+            attempt(sensor(), reschedules=9, refused_for=timedelta(seconds=595))
+
+    def test_mapped_sensors_refused_together_come_back_spread_out(self, batch, sensor):
+        batch.inject(Fault("answer", "view", status=429, times=None))
+        seconds = set()
+        for index in range(10):
+            with pytest.raises(AirflowRescheduleException) as caught:
+                attempt(sensor(), map_index=index)
+            seconds.add(round(seconds_until(caught.value.reschedule_date)))
+        assert len(seconds) > 3
+
+
+class TestPermanent:
+    def test_an_unknown_campaign_fails_the_sensor(self, batch, sensor):
+        with pytest.raises(BatchNotFoundError):
+            attempt(sensor(campaign="unknown"))
+
+    def test_a_key_that_cannot_read_fails_the_sensor(self, batch, sensor, connect):
+        connect(batch.connection(kind="dev"))
+        with pytest.raises(BatchApiMisuseError):
+            attempt(sensor())
+
+    def test_soft_fail_makes_it_a_skip(self, batch, sensor):
+        with pytest.raises(AirflowSkipException):
+            attempt(sensor(campaign="unknown", soft_fail=True))
+
+    @pytest.mark.parametrize("arguments", [{"campaign": ""}, {"live": "maybe"}])
+    def test_a_wrong_argument_fails_before_anything_is_sent(self, batch, sensor, arguments):
+        with pytest.raises(BatchPayloadError):
+            attempt(sensor(**arguments))
+        assert batch.requests == ()

@@ -1,0 +1,343 @@
+"""What BatchUpdateCampaignOperator does with one attempt, against the sandbox."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from task import Store, attempt, seconds_until
+
+from airflow_batch.campaigns import payload_digest
+from airflow_batch.compat import AirflowFailException, AirflowRescheduleException
+from airflow_batch.exceptions import (
+    BatchAmbiguousError,
+    BatchAuthenticationError,
+    BatchConfigurationError,
+    BatchConnectionError,
+    BatchPayloadError,
+    BatchRateLimitError,
+    BatchRepeatRefusedError,
+    BatchServerError,
+    BatchWaitExceededError,
+)
+from airflow_batch.operators.campaigns import BatchUpdateCampaignOperator
+from airflow_batch.sandbox import BatchSandbox, Fault
+
+DEFINITION = {
+    "name": "Morning news",
+    "live": False,
+    "push_time": "2026-01-05T08:00:00",
+    "recurrence": {"repeat_unit": "DAILY", "repeat_frequency": 1},
+    "messages": [{"language": "en", "body": "Good morning"}],
+}
+
+
+def throttle(**given):
+    headers = {"Retry-After": str(given["retry_after"])} if "retry_after" in given else {}
+    return Fault("answer", status=429, headers=headers, times=None)
+
+
+@pytest.fixture
+def token(batch):
+    return batch.add_campaign(DEFINITION)
+
+
+@pytest.fixture
+def update(token):
+    """Return a function that makes an operator for the sandbox's campaign."""
+
+    def make(payload=None, **arguments):
+        return BatchUpdateCampaignOperator(
+            task_id="update", **{"campaign": token, "payload": payload or {"live": True}, **arguments}
+        )
+
+    return make
+
+
+def operations(sandbox):
+    return [record.operation for record in sandbox.requests]
+
+
+def test_an_update_changes_the_campaign_and_leaves_a_result_of_fixed_keys(batch, token, update):
+    began = datetime.now(UTC)
+    result = attempt(update({"live": True, "name": "Evening news"}))
+    requested, completed = (datetime.fromisoformat(result.pop(key)) for key in ("requested_at", "completed_at"))
+    assert batch.campaign(token)["name"] == "Evening news"
+    assert result == {
+        "campaign_token": token,
+        "app": None,
+        "action": "update",
+        "live": True,
+        "name": "Evening news",
+        "changed": True,
+        "http_status": 200,
+        "attempt": 1,
+        "payload_digest": payload_digest({"name": "Evening news", "live": True}),
+    }
+    assert requested.utcoffset() == timedelta(0)
+    assert began - timedelta(milliseconds=1) <= requested <= completed
+
+
+def test_what_the_payload_does_not_say_is_null_in_the_result(update):
+    result = attempt(update({"labels": ["sale"]}))
+    assert (result["live"], result["name"]) == (None, None)
+
+
+def test_rendered_text_is_sent_in_batchs_types(batch, token, update):
+    attempt(update({"live": "True", "push_time": "2026-07-01 09:00:00+02:00"}))
+    assert (batch.campaign(token)["live"], batch.campaign(token)["push_time"]) == (True, "2026-07-01T07:00:00")
+
+
+def test_the_result_of_another_task_names_campaign_and_app(connect):
+    with BatchSandbox(apps=("ios", "android")) as sandbox:
+        connect(sandbox.connection("api_keys"))
+        token = sandbox.add_campaign(DEFINITION, app="android")
+        task = BatchUpdateCampaignOperator(
+            task_id="u", campaign={"campaign_token": token, "app": "android"}, payload={"live": True}
+        )
+        assert attempt(task)["app"] == "android"
+        assert sandbox.campaign(token)["live"] is True
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ({"campaign": ""}, "empty"),
+        ({"campaign": "a/b"}, "a/b"),
+        ({"campaign": "delete"}, "delete"),
+        ({"campaign": {"token": "abc"}}, "campaign_token"),
+        ({"payload": {"live": "maybe"}}, "maybe"),
+        ({"payload": {"name": "ab"}}, "ab"),
+        ({"payload": {"labels": ["a", "b", "c", "d"]}}, "4"),
+        ({"payload": {"push_time": "tomorrow"}}, "tomorrow"),
+        ({"payload": {"push_time": datetime(2026, 1, 1)}}, "time zone"),  # noqa: DTZ001
+        ({"payload": {"x": float("nan")}}, "nan"),
+        ({"payload": ["live"]}, "list"),
+        ({"payload": "live"}, "JSON"),
+        ({"payload": "missing.json"}, "missing.json"),
+    ],
+)
+def test_a_wrong_argument_fails_at_once_and_nothing_is_sent(batch, update, arguments, named):
+    with pytest.raises(BatchPayloadError, match=named) as caught:
+        attempt(update(**arguments))
+    assert isinstance(caught.value, AirflowFailException)
+    assert batch.requests == ()
+
+
+def test_a_wrong_throttle_is_refused_when_the_dag_is_parsed(token):
+    with pytest.raises(BatchConfigurationError, match="wait"):
+        BatchUpdateCampaignOperator(task_id="u", campaign=token, payload={}, throttle="wait")
+
+
+def test_a_wrong_key_is_one_request_and_a_permanent_failure(batch, update, connect):
+    connect({**batch.connection(), "password": "sandbox-wrong"})
+    with pytest.raises(BatchAuthenticationError) as caught:
+        attempt(update())
+    assert isinstance(caught.value, AirflowFailException)
+    assert len(batch.requests) == 1
+
+
+class TestThrottled:
+    def test_a_429_gives_the_slot_back_for_at_least_ten_seconds(self, batch, token, update):
+        batch.inject(throttle())
+        with pytest.raises(AirflowRescheduleException) as caught:
+            attempt(update())
+        assert 9.9 <= seconds_until(caught.value.reschedule_date) <= 20
+        assert batch.campaign(token)["live"] is False
+
+    def test_retry_after_is_never_shortened(self, batch, update):
+        batch.inject(throttle(retry_after=600))
+        with pytest.raises(AirflowRescheduleException) as caught:
+            attempt(update())
+        assert 599.9 <= seconds_until(caught.value.reschedule_date) <= 611
+
+    def test_maintenance_waits_at_least_a_minute(self, batch, update):
+        batch.inject(Fault("answer", error="MAINTENANCE_ERROR"))
+        with pytest.raises(AirflowRescheduleException) as caught:
+            attempt(update())
+        assert seconds_until(caught.value.reschedule_date) >= 59.9
+
+    def test_a_503_that_is_no_maintenance_goes_to_the_retries(self, batch, update):
+        batch.inject(Fault("html", status=503))
+        with pytest.raises(BatchServerError):
+            attempt(update())
+
+    def test_the_wait_grows_with_each_refusal(self, batch, update):
+        batch.inject(throttle())
+        waits = []
+        for reschedules in (0, 2, 4):
+            with pytest.raises(AirflowRescheduleException) as caught:
+                attempt(update(), reschedules=reschedules, refused_for=timedelta(seconds=1))
+            waits.append(seconds_until(caught.value.reschedule_date))
+        assert waits[0] < 21 < 39 < waits[1] < 81 < 159 < waits[2]
+
+    def test_mapped_tasks_refused_together_come_back_spread_out(self, batch, update):
+        batch.inject(throttle())
+        moments = []
+        for index in range(30):
+            with pytest.raises(AirflowRescheduleException) as caught:
+                attempt(update(), map_index=index)
+            moments.append(caught.value.reschedule_date)
+        seconds = sorted(seconds_until(moment) for moment in moments)
+        assert len({round(second, 1) for second in seconds}) > 20
+        assert seconds[-1] - seconds[0] > 5
+
+    def test_max_wait_counts_from_the_first_refusal_and_then_the_error_goes_to_the_retries(self, batch, update):
+        batch.inject(throttle())
+        with pytest.raises(AirflowRescheduleException):
+            attempt(update(max_wait=600), reschedules=9, refused_for=timedelta(seconds=580))
+        with pytest.raises(BatchRateLimitError):
+            attempt(update(max_wait=600), reschedules=9, refused_for=timedelta(seconds=595))
+
+    def test_max_wait_is_half_an_hour_but_six_hours_to_stop_a_campaign(self, batch, update):
+        batch.inject(throttle())
+        with pytest.raises(BatchRateLimitError):
+            attempt(update({"live": True}), refused_for=timedelta(hours=1))
+        with pytest.raises(AirflowRescheduleException):
+            attempt(update({"live": False}), refused_for=timedelta(hours=5))
+        with pytest.raises(BatchRateLimitError):
+            attempt(update({"live": False}), refused_for=timedelta(hours=6))
+
+    def test_the_last_wait_ends_with_max_wait(self, batch, update):
+        batch.inject(throttle())
+        with pytest.raises(AirflowRescheduleException) as caught:
+            attempt(update(max_wait=900), reschedules=20, refused_for=timedelta(seconds=880))
+        assert 19 <= seconds_until(caught.value.reschedule_date) <= 20.1
+
+    @pytest.mark.parametrize("mode", ["reschedule", "retry"])
+    def test_a_retry_after_beyond_max_wait_fails_at_once_and_is_named(self, batch, update, mode):
+        batch.inject(throttle(retry_after=10_000))
+        with pytest.raises(BatchWaitExceededError, match="10000 s.*1800 s") as caught:
+            attempt(update(throttle=mode))
+        assert isinstance(caught.value, AirflowFailException)
+        assert caught.value.retry_after == 10_000
+
+    def test_the_first_refusal_is_remembered_across_retries_where_airflow_can(self, batch, update):
+        batch.inject(throttle())
+        store = Store()
+        with pytest.raises(AirflowRescheduleException):
+            attempt(update(max_wait=600), store=store)
+        (key,) = store.kept
+        store.kept[key]["value"] = (datetime.now(UTC) - timedelta(seconds=595)).isoformat()
+        with pytest.raises(BatchRateLimitError):
+            attempt(update(max_wait=600), store=store, try_number=2)
+
+    def test_a_cleared_task_starts_to_wait_anew(self, batch, update):
+        batch.inject(throttle())
+        store = Store()
+        with pytest.raises(AirflowRescheduleException):
+            attempt(update(max_wait=600), store=store)
+        store.kept["airflow_batch_refused_since"]["value"] = (datetime.now(UTC) - timedelta(days=2)).isoformat()
+        with pytest.raises(AirflowRescheduleException):
+            attempt(update(max_wait=600), store=store, try_number=2, max_tries=7)
+
+    def test_throttle_retry_hands_the_error_to_airflows_retries(self, batch, update):
+        batch.inject(throttle(retry_after=25))
+        task = update(throttle="retry")
+        if getattr(task, "retry_policy", None) is None:
+            pytest.skip("before Airflow 3.3 a retry cannot carry the delay")
+        with pytest.raises(BatchRateLimitError) as caught:
+            attempt(task)
+        assert caught.value.retry_after == 25
+
+    def test_where_a_retry_cannot_carry_the_delay_the_task_is_rescheduled_instead(self, batch, update):
+        batch.inject(throttle(retry_after=25))
+        task = update(throttle="retry")
+        task.retry_policy = None
+        with pytest.raises(AirflowRescheduleException) as caught:
+            attempt(task)
+        assert seconds_until(caught.value.reschedule_date) >= 24.9
+
+    def test_a_stock_retry_that_comes_late_enough_is_used(self, batch, update):
+        batch.inject(throttle(retry_after=25))
+        task = update(throttle="retry", retry_delay=timedelta(seconds=30))
+        task.retry_policy = None
+        with pytest.raises(BatchRateLimitError):
+            attempt(task)
+
+
+class TestAfterAnAttemptThatMayHaveBeenApplied:
+    def test_the_campaign_is_looked_at_and_nothing_is_sent_again(self, batch, token, update):
+        batch.inject(Fault("reset_after", "update"))
+        with pytest.raises(BatchAmbiguousError) as caught:
+            attempt(update())
+        assert caught.value.may_have_been_applied
+        result = attempt(update(), try_number=2)
+        assert operations(batch) == ["update", "view"]
+        assert (result["live"], result["name"]) == (True, "Morning news")
+        assert (result["changed"], result["http_status"], result["attempt"]) == (None, None, 2)
+
+    def test_it_is_sent_again_when_the_campaign_is_not_as_wanted(self, batch, token, update):
+        batch.inject(Fault("reset_before", "update"))
+        with pytest.raises(BatchAmbiguousError):
+            attempt(update())
+        result = attempt(update(), try_number=2)
+        assert operations(batch) == ["update", "view", "update"]
+        assert (result["changed"], batch.campaign(token)["live"]) == (True, True)
+
+    def test_it_is_sent_again_when_the_key_cannot_read(self, batch, token, update, connect):
+        connect(batch.connection(kind="dev"))
+        batch.inject(Fault("reset_before", "update"))
+        with pytest.raises(BatchAmbiguousError):
+            attempt(update())
+        assert attempt(update(), try_number=2)["changed"] is True
+        assert operations(batch) == ["update", "view", "update"]
+
+    def test_a_throttled_look_never_repeats_the_write(self, batch, update):
+        batch.inject(Fault("answer", "view", status=429))
+        with pytest.raises(AirflowRescheduleException):
+            attempt(update(), try_number=2)
+        assert operations(batch) == ["view"]
+
+    def test_a_push_that_goes_out_at_once_is_not_sent_twice(self, batch, update):
+        batch.inject(Fault("reset_after", "update"))
+        now = {"live": True, "push_time": "now"}
+        with pytest.raises(BatchAmbiguousError):
+            attempt(update(now))
+        assert attempt(update(now), try_number=2)["live"] is True
+        assert operations(batch).count("update") == 1
+
+    def test_a_push_that_goes_out_at_once_stops_when_it_cannot_be_looked_at(self, batch, update, connect):
+        connect(batch.connection(kind="dev"))
+        batch.inject(Fault("reset_after", "update"))
+        now = {"live": True, "push_time": "now"}
+        with pytest.raises(BatchAmbiguousError):
+            attempt(update(now))
+        with pytest.raises(BatchRepeatRefusedError, match="cannot read") as caught:
+            attempt(update(now), try_number=2)
+        assert isinstance(caught.value, AirflowFailException)
+        assert operations(batch).count("update") == 1
+
+    def test_a_push_that_goes_out_at_once_stops_when_it_is_live_but_not_as_wanted(self, batch, token, update):
+        batch.inject(Fault("reset_after", "update"))
+        with pytest.raises(BatchAmbiguousError):
+            attempt(update({"live": True, "push_time": "now"}))
+        with pytest.raises(BatchRepeatRefusedError, match="name"):
+            attempt(update({"live": True, "push_time": "now", "name": "Other"}), try_number=2)
+
+    def test_a_worker_that_died_counts_as_such_an_attempt(self, batch, update):
+        attempt(update(), try_number=2, store=Store())
+        assert operations(batch) == ["view", "update"]
+
+    def test_after_a_connection_that_failed_there_is_nothing_to_look_at_where_airflow_remembers(
+        self, batch, update, connect
+    ):
+        store = Store()
+        connect({**batch.connection(), "host": "http://127.0.0.1:9"})
+        with pytest.raises(BatchConnectionError):
+            attempt(update(), store=store)
+        connect(batch.connection())
+        attempt(update(), try_number=2, store=store)
+        assert operations(batch) == ["update"]
+
+    def test_one_doubtful_attempt_stays_doubtful_however_clear_the_later_ones_failed(self, batch, update, connect):
+        store = Store()
+        batch.inject(Fault("reset_after", "update"))
+        with pytest.raises(BatchAmbiguousError):
+            attempt(update(), store=store)
+        connect({**batch.connection(), "host": "http://127.0.0.1:9"})
+        with pytest.raises(BatchConnectionError):
+            attempt(update(), try_number=2, store=store)
+        connect(batch.connection())
+        attempt(update(), try_number=3, store=store)
+        assert operations(batch) == ["update", "view"]

@@ -1,0 +1,154 @@
+"""When Airflow should try again: the delays, and the policy that carries them."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from task import Attempt
+
+from airflow_batch import compat
+from airflow_batch.exceptions import (
+    BatchAmbiguousError,
+    BatchConnectionError,
+    BatchMaintenanceError,
+    BatchNotFoundError,
+    BatchPayloadError,
+    BatchRateLimitError,
+    BatchServerError,
+    BatchVerificationError,
+)
+from airflow_batch.policies.retry import BatchRetryPolicy, delay_before_next, delay_floor, stock_delay
+
+TRANSIENT = [
+    BatchRateLimitError,
+    BatchMaintenanceError,
+    BatchServerError,
+    BatchConnectionError,
+    BatchAmbiguousError,
+]
+
+
+@pytest.mark.parametrize(
+    ("error", "floor"),
+    [
+        (BatchRateLimitError("x"), 10),
+        (BatchRateLimitError("x", retry_after=0), 10),
+        (BatchRateLimitError("x", retry_after=25), 25),
+        (BatchRateLimitError("x", retry_after=1e9), 1e9),
+        (BatchMaintenanceError("x"), 60),
+        (BatchMaintenanceError("x", retry_after=300), 300),
+        (BatchServerError("x"), 0),
+        (BatchServerError("x", retry_after=40), 40),
+        (BatchVerificationError("x"), 0),
+    ],
+)
+def test_the_floor_is_batchs_rule_or_the_servers_word_whichever_is_longer(error, floor):
+    assert delay_floor(error) == floor
+
+
+@given(
+    kind=st.sampled_from(TRANSIENT),
+    retry_after=st.none() | st.floats(0, 1e9),
+    attempt=st.integers(1, 10_000),
+    map_index=st.integers(-1, 1000),
+    base=st.floats(0, 1000),
+    factor=st.floats(0, 10),
+    cap=st.floats(0, 10_000),
+)
+def test_no_delay_is_shorter_than_the_floor_or_much_longer_than_floor_and_backoff(
+    kind, retry_after, attempt, map_index, base, factor, cap
+):
+    error = kind("x", retry_after=retry_after)
+    context = {"ti": Attempt(map_index=map_index)}
+    delay = delay_before_next(error, attempt, context, base=base, factor=factor, cap=cap)
+    assert delay_floor(error) <= delay <= delay_floor(error) + 2 * cap
+    timedelta(seconds=delay)
+
+
+def test_the_backoff_doubles_from_ten_seconds_to_ten_minutes():
+    error = BatchServerError("x")
+    delays = [delay_before_next(error, attempt, {}) for attempt in range(1, 9)]
+    backoffs = [10, 20, 40, 80, 160, 320, 600, 600]
+    assert all(backoff <= delay <= 2 * backoff for backoff, delay in zip(backoffs, delays, strict=True))
+
+
+def test_mapped_tasks_of_one_run_wait_differently_and_one_task_always_the_same():
+    error = BatchRateLimitError("x")
+    delays = [delay_before_next(error, 1, {"ti": Attempt(map_index=index)}) for index in range(100)]
+    assert len(set(delays)) == 100
+    assert delays[7] == delay_before_next(error, 1, {"ti": Attempt(map_index=7)})
+
+
+@pytest.mark.parametrize(
+    ("backoff", "attempt", "seconds"), [(True, 3, 40), (2.0, 3, 40), (3.0, 2, 30), (0, 5, 10), (False, 5, 10)]
+)
+def test_airflows_own_delay_is_known_in_every_spelling_of_its_backoff(backoff, attempt, seconds):
+    task = SimpleNamespace(retry_delay=timedelta(seconds=10), retry_exponential_backoff=backoff, max_retry_delay=None)
+    assert stock_delay(task, attempt) == seconds
+
+
+def task(**given):
+    return SimpleNamespace(
+        **{
+            "retries": 6,
+            "retry_delay": timedelta(seconds=10),
+            "retry_exponential_backoff": 2.0,
+            "max_retry_delay": timedelta(minutes=10),
+            **given,
+        }
+    )
+
+
+def decide(error, *, try_number=1, max_tries=6, owner=None, **ti):
+    context = {"ti": Attempt(try_number=try_number, **ti), "task": owner or task(throttle="retry")}
+    return BatchRetryPolicy().evaluate(error, try_number, max_tries, context)
+
+
+@pytest.mark.skipif(not compat.HAS_RETRY_POLICY, reason="Airflow has retry policies from 3.3 on")
+class TestPolicy:
+    def test_a_transient_error_is_tried_again_no_earlier_than_the_server_asked(self):
+        decision = decide(BatchRateLimitError("Batch refused the update: 429", retry_after=25))
+        assert decision.action.value == "retry"
+        assert 25 <= decision.retry_delay.total_seconds() <= 35
+        assert "429" in decision.reason
+
+    def test_the_delay_grows_with_the_tasks_own_base_factor_and_cap(self):
+        own = task(retry_delay=timedelta(seconds=100), retry_exponential_backoff=3.0, max_retry_delay=500)
+        delays = [
+            decide(BatchServerError("x"), try_number=n, owner=own).retry_delay.total_seconds() for n in (1, 2, 3)
+        ]
+        assert 100 <= delays[0] <= 200 <= 300 <= delays[1] <= 600
+        assert 500 <= delays[2] <= 1000
+
+    def test_a_cleared_task_starts_again_with_the_short_delays(self):
+        decision = decide(BatchServerError("x"), try_number=8, max_tries=13)
+        assert decision.retry_delay.total_seconds() <= 20
+
+    @pytest.mark.parametrize("error", [BatchNotFoundError("x"), BatchPayloadError("x")])
+    def test_a_permanent_error_is_not_tried_again(self, error):
+        assert decide(error).action.value == "fail"
+
+    @pytest.mark.parametrize("error", [ValueError("x"), KeyboardInterrupt()])
+    def test_an_error_of_others_is_left_to_airflow(self, error):
+        assert decide(error).action.value == "default"
+
+    def test_it_decides_without_a_context(self):
+        decision = BatchRetryPolicy().evaluate(BatchRateLimitError("x"), 1, 6, None)
+        assert 10 <= decision.retry_delay.total_seconds() <= 20
+
+    def test_the_reason_fits_into_airflows_column(self):
+        assert len(decide(BatchServerError("x" * 2000)).reason) <= 500
+
+    @pytest.mark.skipif(not compat.CAN_RESCHEDULE_BY_POLICY, reason="policies reschedule from Airflow 3.4 on")
+    def test_a_taskflow_task_is_rescheduled_at_no_cost_and_within_a_bound(self):
+        decision = decide(BatchRateLimitError("x", retry_after=25), owner=task())
+        assert decision.action.value == "reschedule"
+        assert decision.retry_delay.total_seconds() >= 25
+        assert decision.reschedule_timeout == timedelta(minutes=30)
+
+    def test_an_operators_own_waiting_is_not_doubled(self):
+        assert decide(BatchRateLimitError("x")).action.value == "retry"

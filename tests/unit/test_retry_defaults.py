@@ -1,0 +1,108 @@
+"""Plain and mapped tasks get the same retry defaults; what the user says wins, wherever it is said."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from airflow.sdk import DAG, TaskGroup
+
+from airflow_batch import compat
+from airflow_batch.operators.campaigns import BatchUpdateCampaignOperator
+from airflow_batch.policies.retry import BatchRetryPolicy
+from airflow_batch.sensors.campaigns import BatchCampaignLiveSensor
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def plain_update(**arguments):
+    return BatchUpdateCampaignOperator(task_id="t", campaign="abc", payload={"live": True}, **arguments)
+
+
+def mapped_update(**arguments):
+    return BatchUpdateCampaignOperator.partial(task_id="t", payload={"live": True}, **arguments).expand(
+        campaign=["abc", "def"]
+    )
+
+
+def plain_sensor(**arguments):
+    return BatchCampaignLiveSensor(task_id="t", campaign="abc", **arguments)
+
+
+def mapped_sensor(**arguments):
+    return BatchCampaignLiveSensor.partial(task_id="t", **arguments).expand(campaign=["abc", "def"])
+
+
+ALL = pytest.mark.parametrize("make", [plain_update, mapped_update, plain_sensor, mapped_sensor])
+
+
+def retry_arguments(task):
+    backoff = task.retry_exponential_backoff
+    return task.retries, task.retry_delay, 2.0 if backoff is True else backoff, task.max_retry_delay
+
+
+@ALL
+def test_every_task_has_the_defaults(make):
+    with DAG("d", start_date=START):
+        task = make()
+    assert retry_arguments(task) == (6, timedelta(seconds=10), 2.0, timedelta(minutes=10))
+    if compat.HAS_RETRY_POLICY:
+        assert isinstance(task.retry_policy, BatchRetryPolicy)
+
+
+@ALL
+def test_what_a_mapped_task_becomes_has_them_too(make):
+    with DAG("d", start_date=START):
+        task = make()
+    if hasattr(task, "unmap"):
+        task = task.unmap({"campaign": "abc"})
+    assert retry_arguments(task) == (6, timedelta(seconds=10), 2.0, timedelta(minutes=10))
+
+
+@ALL
+def test_the_tasks_own_arguments_win(make):
+    with DAG("d", start_date=START, default_args={"retries": 1}):
+        task = make(retries=0, retry_delay=timedelta(seconds=3), max_retry_delay=timedelta(seconds=9))
+    assert (task.retries, task.retry_delay, task.max_retry_delay) == (0, timedelta(seconds=3), timedelta(seconds=9))
+
+
+@ALL
+def test_the_tasks_own_default_args_win(make):
+    with DAG("d", start_date=START):
+        task = make(default_args={"retries": 2})
+    assert (task.retries, task.retry_delay) == (2, timedelta(seconds=10))
+
+
+@ALL
+def test_the_dags_default_args_win(make):
+    with DAG("d", start_date=START, default_args={"retries": 1, "max_retry_delay": timedelta(hours=1)}):
+        task = make()
+    assert (task.retries, task.max_retry_delay) == (1, timedelta(hours=1))
+
+
+@ALL
+def test_the_default_args_of_an_outer_task_group_win(make):
+    with (
+        DAG("d", start_date=START),
+        TaskGroup("outer", default_args={"retries": 3}),
+        TaskGroup("inner", default_args={"retry_delay": timedelta(seconds=4)}),
+    ):
+        task = make()
+    assert (task.retries, task.retry_delay) == (3, timedelta(seconds=4))
+
+
+@ALL
+def test_the_defaults_survive_serialisation(make):
+    try:
+        from airflow.serialization.serialized_objects import DagSerialization as Serialized
+    except ImportError:
+        from airflow.serialization.serialized_objects import SerializedDAG as Serialized
+    with DAG("d", start_date=START, schedule=None) as dag:
+        make()
+    task = Serialized.from_dict(Serialized.to_dict(dag)).get_task("t")
+    assert retry_arguments(task) == (6, timedelta(seconds=10), 2.0, timedelta(minutes=10))
+
+
+@pytest.mark.skipif(compat.HAS_RETRY_POLICY, reason="Airflow has retry policies from 3.3 on")
+def test_a_retry_policy_is_not_passed_to_an_airflow_that_has_none():
+    assert getattr(plain_update(), "retry_policy", None) is None
