@@ -1,0 +1,118 @@
+"""The sandbox from the shell: `python -m airflow_batch.sandbox`.
+
+Belongs here: arguments, the ready line, a line for each request. Does not belong here: anything a test could want too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TextIO
+
+from airflow_batch.sandbox.faults import Fault, FaultPlan
+from airflow_batch.sandbox.keys import KINDS
+from airflow_batch.sandbox.log import RequestRecord
+from airflow_batch.sandbox.server import BatchSandbox
+from airflow_batch.sandbox.service import RetryAfter
+
+
+def _retry_after(text: str) -> RetryAfter:
+    named: dict[str, RetryAfter] = {"none": None, "computed": "computed", "http-date": "http-date"}
+    return named[text] if text in named else int(text)
+
+
+def _fault(text: str) -> Fault:
+    try:
+        return Fault.from_text(text)
+    except ValueError as error:
+        # argparse shows the text of this class only.
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m airflow_batch.sandbox",
+        description="A local Batch server. Prints one JSON line when it is ready, then one on stderr for each request.",
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="a loopback address")
+    parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
+    parser.add_argument("--rate", type=float, help="requests a second; none: no throttle")
+    parser.add_argument("--burst", type=float, help="requests at once (default 1)")
+    parser.add_argument("--retry-after", type=_retry_after, help="seconds, computed, http-date or none (default)")
+    parser.add_argument("--update-mode", choices=("merge", "strict", "replace"), default="merge")
+    parser.add_argument("--app", action="append", metavar="NAME", help="an app (default: app); repeatable")
+    parser.add_argument(
+        "--campaign", action="append", default=[], type=Path, metavar="FILE", help="a definition as JSON; repeatable"
+    )
+    parser.add_argument(
+        "--fault",
+        action="append",
+        default=[],
+        type=_fault,
+        help="such as 'update:429;retry-after=6' or 'create:reset_after;times=2'; repeatable, in order",
+    )
+    parser.add_argument("--faults", type=Path, metavar="FILE", help="a script as JSON, before any --fault")
+    parser.add_argument("--seed", type=int, default=0, help="fixes tokens and random faults")
+    parser.add_argument("--log", type=Path, metavar="FILE", help="append every request as a line of JSON")
+    return parser
+
+
+def _reporter(log: TextIO | None) -> Callable[[RequestRecord], None]:
+    def report(record: RequestRecord) -> None:
+        print(record, file=sys.stderr, flush=True)
+        if log is not None:
+            print(json.dumps(record.as_dict()), file=log, flush=True)
+
+    return report
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until SIGTERM or SIGINT. Returns the exit code, 0."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    log = options.log.open("a", encoding="utf-8") if options.log else None
+    try:
+        plan = FaultPlan.from_json(options.faults.read_text("utf-8")) if options.faults else FaultPlan()
+        sandbox = BatchSandbox(
+            host=options.host,
+            port=options.port,
+            rate=options.rate,
+            burst=options.burst,
+            retry_after=options.retry_after,
+            update_mode=options.update_mode,
+            apps=options.app or ("app",),
+            seed=options.seed,
+            faults=FaultPlan((*plan.script, *options.fault), plan.chances),
+            on_record=_reporter(log),
+        )
+        tokens = [sandbox.add_campaign(json.loads(path.read_text("utf-8"))) for path in options.campaign]
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
+    stopped = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.set())
+    with sandbox:
+        print(json.dumps(_ready(sandbox, tokens)), flush=True)
+        stopped.wait()
+    if log is not None:
+        log.close()
+    return 0
+
+
+def _ready(sandbox: BatchSandbox, tokens: Sequence[str]) -> dict[str, object]:
+    return {
+        "url": sandbox.url,
+        "rest_key": sandbox.rest_key,
+        "app_keys": {app: {kind: sandbox.app_key(app, kind) for kind in KINDS} for app in sandbox.apps},
+        "campaigns": list(tokens),
+        "connection": sandbox.connection(),
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

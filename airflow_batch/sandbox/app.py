@@ -1,0 +1,62 @@
+"""The ASGI application: Batch's routes under /1.1, and a small control plane under /sandbox.
+
+Belongs here: reading a request into a Call, and the control plane. Does not belong here: answers (service.py,
+delivery.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse
+from starlette.routing import Mount, Route
+from starlette.types import Receive, Scope, Send
+
+from airflow_batch.sandbox.delivery import Connection, respond
+from airflow_batch.sandbox.engine import Engine
+from airflow_batch.sandbox.routes import resolve
+from airflow_batch.sandbox.service import Call
+
+
+def build_app(engine: Engine, stopping: asyncio.Event) -> Starlette:
+    """Return the application. `stopping` ends every wait, so that a silent connection does not hold up the end.
+
+    GET /sandbox/requests and GET /sandbox/campaigns need no key and show none; they are not in the request log.
+    """
+
+    async def requests(request: Request) -> JSONResponse:
+        return JSONResponse({"requests": [record.as_dict() for record in engine.log.records()]})
+
+    async def campaigns(request: Request) -> JSONResponse:
+        return JSONResponse({"campaigns": engine.overview()})
+
+    async def batch(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        try:
+            call = await _read(Request(scope, receive))
+        except ClientDisconnect:
+            return
+        await respond(engine.open(call), Connection(scope, receive, send, stopping))
+
+    # Everything that is not the control plane goes to one place: unknown paths get Batch's 404 and are logged too.
+    return Starlette(
+        routes=[Route("/sandbox/requests", requests), Route("/sandbox/campaigns", campaigns), Mount("/", app=batch)]
+    )
+
+
+async def _read(request: Request) -> Call:
+    raw_path = request.scope["raw_path"].decode("ascii")
+    query = request.scope["query_string"].decode("ascii", "replace")
+    return Call(
+        method=request.method,
+        url=f"{raw_path}?{query}" if query else raw_path,
+        route=resolve(request.method, raw_path),
+        query=query,
+        rest_keys=tuple(request.headers.getlist("x-authorization")),
+        content_type=request.headers.get("content-type", ""),
+        user_agent=request.headers.get("user-agent", ""),
+        body=await request.body(),
+    )

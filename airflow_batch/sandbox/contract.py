@@ -1,0 +1,396 @@
+"""What the sandbox believes about Batch's server where Batch does not say: one table, with a label on every row.
+
+Belongs here: every choice Batch does not document, with its reason and what would replace it. A real capture of the
+service replaces a default here and nowhere else. The rows without a choice are documented, or have no other form yet.
+Does not belong here: the nine errors and the limits (errors.py), the code that acts on a choice (rules.py, service.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+from airflow_batch.sandbox.errors import ErrorName
+
+Label = Literal["DOCUMENTED", "OBSERVED", "INFERRED", "UNKNOWN"]
+UpdateMode = Literal["strict", "merge", "replace"]
+Check = Literal["authentication", "throttle", "route"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row of the table: what the server does, how well it is known, and what would replace it."""
+
+    name: str
+    label: Label
+    does: str
+    why: str
+    replaced_by: str
+    choice: str = ""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What is known about one field of `Contract`; the field's default and type say what it is and may be."""
+
+    label: Label
+    does: str
+    why: str
+    replaced_by: str = "a capture of the real answer"
+
+
+_TRANSITION = "The page forbids it and lists nine errors, but does not say which of them; 403/12 reads best."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contract:
+    """The switchable choices. `Contract()` is what the sandbox believes; a test passes other values by name.
+
+    A field that names an error says which error refuses the request; None there means the request is accepted.
+    Raises ValueError for a value that is not allowed.
+    """
+
+    error_keys: Annotated[
+        tuple[str, str, str],
+        Choice(
+            "OBSERVED",
+            "Error bodies hold these keys: code (int), type (the name), message.",
+            "A PHP client documents them; two others read code and message.",
+        ),
+    ] = ("code", "type", "message")
+    checks_order: Annotated[
+        tuple[Check, Check, Check],
+        Choice(
+            "UNKNOWN",
+            "A request is checked in this order; the body comes last.",
+            "A limit per company needs to know the company first.",
+            "429s seen with a wrong key",
+        ),
+    ] = ("authentication", "throttle", "route")
+    unknown_app_key: Annotated[
+        ErrorName,
+        Choice(
+            "UNKNOWN",
+            "An app key of no app is refused.",
+            "It is a wrong key; 404/20 is possible too, as it stands in the route.",
+        ),
+    ] = "AUTHENTICATION_INVALID"
+    unknown_token: Annotated[
+        ErrorName,
+        Choice("INFERRED", "A token that is unknown, or another app's, is refused.", "404/20 is the only 404 listed."),
+    ] = "ROUTE_NOT_FOUND"
+    wrong_method: Annotated[
+        ErrorName, Choice("UNKNOWN", "A known path with another method is refused.", "No 405 is listed.")
+    ] = "ROUTE_NOT_FOUND"
+    content_type: Annotated[
+        ErrorName | None,
+        Choice(
+            "UNKNOWN",
+            "A body whose Content-Type is not application/json is refused with this error.",
+            "The header is shown but nothing says that it is checked.",
+        ),
+    ] = None
+    dev_key_view: Annotated[
+        ErrorName | None,
+        Choice(
+            "UNKNOWN",
+            "A Dev key may not view a campaign.",
+            "The page says only Live keys are supported, but not what others get.",
+        ),
+    ] = "API_MISUSE"
+    dev_key_list: Annotated[
+        ErrorName | None,
+        Choice("INFERRED", "A Dev key may list campaigns.", "The page says 'your Live key', without 'only'."),
+    ] = None
+    dev_key_is_dev_only: Annotated[
+        bool,
+        Choice(
+            "INFERRED",
+            "A campaign created with a Dev key has dev_only true.",
+            "Such a campaign reaches builds with the Dev key only.",
+            "view of such a campaign",
+        ),
+    ] = True
+    timing_parameters: Annotated[
+        tuple[str, ...],
+        Choice(
+            "INFERRED",
+            "Create needs at least one of these, else 400/30.",
+            "A client's schema asks for one of the first two; a recurring campaign has its own.",
+            "the timing section of the parameters page",
+        ),
+    ] = ("push_time", "local_push_time", "recurrence")
+    past_push_time: Annotated[
+        ErrorName | None,
+        Choice(
+            "UNKNOWN",
+            "A push_time in the past is accepted; a value here refuses it.",
+            "Nothing is said about it, and view gives back past times.",
+        ),
+    ] = None
+    update_mode: Annotated[
+        UpdateMode,
+        Choice(
+            "UNKNOWN",
+            "merge: the top-level keys given overlay the campaign. strict: all parameters it has must be given. "
+            "replace: what is given becomes the campaign.",
+            "The page asks for at least as many parameters as at creation; its example gives two, a client one.",
+            'an update of {"live": false}, then a view',
+        ),
+    ] = "merge"
+    update_success_body: Annotated[
+        Literal["{}", ""],
+        Choice(
+            "INFERRED",
+            "The body of a successful update.",
+            "The sibling APIs answer {}; a client's mocks have no body at all.",
+        ),
+    ] = "{}"
+    too_few_parameters: Annotated[
+        ErrorName,
+        Choice(
+            "UNKNOWN",
+            "Strict mode: an update without a parameter the campaign has is refused.",
+            "Names are compared, not their number: a number alone would let one parameter stand for another.",
+        ),
+    ] = "MISSING_PARAMETER"
+    null_asks_removal: Annotated[
+        bool,
+        Choice(
+            "UNKNOWN",
+            "On update a null value asks to remove the parameter; False: it is ignored.",
+            "There is no other way to ask for a removal when keys are merged.",
+        ),
+    ] = True
+    timing_is_one_slot: Annotated[
+        bool,
+        Choice(
+            "INFERRED",
+            "Giving local_push_time where the campaign has push_time (or the reverse) is no removal.",
+            "The two exclude each other, so a change of one into the other replaces it.",
+        ),
+    ] = True
+    removed_parameter: Annotated[
+        ErrorName, Choice("UNKNOWN", "Removing a parameter (top level only) is refused.", _TRANSITION)
+    ] = "API_MISUSE"
+    recurring_to_one_time: Annotated[
+        ErrorName, Choice("UNKNOWN", "Taking `recurrence` away is refused.", _TRANSITION)
+    ] = "API_MISUSE"
+    complete_to_live: Annotated[
+        ErrorName, Choice("UNKNOWN", "An update with live true on a complete campaign is refused.", _TRANSITION)
+    ] = "API_MISUSE"
+    dashboard_update: Annotated[
+        ErrorName | None,
+        Choice(
+            "UNKNOWN",
+            "Updating a campaign made in the dashboard is refused.",
+            "The page allows updates of campaigns created from the API, and names no error.",
+        ),
+    ] = "API_MISUSE"
+    complete_by_push_time: Annotated[
+        bool,
+        Choice(
+            "INFERRED",
+            "A one-time campaign is complete once it is live and its push_time has passed; it stays so.",
+            "There is no state to read, only live. Other campaigns are complete only when a test says so.",
+            "setting a sent campaign live",
+        ),
+    ] = True
+    list_limit_above_max: Annotated[
+        Literal["clamp"] | ErrorName,
+        Choice(
+            "UNKNOWN", "A list limit above 100 counts as 100.", "100 is documented as the maximum, not what lies above."
+        ),
+    ] = "clamp"
+    list_bad_value: Annotated[
+        ErrorName,
+        Choice(
+            "UNKNOWN",
+            "from or limit not a number, limit below 1, or a flag not true or false: refused.",
+            "It is the error with that name, though the list page's errors are not readable.",
+        ),
+    ] = "MALFORMED_PARAMETER"
+    collapse_key_in_view: Annotated[
+        Literal["string", "object"],
+        Choice(
+            "DOCUMENTED",
+            "View gives gcm_collapse_key as plain text.",
+            "The page's sample does, though clients send an object.",
+            "a view of such a campaign",
+        ),
+    ] = "string"
+    collapse_key_text: Annotated[
+        ErrorName | None,
+        Choice(
+            "INFERRED",
+            "A gcm_collapse_key that is plain text is refused on create and update.",
+            "Clients send an object, so what view gives is not what update takes.",
+        ),
+    ] = "MALFORMED_PARAMETER"
+    message_language_in_view: Annotated[
+        bool,
+        Choice(
+            "DOCUMENTED",
+            "View gives each message with its language.",
+            "The page's sample does; one client's fixture does not.",
+            "a view",
+        ),
+    ] = True
+
+    def __post_init__(self) -> None:
+        for name, (hint, _) in _choices().items():
+            allowed = _literals(hint)
+            if allowed and getattr(self, name) not in allowed:
+                raise ValueError(f"{name}: {getattr(self, name)!r} is not one of {allowed}")
+        if sorted(self.checks_order) != sorted(get_args(Check)):
+            raise ValueError("checks_order holds authentication, throttle and route, once each")
+
+
+def _choices() -> dict[str, tuple[Any, Choice]]:
+    hints = get_type_hints(Contract, include_extras=True)
+    return {name: (hint.__origin__, hint.__metadata__[0]) for name, hint in hints.items()}
+
+
+def _literals(hint: Any) -> list[object]:
+    if hint is bool:
+        return [True, False]
+    if hint is type(None):
+        return [None]
+    if get_origin(hint) is Literal:
+        return list(get_args(hint))
+    return [] if get_origin(hint) is tuple else [value for part in get_args(hint) for value in _literals(part)]
+
+
+_SPEC = "a newer page"
+FACTS: tuple[Entry, ...] = (
+    Entry(
+        "create",
+        "DOCUMENTED",
+        "201 with campaign_token (the name of the key: OBSERVED).",
+        "Guide and view page.",
+        _SPEC,
+    ),
+    Entry(
+        "view",
+        "DOCUMENTED",
+        "The creation format plus campaign_token, from_api, dev_only, created_date.",
+        "View page.",
+        _SPEC,
+    ),
+    Entry("list", "DOCUMENTED", "from, limit (10, at most 100), live, from_api; newest first.", "List page.", _SPEC),
+    Entry(
+        "list_shape",
+        "OBSERVED",
+        "A bare array; items hold exactly campaign_token, from_api, dev_only, created_date, name, live.",
+        "A production client selects these six.",
+        "a capture of a page",
+    ),
+    Entry(
+        "live_filter",
+        "DOCUMENTED",
+        "live true: running or completed. live false: stopped or draft.",
+        "List page.",
+        _SPEC,
+    ),
+    Entry(
+        "required",
+        "DOCUMENTED",
+        "Create needs name, live, messages and a time, else 400/30 (the error: INFERRED).",
+        "Create page.",
+        _SPEC,
+    ),
+    Entry(
+        "limits",
+        "DOCUMENTED",
+        "name: 3 characters or more; labels: 3 at most; time_to_live: 28 days at most; else 400/31 (INFERRED).",
+        "Parameters page.",
+        _SPEC,
+    ),
+    Entry(
+        "time_format",
+        "DOCUMENTED",
+        'push_time is "now" or yyyy-MM-ddTHH:mm:ss in UTC, without a zone.',
+        "View sample and create page.",
+        _SPEC,
+    ),
+    Entry(
+        "one_time_or_other", "OBSERVED", "push_time and local_push_time together: 400/31.", "A client's schema.", _SPEC
+    ),
+    Entry(
+        "server_error_code",
+        "DOCUMENTED",
+        "SERVER_ERROR has code 1 where a route writes and 0 where it reads "
+        "(list and view: INFERRED from their siblings).",
+        "Update, delete and stats pages.",
+        "the cut-off failure lists",
+    ),
+    Entry(
+        "now",
+        "INFERRED",
+        'push_time "now" is stored as the moment of the write.',
+        "View's sample gives a time.",
+        "a view of such a campaign",
+    ),
+    Entry(
+        "repeated_create",
+        "INFERRED",
+        "A repeated create makes a second campaign.",
+        "No idempotency key is documented.",
+        "two creates of one payload",
+    ),
+    Entry(
+        "unknown_parameters",
+        "UNKNOWN",
+        "Parameters the sandbox does not know are stored as they are.",
+        "Much of the parameters page is not readable.",
+        "the parameters page",
+    ),
+    Entry(
+        "server_fields",
+        "UNKNOWN",
+        "campaign_token, from_api, dev_only and created_date in a payload are ignored.",
+        "View gives them, and a client may send back what it got.",
+        "an update that carries them",
+    ),
+    Entry(
+        "update_order",
+        "UNKNOWN",
+        "An update is checked for malformed values, then the rules, then missing parameters.",
+        "Some order is needed.",
+        "an update that breaks two rules",
+    ),
+    Entry(
+        "throttle",
+        "UNKNOWN",
+        "One token bucket for the whole company; off unless asked for.",
+        "No number of requests is documented; a client paces itself at 60 a minute.",
+        "a capture of 429s",
+    ),
+    Entry(
+        "retry_after",
+        "UNKNOWN",
+        "429 carries no Retry-After unless asked for.",
+        "No page mentions the header.",
+        "headers of a 429",
+    ),
+    Entry(
+        "date_header", "INFERRED", "Every answer has a Date header.", "HTTP servers send one.", "headers of any answer"
+    ),
+    Entry(
+        "sdk_key",
+        "UNKNOWN",
+        "An app has a live and a dev key; the SDK key is not modelled.",
+        "It is named but not told apart from the Live key.",
+        "a description of the SDK key",
+    ),
+)
+
+
+def entries() -> Iterator[Entry]:
+    """Yield every row: the switchable choices first, then the rest."""
+    believed = Contract()
+    for name, (_, choice) in _choices().items():
+        default = f"`{getattr(believed, name)!r}`"
+        yield Entry(name, choice.label, choice.does, choice.why, choice.replaced_by, default)
+    yield from FACTS

@@ -1,0 +1,86 @@
+"""What the sandbox was asked: one record for each request, without a key in it.
+
+Belongs here: the record and the list of records, safe to read from another thread.
+Does not belong here: deciding what is safe to write into a record (routes.py and keys.py mask it first).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from airflow_batch.sandbox.errors import Operation
+from airflow_batch.sandbox.keys import KeyKind
+
+
+@dataclass(frozen=True)
+class RequestRecord:
+    """One request as the sandbox saw it.
+
+    `time` is aware UTC by the sandbox's clock, on arrival. `path` has APP_KEY in the key's place and UNKNOWN for every
+    part that is neither a route's word nor a campaign of the sandbox; `query` holds the list's well-formed parameters.
+    `campaign_token` is the campaign asked for or created. `status` is None where the connection was dropped without an
+    answer. `applied` says whether a write took effect. `body_digest` is the start of the body's SHA-256, in hex.
+    """
+
+    sequence: int
+    time: datetime
+    method: str
+    operation: Operation
+    app: str | None
+    key_kind: KeyKind | None
+    path: str
+    query: str
+    campaign_token: str | None
+    status: int | None
+    fault: str | None
+    applied: bool
+    body_digest: str
+    user_agent: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the record as JSON values; `time` is ISO 8601 with an offset."""
+        return {**asdict(self), "time": self.time.isoformat()}
+
+    def __str__(self) -> str:
+        target = f"{self.app or '-'}/{self.key_kind or '-'} {self.campaign_token or '-'}"
+        outcome = "dropped" if self.status is None else str(self.status)
+        extras = "".join((" applied" if self.applied else "", f" [{self.fault}]" if self.fault else ""))
+        return f"{self.time:%H:%M:%S} #{self.sequence} {self.operation} {target} -> {outcome}{extras}"
+
+
+def digest(body: bytes) -> str:
+    """Return the first 16 hex digits of the body's SHA-256."""
+    return hashlib.sha256(body).hexdigest()[:16]
+
+
+class RequestLog:
+    """The records in the order in which the requests came. `on_record` is called with each, on the server's thread."""
+
+    def __init__(self, on_record: Callable[[RequestRecord], None] | None = None) -> None:
+        self._lock = threading.Lock()
+        self._records: dict[int, RequestRecord] = {}
+        self._on_record = on_record
+        self._sequence = 0
+
+    def next_sequence(self) -> int:
+        """Return the number of the next request, from 1."""
+        with self._lock:
+            self._sequence += 1
+            return self._sequence
+
+    def put(self, record: RequestRecord) -> None:
+        """Store a record; a later one with the same sequence takes its place (a change applied after the answer)."""
+        with self._lock:
+            self._records[record.sequence] = record
+        if self._on_record is not None:
+            self._on_record(record)
+
+    def records(self) -> tuple[RequestRecord, ...]:
+        """Return every record so far, in the order of the requests."""
+        with self._lock:
+            return tuple(self._records.values())

@@ -1,0 +1,178 @@
+"""The campaigns of the sandbox and what happens to them. Pure: the clock is injected, there is no HTTP here.
+
+Belongs here: storing, changing, viewing and listing campaigns; when one is complete.
+Does not belong here: whether a payload is acceptable (rules.py), keys and routes (service.py).
+"""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from airflow_batch.sandbox.contract import Contract
+from airflow_batch.sandbox.rules import (
+    Definition,
+    Refused,
+    check_create,
+    format_time,
+    is_recurring,
+    parameters,
+    parse_time,
+    updated,
+    without_nulls,
+)
+
+Clock = Callable[[], datetime]
+
+
+@dataclass
+class Campaign:
+    """One campaign: its definition as create takes it, and what the server adds."""
+
+    token: str
+    app: str
+    definition: Definition
+    created: datetime
+    sequence: int
+    from_api: bool = True
+    dev_only: bool = False
+    complete: bool = False
+    hidden_until: datetime | None = None
+    hidden_calls: int = 0
+
+
+@dataclass
+class Campaigns:
+    """Every campaign of every app. `clock` returns aware UTC datetimes; `random` makes the tokens."""
+
+    contract: Contract
+    clock: Clock
+    random: random.Random
+    _by_token: dict[str, Campaign] = field(default_factory=dict)
+
+    def add(
+        self,
+        definition: Mapping[str, Any],
+        *,
+        app: str,
+        from_api: bool = True,
+        dev_only: bool = False,
+        complete: bool = False,
+        created: datetime | None = None,
+    ) -> Campaign:
+        """Store a campaign without checking it and return it. `push_time` "now" becomes the moment of the call."""
+        campaign = Campaign(
+            token=f"{self.random.getrandbits(128):032x}",
+            app=app,
+            definition=self._timed(parameters(copy.deepcopy(dict(definition)))),
+            created=created or self.clock(),
+            sequence=len(self._by_token),
+            from_api=from_api,
+            dev_only=dev_only,
+            complete=complete,
+        )
+        self._by_token[campaign.token] = campaign
+        return campaign
+
+    def create(self, payload: Mapping[str, Any], *, app: str, dev_only: bool) -> Campaign:
+        """Check a payload and store it as a campaign made from the API. Raises Refused."""
+        check_create(payload, self.contract)
+        self._check_not_past(payload)
+        return self.add(parameters(without_nulls(payload)), app=app, dev_only=dev_only)
+
+    def update(self, token: str, payload: Mapping[str, Any], *, app: str) -> Campaign:
+        """Change a campaign by the rules. Raises Refused, and then nothing has changed."""
+        campaign = self.find(token, app=app)
+        if not campaign.from_api and self.contract.dashboard_update:
+            raise Refused(self.contract.dashboard_update, "Only campaigns created from the API can be updated.")
+        after = updated(
+            campaign.definition,
+            parameters(payload),
+            complete=campaign.complete,
+            mode=self.contract.update_mode,
+            contract=self.contract,
+        )
+        self._check_not_past(payload)
+        campaign.definition = self._timed(copy.deepcopy(after))
+        return campaign
+
+    def find(self, token: str, *, app: str | None = None) -> Campaign:
+        """Return the campaign, `complete` up to date. Raises Refused where the token is unknown or another app's."""
+        campaign = self._by_token.get(token)
+        if campaign is None or app not in (None, campaign.app):
+            raise Refused(self.contract.unknown_token, "No campaign has this token in this app.")
+        # Completion is kept once it is seen: a campaign that is stopped after it was sent is still complete.
+        campaign.complete = campaign.complete or self._is_sent(campaign)
+        return campaign
+
+    def knows(self, token: str) -> bool:
+        """Return whether any app has a campaign with this token."""
+        return token in self._by_token
+
+    def all(self, app: str | None = None) -> list[Campaign]:
+        """Return the campaigns of an app, or of all apps, newest first, hidden ones too."""
+        chosen = [self.find(token) for token, campaign in self._by_token.items() if app in (None, campaign.app)]
+        # With a clock that stands still the order of creation decides.
+        return sorted(chosen, key=lambda campaign: (campaign.created, campaign.sequence), reverse=True)
+
+    def page(
+        self, app: str, *, start: int, limit: int, live: bool | None = None, from_api: bool | None = None
+    ) -> list[dict[str, Any]]:
+        """Return one page of summaries of an app's campaigns, newest first (the list page's parameters)."""
+        shown = []
+        for campaign in self.all(app):
+            hidden = campaign.hidden_calls > 0
+            campaign.hidden_calls = max(0, campaign.hidden_calls - 1)
+            if hidden or (campaign.hidden_until is not None and self.clock() < campaign.hidden_until):
+                continue
+            summary = self._summary(campaign)
+            if live in (None, summary["live"]) and from_api in (None, campaign.from_api):
+                shown.append(summary)
+        return shown[start : start + limit]
+
+    def view(self, campaign: Campaign) -> dict[str, Any]:
+        """Return a campaign as the view page describes it: the creation format plus four fields. A deep copy."""
+        result = {**self._summary(campaign), **copy.deepcopy(campaign.definition)}
+        collapse = result.get("gcm_collapse_key")
+        if self.contract.collapse_key_in_view == "string" and isinstance(collapse, dict):
+            result["gcm_collapse_key"] = collapse.get("key", "default")
+        if not self.contract.message_language_in_view:
+            for message in result.get("messages", ()):
+                message.pop("language", None)
+        return result
+
+    def hide(self, campaign: Campaign, *, seconds: float | None, calls: int | None) -> None:
+        """Keep a campaign out of the list for some seconds of the clock, for the next list calls, or both."""
+        campaign.hidden_until = None if seconds is None else self.clock() + timedelta(seconds=seconds)
+        campaign.hidden_calls = calls or 0
+
+    def _summary(self, campaign: Campaign) -> dict[str, Any]:
+        return {
+            "campaign_token": campaign.token,
+            "from_api": campaign.from_api,
+            "dev_only": campaign.dev_only,
+            "created_date": format_time(campaign.created),
+            "name": campaign.definition.get("name", ""),
+            "live": campaign.definition.get("live", False),
+        }
+
+    def _is_sent(self, campaign: Campaign) -> bool:
+        definition = campaign.definition
+        if not self.contract.complete_by_push_time or is_recurring(definition) or definition.get("live") is not True:
+            return False
+        moment = parse_time(str(definition.get("push_time", "")))
+        return moment is not None and moment <= self.clock()
+
+    def _timed(self, definition: Definition) -> Definition:
+        if definition.get("push_time") == "now":
+            definition["push_time"] = format_time(self.clock())
+        return definition
+
+    def _check_not_past(self, payload: Mapping[str, Any]) -> None:
+        moment = parse_time(str(payload.get("push_time", "")))
+        if self.contract.past_push_time and moment is not None and moment < self.clock():
+            raise Refused(self.contract.past_push_time, "Parameter 'push_time' is in the past.")

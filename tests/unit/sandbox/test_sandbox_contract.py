@@ -1,0 +1,91 @@
+"""The table of what is known and guessed, the README made from it, and the wall around the room."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import airflow_batch.sandbox
+from airflow_batch.sandbox import Contract
+from airflow_batch.sandbox.contract import entries
+from airflow_batch.sandbox.errors import ERRORS
+from airflow_batch.sandbox.readme import markdown
+
+ROOM = Path(airflow_batch.sandbox.__file__).parent
+FILES = sorted(ROOM.glob("*.py"))
+
+
+def test_the_readme_has_the_tables_the_code_makes():
+    text = (ROOM / "README.md").read_text("utf-8")
+
+    assert text.partition("<!-- tables: begin -->\n")[2].partition("\n<!-- tables: end -->")[0] == markdown()
+
+
+def test_the_nine_errors_are_those_of_the_documentation():
+    assert [(error.name, error.status, error.code) for error in ERRORS.values()] == [
+        ("AUTHENTICATION_INVALID", 401, 10),
+        ("API_MISUSE", 403, 12),
+        ("ROUTE_NOT_FOUND", 404, 20),
+        ("MISSING_PARAMETER", 400, 30),
+        ("MALFORMED_PARAMETER", 400, 31),
+        ("MALFORMED_JSON_BODY", 400, 32),
+        ("SERVER_ERROR", 500, 1),
+        ("MAINTENANCE_ERROR", 503, 2),
+        ("TOO_MANY_REQUESTS", 429, 60),
+    ]
+
+
+@pytest.mark.parametrize("entry", list(entries()), ids=lambda entry: entry.name)
+def test_every_row_is_labelled_and_says_why_and_what_would_replace_it(entry):
+    assert entry.label in ("DOCUMENTED", "OBSERVED", "INFERRED", "UNKNOWN")
+    assert all((entry.does, entry.why, entry.replaced_by))
+    assert "|" not in f"{entry.does}{entry.why}{entry.replaced_by}{entry.choice}"
+
+
+@pytest.mark.parametrize("name", list(Contract.__dataclass_fields__))
+def test_every_choice_is_read_by_the_code(name):
+    readers = [path for path in FILES if path.name != "contract.py" and f"contract.{name}" in path.read_text("utf-8")]
+
+    assert readers
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"unknown_token": "NOT_FOUND"},
+        {"unknown_token": None},
+        {"update_mode": "patch"},
+        {"dev_key_view": False},
+        {"complete_by_push_time": "yes"},
+        {"checks_order": ("route", "route", "throttle")},
+    ],
+    ids=str,
+)
+def test_a_choice_that_is_not_one_is_refused(choice):
+    with pytest.raises(ValueError, match=next(iter(choice))):
+        Contract(**choice)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_the_room_imports_nothing_of_airflow_and_nothing_of_the_other_rooms(path):
+    imported = {
+        name
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        for name in (
+            [node.module or ""]
+            if isinstance(node, ast.ImportFrom)
+            else [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else []
+        )
+    }
+
+    assert not {name for name in imported if name.split(".")[0] == "airflow"}
+    assert all(name.startswith("airflow_batch.sandbox") for name in imported if name.startswith("airflow_batch"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_no_file_is_longer_than_400_lines(path):
+    assert len(path.read_text("utf-8").splitlines()) <= 400

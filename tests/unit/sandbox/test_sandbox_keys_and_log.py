@@ -1,0 +1,205 @@
+"""No key but the sandbox's own is accepted, and no key at all is written down."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import logging
+from datetime import UTC, datetime
+from urllib.parse import quote
+
+import pytest
+import requests
+
+from airflow_batch.sandbox import BatchSandbox, Fault
+
+FOREIGN = "c0ffee00c0ffee00c0ffee00c0ffee00"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"rest_key": FOREIGN},
+        {"apps": {"ios": {"live": FOREIGN}}},
+        {"apps": {"ios": {"dev": FOREIGN}}},
+        {"rest_key": "sandbox- "},
+        {"rest_key": "sandbox-é"},
+    ],
+    ids=str,
+)
+def test_a_sandbox_with_a_key_that_could_be_real_or_not_be_sent_cannot_be_made(options):
+    with pytest.raises(ValueError, match="key") as caught:
+        BatchSandbox(**options)
+
+    assert FOREIGN not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"apps": ()},
+        {"apps": "ios"},
+        {"apps": {"ios": {"sdk": "sandbox-x"}}},
+        {"apps": {"ios": {"live": "sandbox-x", "dev": "sandbox-x"}}},
+        {"apps": ("rest",), "rest_key": "sandbox-rest-live"},
+    ],
+    ids=str,
+)
+def test_keys_that_do_not_tell_apps_apart_are_refused(options):
+    with pytest.raises(ValueError, match=r"app|key"):
+        BatchSandbox(**options)
+
+
+def test_keys_can_be_chosen(make_sandbox, make_api):
+    apps = {"ios": {"live": "sandbox-a/b%?", "dev": "sandbox-dev"}}
+    sandbox = make_sandbox(apps=apps, rest_key='sandbox-"rest"')
+    api = make_api(sandbox)
+    api.app_key = quote(api.app_key, safe="")
+
+    assert api.list().status_code == 200
+    assert sandbox.requests[0].app == "ios"
+    assert sandbox.requests[0].path == "/1.1/APP_KEY/campaigns/list"
+
+
+def test_a_foreign_rest_key_is_refused(api, error):
+    response = api.send("GET", "campaigns/list", headers={"X-Authorization": FOREIGN})
+
+    assert error(response) == (401, 10, "AUTHENTICATION_INVALID")
+    assert "sandbox-" in response.json()["message"]
+
+
+def test_a_foreign_app_key_is_refused(api, error):
+    api.app_key = FOREIGN
+
+    assert error(api.list()) == (401, 10, "AUTHENTICATION_INVALID")
+
+
+def test_no_fault_answers_a_request_with_a_foreign_key(api, sandbox):
+    sandbox.inject(Fault("echo", times=None))
+
+    response = api.send("GET", "campaigns/list", headers={"X-Authorization": FOREIGN})
+
+    assert FOREIGN not in response.text
+    assert sandbox.requests[-1].fault is None
+
+
+def test_two_rest_keys_in_one_request_are_refused(api):
+    answer = api.raw(extra=f"X-Authorization: {api.sandbox.rest_key}")
+
+    assert answer.startswith(b"HTTP/1.1 401")
+
+
+def everything(sandbox):
+    """Return all the sandbox would show of itself, as text."""
+    shown = [requests.get(f"{sandbox.url}/sandbox/{page}", timeout=5).text for page in ("requests", "campaigns")]
+    records = [repr(record) + str(record) + json.dumps(record.as_dict()) for record in sandbox.requests]
+    return "\n".join([*shown, *records])
+
+
+def test_no_key_is_written_down_wherever_a_request_carries_it(api, sandbox, definition, caplog, capfd):
+    caplog.set_level(logging.DEBUG)
+    token = sandbox.add_campaign(definition)
+    for key in (sandbox.rest_key, FOREIGN, api.app_key):
+        headers = {"X-Authorization": key, "User-Agent": f"client {key}"}
+        for path in (
+            "campaigns/list",
+            f"campaigns/{token}",
+            f"campaigns/{key}",
+            key,
+            f"{key}/x",
+            f"campaigns/list?k={key}",
+        ):
+            api.send("GET", path, headers=headers)
+        api.send("GET", f"campaigns/list?limit={key}", headers=headers)
+        api.send(key[:20], "campaigns/list", headers=headers)
+        api.send("POST", "campaigns/create", data=key, headers=headers)
+        requests.get(f"{sandbox.url}/{key}", headers=headers, timeout=5)
+        requests.get(f"{sandbox.url}/1.1/{key}", headers=headers, timeout=5)
+
+    server_log = "\n".join(record.getMessage() for record in caplog.records if not record.name.startswith("urllib3"))
+    shown = everything(sandbox) + server_log + "".join(capfd.readouterr())
+    # An HTTP client may write a method in upper case.
+    shown = shown.lower()
+
+    assert len(sandbox.requests) == 33
+    for key in (sandbox.rest_key, FOREIGN, api.app_key):
+        assert key not in shown
+        assert key[:20] not in shown
+
+
+def test_a_record_says_what_was_asked_and_what_came_of_it(api, sandbox, definition):
+    token = sandbox.add_campaign(definition)
+
+    api.update(token, {"live": True}, headers={**api.headers, "User-Agent": f"client/1 {sandbox.rest_key}"})
+
+    (record,) = sandbox.requests
+    assert dataclasses.asdict(record) == {
+        "sequence": 1,
+        "time": datetime(2030, 1, 1, 12, tzinfo=UTC),
+        "method": "POST",
+        "operation": "update",
+        "app": "app",
+        "key_kind": "live",
+        "path": f"/1.1/APP_KEY/campaigns/update/{token}",
+        "query": "",
+        "campaign_token": token,
+        "status": 200,
+        "fault": None,
+        "applied": True,
+        "body_digest": hashlib.sha256(b'{"live": true}').hexdigest()[:16],
+        "user_agent": "client/1 KEY",
+    }
+
+
+def test_a_record_of_a_create_holds_the_new_token(api, sandbox):
+    token = api.create().json()["campaign_token"]
+
+    assert sandbox.requests[0].campaign_token == token
+
+
+def test_a_record_of_a_list_holds_its_parameters(api, sandbox):
+    api.list(**{"from": 10, "limit": 5, "live": "true"})
+
+    assert sandbox.requests[0].query == "from=10&limit=5&live=true"
+
+
+def test_a_record_is_there_as_soon_as_the_client_has_its_answer(api, sandbox, definition):
+    for number in range(1, 21):
+        api.list()
+        assert len(sandbox.requests) == number
+
+
+def test_a_refused_write_is_not_applied(api, sandbox, definition):
+    api.create({**definition, "name": "x"})
+
+    assert [(record.status, record.applied) for record in sandbox.requests] == [(400, False)]
+
+
+def test_records_tell_the_operations_and_keys_apart(sandbox, make_api, definition):
+    live, dev = make_api(sandbox), make_api(sandbox, kind="dev")
+    token = live.create(definition).json()["campaign_token"]
+    dev.update(token, {"live": True})
+    live.view(token)
+    live.list()
+    live.send("GET", "elsewhere")
+
+    assert [(record.operation, record.key_kind) for record in sandbox.requests] == [
+        ("create", "live"),
+        ("update", "dev"),
+        ("view", "live"),
+        ("list", "live"),
+        ("unknown", "live"),
+    ]
+
+
+def test_the_control_plane_shows_requests_and_campaigns_and_is_not_logged_itself(api, sandbox, definition):
+    token = sandbox.add_campaign(definition, complete=True)
+    api.list()
+
+    requested = requests.get(f"{sandbox.url}/sandbox/requests", timeout=5).json()["requests"]
+    campaigns = requests.get(f"{sandbox.url}/sandbox/campaigns", timeout=5).json()["campaigns"]
+
+    assert [record["operation"] for record in requested] == ["list"]
+    assert campaigns == [{"app": "app", "complete": True, "campaign": sandbox.campaign(token)}]
+    assert len(sandbox.requests) == 1

@@ -1,0 +1,136 @@
+"""The token bucket, alone and in the server."""
+
+from __future__ import annotations
+
+from email.utils import parsedate_to_datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_batch.sandbox import BatchSandbox, Contract
+from airflow_batch.sandbox.throttle import TokenBucket
+
+
+def test_a_burst_is_answered_at_once_and_the_next_request_is_not(make_sandbox, make_api):
+    api = make_api(make_sandbox(rate=1, burst=3))
+
+    assert [api.list().status_code for _ in range(4)] == [200, 200, 200, 429]
+
+
+def test_a_request_is_answered_again_after_the_time_for_one_token(make_sandbox, make_api, clock):
+    api = make_api(make_sandbox(rate=0.5))
+    api.list()
+
+    clock.advance(seconds=1.9)
+    assert api.list().status_code == 429
+    clock.advance(seconds=0.1)
+    assert api.list().status_code == 200
+
+
+def test_an_idle_hour_gives_no_more_than_one_burst(make_sandbox, make_api, clock):
+    api = make_api(make_sandbox(rate=1, burst=2))
+    clock.advance(hours=1)
+
+    assert [api.list().status_code for _ in range(3)] == [200, 200, 429]
+
+
+def test_a_clock_set_back_does_not_empty_the_bucket(make_sandbox, make_api, clock):
+    api = make_api(make_sandbox(rate=1, burst=2))
+    api.list()
+    clock.advance(hours=-1)
+
+    assert api.list().status_code == 200
+
+
+def test_a_throttled_write_changes_nothing(make_sandbox, make_api, definition):
+    sandbox = make_sandbox(rate=1)
+    api, token = make_api(sandbox), sandbox.add_campaign(definition)
+    api.list()
+
+    assert api.update(token, {"live": True}).status_code == 429
+    assert api.create(definition).status_code == 429
+    assert sandbox.campaign(token)["live"] is False
+    assert sandbox.tokens() == (token,)
+    assert [record.applied for record in sandbox.requests] == [False, False, False]
+
+
+def test_a_429_has_no_retry_after_unless_asked_for(make_sandbox, make_api):
+    api = make_api(make_sandbox(rate=1))
+    api.list()
+
+    assert "Retry-After" not in api.list().headers
+
+
+@pytest.mark.parametrize(("retry_after", "header"), [(6, "6"), ("computed", "4")])
+def test_retry_after_in_seconds(make_sandbox, make_api, clock, retry_after, header):
+    api = make_api(make_sandbox(rate=0.25, retry_after=retry_after))
+    api.list()
+    clock.advance(seconds=0.5)
+
+    assert api.list().headers["Retry-After"] == header
+
+
+def test_retry_after_as_a_date_is_never_too_early(make_sandbox, make_api, clock):
+    clock.advance(microseconds=1)
+    api = make_api(make_sandbox(rate=0.25, retry_after="http-date"))
+    api.list()
+
+    moment = parsedate_to_datetime(api.list().headers["Retry-After"])
+
+    assert (moment - clock.now).total_seconds() == pytest.approx(5, abs=1e-3)
+
+
+def test_the_throttle_can_be_changed_while_it_runs(sandbox, api):
+    sandbox.set_throttle(rate=1)
+    assert [api.list().status_code for _ in range(2)] == [200, 429]
+    sandbox.set_throttle()
+    assert [api.list().status_code for _ in range(3)] == [200, 200, 200]
+
+
+def test_a_wrong_key_takes_nothing_from_the_bucket(make_sandbox, make_api):
+    api = make_api(make_sandbox(rate=1))
+
+    assert api.send("GET", "campaigns/list", headers={}).status_code == 401
+    assert api.list().status_code == 200
+
+
+def test_whether_the_throttle_or_the_key_comes_first_is_a_choice(make_sandbox, make_api):
+    contract = Contract(checks_order=("throttle", "authentication", "route"))
+    api = make_api(make_sandbox(rate=1, contract=contract))
+
+    assert api.send("GET", "campaigns/list", headers={}).status_code == 401
+    assert api.send("GET", "campaigns/list", headers={}).status_code == 429
+
+
+@pytest.mark.parametrize("options", [{"rate": 0}, {"rate": -1}, {"rate": 1, "burst": 0}, {"retry_after": "soon"}])
+def test_a_throttle_that_makes_no_sense_is_refused(options):
+    with pytest.raises(ValueError, match=r"rate|burst|retry_after"):
+        BatchSandbox(**options)
+
+
+@given(
+    rate=st.floats(0.1, 100),
+    burst=st.floats(1, 50),
+    steps=st.lists(st.floats(-2, 2), min_size=1, max_size=200),
+)
+def test_no_clock_lets_more_through_than_burst_and_rate(rate, burst, steps):
+    bucket, now, forward, granted = TokenBucket(rate, burst, 0.0), 0.0, 0.0, 0
+    for step in steps:
+        now += step
+        forward += max(0.0, step)
+        granted += bucket.take(now) == 0.0
+
+    assert granted <= burst + rate * forward + 1e-6
+
+
+@given(rate=st.floats(0.01, 100), taken=st.integers(1, 5))
+def test_waiting_as_long_as_told_is_enough(rate, taken):
+    bucket = TokenBucket(rate, taken, 0.0)
+    for _ in range(taken):
+        assert bucket.take(0.0) == 0.0
+
+    wait = bucket.take(0.0)
+
+    assert wait > 0
+    assert bucket.take(wait * (1 + 1e-9)) == 0.0
