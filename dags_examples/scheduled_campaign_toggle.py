@@ -23,7 +23,7 @@ def wanted_live(dag_run: Any, params: Any) -> bool:
     """Return what the campaign should be at the moment the run stands for, or what a manual run asks for."""
     if params["live"] != "by schedule":
         return bool(params["live"] == "on")
-    moment = pendulum.instance(dag_run.run_after).in_timezone(TIMEZONE)
+    moment: pendulum.DateTime = pendulum.instance(dag_run.run_after).in_timezone(TIMEZONE)
     return moment.weekday() < 5 and 9 <= moment.hour < 18
 
 
@@ -43,16 +43,16 @@ with DAG(
     tags=["batch", "example"],
     doc_md=__doc__,
 ):
-    connection = {"batch_conn_id": "{{ params.batch_conn_id }}", "app": "{{ params.app }}"}
     toggle = BatchUpdateCampaignOperator(
         task_id="toggle",
         campaign="{{ params.campaign }}",
         payload={"name": "{{ params.name }}", "live": "{{ wanted_live(dag_run, params) }}"},
-        **connection,
+        batch_conn_id="{{ params.batch_conn_id }}",
+        app="{{ params.app }}",
     )
     BatchCampaignLiveSensor(
         task_id="confirm",
         campaign=toggle.output,
         live="{{ wanted_live(dag_run, params) }}",
-        **connection,
+        batch_conn_id="{{ params.batch_conn_id }}",
     )

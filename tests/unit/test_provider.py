@@ -57,9 +57,11 @@ print(*sorted(set(sys.modules) - before))
 
 
 def test_parsing_a_dag_loads_few_modules_and_no_http_library():
-    loaded = subprocess.run(
-        [sys.executable, "-c", LISTING], capture_output=True, text=True, check=True, timeout=60
-    ).stdout.splitlines()[-1].split()
+    loaded = (
+        subprocess.run([sys.executable, "-c", LISTING], capture_output=True, text=True, check=True, timeout=60)
+        .stdout.splitlines()[-1]
+        .split()
+    )
     assert "airflow_batch.hooks.batch" in loaded
     assert len(loaded) <= 30
     assert not {name.partition(".")[0] for name in loaded} & {"requests", "urllib3", "httpx", "aiohttp"}

@@ -118,9 +118,7 @@ class TestPolicy:
 
     def test_the_delay_grows_with_the_tasks_own_base_factor_and_cap(self):
         own = task(retry_delay=timedelta(seconds=100), retry_exponential_backoff=3.0, max_retry_delay=500)
-        delays = [
-            decide(BatchServerError("x"), try_number=n, owner=own).retry_delay.total_seconds() for n in (1, 2, 3)
-        ]
+        delays = [decide(BatchServerError("x"), try_number=n, owner=own).retry_delay.total_seconds() for n in (1, 2, 3)]
         assert 100 <= delays[0] <= 200 <= 300 <= delays[1] <= 600
         assert 500 <= delays[2] <= 1000
 

@@ -1,0 +1,83 @@
+"""Print this provider and its alternatives side by side: ``python benchmarks/run.py [--list] [NAME ...]``.
+
+What belongs here: the choice of benchmarks, the header, the clean environment. What is measured, and how, stands in one
+module for each benchmark, whose ``run()`` yields the lines to print. To add one, write it and name it in BENCHMARKS.
+
+No figure fails the command: times differ between machines. Its exit code tells only whether something is broken.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import platform
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Iterator
+from importlib.metadata import version
+
+BENCHMARKS = {
+    "imports": "what parsing a DAG pays for the operators, next to HttpOperator and requests",
+    "request": "what one update costs on an open connection, next to requests and HttpHook",
+}
+
+
+def main() -> int:
+    """Run the named benchmarks, all of them by default; 1 when any of them could not be run."""
+    parser = argparse.ArgumentParser(prog="benchmarks/run.py", description="Measure this provider and its alternatives")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)} (default: all)")
+    parser.add_argument("--list", action="store_true", help="print the names and what they measure, then stop")
+    options = parser.parse_args()
+    if unknown := [name for name in options.names if name not in BENCHMARKS]:
+        parser.error(f"unknown: {', '.join(unknown)}. Known are {', '.join(BENCHMARKS)}.")
+    if options.list:
+        print("\n".join(f"{name:<12}{about}" for name, about in BENCHMARKS.items()))
+        return 0
+    started = time.monotonic()
+    print(_header())
+    with tempfile.TemporaryDirectory(prefix="airflow-home-") as home:
+        _clean_environment(home)
+        broken = [name for name in options.names or BENCHMARKS if not _print_benchmark(name)]
+    print(f"\nTook {time.monotonic() - started:.0f} s." + (f" Broken: {', '.join(broken)}." if broken else ""))
+    return 1 if broken else 0
+
+
+def _header() -> str:
+    packages = ["apache-airflow", "apache-airflow-providers-http", "requests", "urllib3"]
+    return (
+        f"Python {platform.python_version()} on {platform.system()} {platform.machine()}, {os.cpu_count()} CPUs, "
+        f"load {os.getloadavg()[0]:.1f} before the start\n"
+        + ", ".join(f"{name} {version(name)}" for name in packages)
+        + "\nCompared in alternation within one run; every figure is a median [lowest to highest round]."
+    )
+
+
+def _clean_environment(home: str) -> None:
+    """Leave out what would make one subject slower than another, or this machine different from the next.
+
+    A proxy or a ~/.netrc would be looked up by some of the subjects only; Airflow's settings would change its own cost.
+    """
+    for name in list(os.environ):
+        if name.startswith(("AIRFLOW_", "PYTHON")) or name.lower().endswith("_proxy") or name == "NETRC":
+            del os.environ[name]
+    os.environ["AIRFLOW_HOME"] = os.environ["HOME"] = home
+
+
+def _print_benchmark(name: str) -> bool:
+    print(f"\n{name}: {BENCHMARKS[name]}", flush=True)
+    try:
+        lines: Iterator[str] = importlib.import_module(name).run()
+        for line in lines:
+            print(line, flush=True)
+    except Exception:
+        # The others can still be measured, and are.
+        traceback.print_exc()
+        return False
+    return True
+
+
+if __name__ == "__main__":
+    sys.exit(main())

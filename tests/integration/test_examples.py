@@ -1,0 +1,105 @@
+"""The example DAGs: what they are, and that the README shows what runs. System tests run them on a scheduler."""
+
+from __future__ import annotations
+
+import re
+import runpy
+from datetime import datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from zoneinfo import ZoneInfo
+
+import jinja2
+import pytest
+from airflow.sdk import MultipleCronTriggerTimetable
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+EXAMPLES = CHECKOUT / "dags_examples"
+PARIS = ZoneInfo("Europe/Paris")
+BY_SCHEDULE = {"live": "by schedule"}
+
+
+def load(name):
+    module = runpy.run_path(str(EXAMPLES / f"{name}.py"))
+    return module, module["toggle"].dag
+
+
+def paris(text):
+    return SimpleNamespace(run_after=datetime.fromisoformat(text).replace(tzinfo=PARIS).astimezone(ZoneInfo("UTC")))
+
+
+@pytest.fixture(params=["scheduled_campaign_toggle", "summer_sale"])
+def example(request):
+    return load(request.param)
+
+
+def test_one_dag_switches_on_and_off_and_missed_runs_collapse(example):
+    _, dag = example
+    assert isinstance(dag.timetable, MultipleCronTriggerTimetable)
+    assert (dag.catchup, dag.max_active_runs) == (False, 1)
+    assert dag.task_ids == ["toggle", "confirm"]
+    assert dag.get_task("confirm").upstream_task_ids == {"toggle"}
+
+
+def test_neither_key_nor_campaign_is_written_into_the_example(example):
+    _, dag = example
+    assert dag.params["campaign"] == ""
+    assert dag.get_task("toggle").campaign == "{{ params.campaign }}"
+
+
+MOMENTS = [
+    ("2026-11-23T09:00:00", True),
+    ("2026-11-23T17:59:59", True),
+    ("2026-11-23T18:00:00", False),
+    ("2026-11-23T08:59:59", False),
+    # The Mondays after the clocks changed: 09:00 in Paris is 07:00 UTC in summer, 08:00 in winter.
+    ("2026-03-30T09:00:00", True),
+    ("2026-03-30T18:00:00", False),
+    ("2026-10-26T09:00:00", True),
+    ("2026-10-26T18:00:00", False),
+]
+
+
+@pytest.mark.parametrize(("moment", "live"), MOMENTS)
+def test_the_wanted_state_is_that_of_the_runs_own_moment_in_paris(moment, live):
+    wanted_live = load("scheduled_campaign_toggle")[0]["wanted_live"]
+    assert wanted_live(paris(moment), BY_SCHEDULE) is live
+
+
+@pytest.mark.parametrize(("moment", "live"), MOMENTS)
+def test_the_readmes_template_says_the_same(moment, live):
+    module, _ = load("summer_sale")
+    text = jinja2.Template(module["live"]).render(dag_run=paris(moment), **module["macros"])
+    assert text == str(live)
+
+
+def test_at_a_weekend_the_campaign_is_off():
+    wanted_live = load("scheduled_campaign_toggle")[0]["wanted_live"]
+    saturday = datetime(2026, 11, 21, 0, 0, tzinfo=PARIS)
+    hours = [saturday + timedelta(hours=hour) for hour in range(48)]
+    assert not any(wanted_live(SimpleNamespace(run_after=hour), BY_SCHEDULE) for hour in hours)
+
+
+@pytest.mark.parametrize(("asked", "live"), [("on", True), ("off", False)])
+def test_a_manual_run_does_what_it_was_asked(asked, live):
+    wanted_live = load("scheduled_campaign_toggle")[0]["wanted_live"]
+    assert wanted_live(paris("2026-11-23T12:00:00"), {"live": asked}) is live
+
+
+def test_the_readme_shows_the_example_as_it_is():
+    (first, *_) = re.findall(r"```python\n(.*?)```", (CHECKOUT / "README.md").read_text(), re.DOTALL)
+    assert first == (EXAMPLES / "summer_sale.py").read_text()
+
+
+def test_every_place_in_the_readmes_house_exists():
+    text = (CHECKOUT / "README.md").read_text().split("## The house")[1]
+    rooms = re.findall(r"^  (\S+\.py|\S+/)\s", text, re.MULTILINE)
+    assert len(rooms) > 10
+    for room in rooms:
+        assert (CHECKOUT / "airflow_batch" / room).exists(), room
+
+
+def test_every_file_the_readme_links_to_exists():
+    links = re.findall(r"\]\(([^)#]+)\)", (CHECKOUT / "README.md").read_text())
+    for link in (link for link in links if "://" not in link):
+        assert (CHECKOUT / link).exists(), link
