@@ -23,6 +23,7 @@ from airflow_batch.policies.retry import (
     RetryDefaults,
     delay_before_next,
     delay_floor,
+    required_wait,
     stock_delay,
     tries_since_clear,
 )
@@ -140,7 +141,7 @@ class BatchOperator(RetryDefaults, BaseOperator):
         if getattr(self, "retry_policy", None) is not None:
             return False
         attempt = tries_since_clear(self, context["ti"].try_number, context["ti"].max_tries)
-        return delay_floor(error) > stock_delay(self, attempt)
+        return required_wait(error) > stock_delay(self, attempt)
 
     def _refused_since(self, context: Context, now: datetime) -> datetime:
         kept = recall(context, REFUSED_SINCE)
@@ -152,7 +153,7 @@ class BatchOperator(RetryDefaults, BaseOperator):
 
     def _too_long(self, error: BatchApiError, max_wait: timedelta, since: datetime) -> BatchWaitExceededError:
         return BatchWaitExceededError(
-            f"{error.message} Batch asks to wait {delay_floor(error):.0f} s, but this task waits at most "
+            f"{error.message} Batch asks to wait {required_wait(error):.0f} s, but this task waits at most "
             f"{max_wait.total_seconds():.0f} s (max_wait) from its first refusal at {_clock_time(since)}. Nothing was "
             "changed. Raise max_wait, or run the task again later.",
             status_code=error.status_code,

@@ -21,13 +21,14 @@ from airflow_batch.compat import (
     RetryPolicy,
     doubling_backoff,
 )
-from airflow_batch.exceptions import BatchApiError, BatchError, BatchMaintenanceError
+from airflow_batch.exceptions import BatchApiError, BatchError, BatchMaintenanceError, BatchRateLimitError
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+BATCH_FLOOR = 5.0
 THROTTLE_FLOOR = 10.0
-"""Seconds. Batch asks for 5; below 10, Airflow's bookkeeping of a rescheduled task can race (airflow 72716)."""
+"""Seconds after a 429: below it, Airflow's bookkeeping of a rescheduled task can race (airflow 72716)."""
 MAINTENANCE_FLOOR = 60.0
 RETRIES = 6
 RETRY_DELAY = timedelta(seconds=10)
@@ -37,14 +38,19 @@ MAX_WAIT_TO_STOP = timedelta(hours=6)
 """How long a task lets itself be throttled where a campaign is to be stopped: not switching off hurts most."""
 
 
-def delay_floor(error: BatchError) -> float:
-    """Return the seconds before which the call must not be repeated."""
+def required_wait(error: BatchError) -> float:
+    """Return the seconds that Batch itself asks to wait: its rule for a 429, and its Retry-After."""
     asked = error.retry_after or 0.0 if isinstance(error, BatchApiError) else 0.0
+    return max(asked, BATCH_FLOOR) if isinstance(error, BatchRateLimitError) else asked
+
+
+def delay_floor(error: BatchError) -> float:
+    """Return the seconds that we wait at least, never less than required."""
     if isinstance(error, BatchMaintenanceError):
-        return max(asked, MAINTENANCE_FLOOR)
-    if isinstance(error, BatchApiError) and error.throttled:
-        return max(asked, THROTTLE_FLOOR)
-    return asked
+        return max(required_wait(error), MAINTENANCE_FLOOR)
+    if isinstance(error, BatchRateLimitError):
+        return max(required_wait(error), THROTTLE_FLOOR)
+    return required_wait(error)
 
 
 def delay_before_next(
