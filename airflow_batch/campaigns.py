@@ -69,6 +69,8 @@ RESERVED_TOKENS = frozenset({"list", "create", "update", "delete", "stats"})
 MIN_NAME = 3
 MAX_LABELS = 3
 MAX_DEPTH = 50
+MAX_NUMBER = 10**308
+"""Beyond it JSON readers that hold numbers as doubles read infinity, and Python refuses to write very long ones."""
 
 _TOKEN = re.compile(r"[A-Za-z0-9._~-]{1,200}")
 _NOT_COMPARABLE = frozenset({"gcm_collapse_key"})
@@ -265,6 +267,8 @@ def _json_value(value: Any, path: str, depth: int = 0) -> Any:
     if isinstance(value, str):
         return str.__str__(value)
     if isinstance(value, int):
+        if abs(value) > MAX_NUMBER:
+            raise BatchPayloadError(f"{path} is a number of more digits than JSON's readers hold. Send it as text.")
         return int(value)
     if isinstance(value, float):
         if not math.isfinite(value):
@@ -315,7 +319,7 @@ def _local_time(value: Any) -> Any:
         return None
     try:
         moment = value if isinstance(value, datetime) else datetime.fromisoformat(value.strip())
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, TypeError):
         raise BatchPayloadError(
             f"local_push_time must be a time such as '2026-01-31T09:00:00', not {_shown(value)}."
         ) from None
@@ -344,5 +348,8 @@ def _kind(value: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except Exception:
+        return _kind(value)
     return text if len(text) <= 80 else text[:77] + "..."

@@ -172,4 +172,6 @@ def error_class(status_code: int, error_code: int | None) -> type[BatchApiError]
         return ERRORS[status_code, error_code][1]
     if status_code in _BY_STATUS:
         return _BY_STATUS[status_code]
+    if status_code < 200:
+        return BatchAmbiguousError
     return BatchServerError if status_code >= 500 else BatchRequestError

@@ -11,7 +11,8 @@ from __future__ import annotations
 from typing import Any
 
 import pendulum
-from airflow.sdk import DAG, MultipleCronTriggerTimetable, Param
+from airflow.sdk import DAG, Param
+from airflow.timetables.trigger import MultipleCronTriggerTimetable
 
 from airflow_batch.operators.campaigns import BatchUpdateCampaignOperator
 from airflow_batch.sensors.campaigns import BatchCampaignLiveSensor

@@ -1,6 +1,7 @@
 from zoneinfo import ZoneInfo
 
-from airflow.sdk import DAG, MultipleCronTriggerTimetable
+from airflow.sdk import DAG
+from airflow.timetables.trigger import MultipleCronTriggerTimetable
 
 from airflow_batch.operators.campaigns import BatchUpdateCampaignOperator
 from airflow_batch.sensors.campaigns import BatchCampaignLiveSensor

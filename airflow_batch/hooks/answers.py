@@ -13,7 +13,14 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from airflow_batch.exceptions import ERRORS, BatchApiError, BatchResponseError, error_class
+from airflow_batch.exceptions import (
+    ERRORS,
+    BatchAmbiguousError,
+    BatchApiError,
+    BatchResponseError,
+    BatchServerError,
+    error_class,
+)
 
 MAX_BODY = 4 * 1024 * 1024
 """Bytes of a body that are read; a page of 100 campaigns is far below."""
@@ -106,7 +113,7 @@ def failure(
         error_name=name,
         retry_after=retry_after,
         endpoint=endpoint.name,
-        may_have_been_applied=endpoint.writes and (answer.status >= 500 or answer.status == 408) and not kind.throttled,
+        may_have_been_applied=endpoint.writes and issubclass(kind, BatchServerError | BatchAmbiguousError),
     )
 
 
@@ -133,6 +140,17 @@ def expect_json(answer: Answer, endpoint: Endpoint, subject: str, kind: type[Any
     if not isinstance(content, kind):
         asked = "a JSON object" if kind is dict else "a JSON array"
         raise _unexpected(answer, endpoint, subject, asked, scrub)
+    return content
+
+
+def expect_campaign(answer: Answer, endpoint: Endpoint, subject: str, scrub: Callable[[str], str]) -> dict[str, Any]:
+    """Return a viewed campaign, of which at least ``live`` must be readable.
+
+    :raises BatchResponseError: for any other body. An empty object must not pass for a campaign that is not live.
+    """
+    content: dict[str, Any] = expect_json(answer, endpoint, subject, dict, scrub)
+    if not isinstance(content.get("live"), bool):
+        raise _unexpected(answer, endpoint, subject, "a campaign", scrub)
     return content
 
 
@@ -163,7 +181,7 @@ def _quoted(answer: Answer, content: Mapping[str, Any], scrub: Callable[[str], s
     if answer.body is None:
         return ", with a body that could not be read (too long, or broken off)."
     message = content.get("message")
-    text = message if isinstance(message, str) else answer.body[: 64 * MAX_SERVER_TEXT].decode("utf-8", "replace")
+    text = message if isinstance(message, str) else answer.body.decode("utf-8", "replace")
     return f", saying {shorten(text, scrub)!r}." if text.strip() else ", with no explanation."
 
 

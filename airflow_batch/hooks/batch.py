@@ -28,7 +28,7 @@ from airflow_batch.exceptions import (
     BatchNotFoundError,
 )
 from airflow_batch.get_provider_info import UI_FIELD_BEHAVIOUR
-from airflow_batch.hooks.answers import Answer, Endpoint, confirm_update, expect_json, failure
+from airflow_batch.hooks.answers import Answer, Endpoint, confirm_update, expect_campaign, expect_json, failure
 from airflow_batch.hooks.settings import BatchSettings, read_settings
 
 if TYPE_CHECKING:
@@ -96,8 +96,7 @@ class BatchHook(BaseHook):
         token = check_token(campaign_token)
         subject = self._subject(VIEW, token)
         answer = self._request(VIEW, subject, token=token)
-        campaign: dict[str, Any] = expect_json(answer, VIEW, subject, dict, self._scrub)
-        return campaign
+        return expect_campaign(answer, VIEW, subject, self._scrub)
 
     def test_connection(self) -> tuple[bool, str]:
         """Try the connection with one cheap read for each app key; nothing is written.

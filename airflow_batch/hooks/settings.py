@@ -125,6 +125,8 @@ def _read_base_url(connection: Connection) -> str:
     schema = (connection.schema or "").strip().lower()
     if "://" not in host:
         host = f"{schema or 'https'}://{_bracket_ipv6(host)}"
+    if "@" in host:
+        raise _bad(conn_id, "host", "scheme, host, port and path only", "it holds credentials")
     try:
         parts = urlsplit(host)
         port = parts.port
@@ -132,8 +134,8 @@ def _read_base_url(connection: Connection) -> str:
         raise _bad(conn_id, "host", "a base URL such as https://api.batch.com", "it is not a URL") from None
     if parts.scheme not in ("https", "http") or not parts.hostname or any(c.isspace() or ord(c) < 32 for c in host):
         raise _bad(conn_id, "host", "a base URL such as https://api.batch.com", f"it reads {host!r}")
-    if "@" in parts.netloc or parts.query or parts.fragment:
-        raise _bad(conn_id, "host", "scheme, host, port and path only", "it holds credentials, a query or a fragment")
+    if parts.query or parts.fragment:
+        raise _bad(conn_id, "host", "scheme, host, port and path only", "it holds a query or a fragment")
     if schema and schema != parts.scheme:
         raise _bad(conn_id, "schema", f"{parts.scheme!r}, as in host, or empty", f"it reads {schema!r}")
     if connection.port and port and connection.port != port:
@@ -229,8 +231,10 @@ def _is_number(value: Any) -> bool:
 
 
 def _shown(value: Any) -> str:
-    """Show a setting that is not a key: numbers and lists whole, text not at all (a key may have slipped there)."""
-    return repr(value)[:60] if isinstance(value, int | float | list) else f"a {type(value).__name__}"
+    """Show a setting that is not a key: numbers and lists of numbers; nothing else, a key may have slipped there."""
+    items = value if isinstance(value, list) else [value]
+    plain = all(isinstance(item, int | float) for item in items)
+    return repr(value)[:60] if plain else f"a {type(value).__name__}"
 
 
 def _bad(conn_id: str, place: str, allowed: str, found: str) -> BatchConfigurationError:

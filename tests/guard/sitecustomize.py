@@ -7,4 +7,4 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).parent.parent))
 
-import loopback_only  # noqa: E402, F401
+import loopback_only  # noqa: F401

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 import jinja2
 import pytest
-from airflow.sdk import MultipleCronTriggerTimetable
+from airflow.timetables.trigger import MultipleCronTriggerTimetable
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 EXAMPLES = CHECKOUT / "dags_examples"

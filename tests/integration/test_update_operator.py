@@ -110,7 +110,7 @@ def test_the_result_of_another_task_names_campaign_and_app(connect):
         ({"payload": {"name": "ab"}}, "ab"),
         ({"payload": {"labels": ["a", "b", "c", "d"]}}, "4"),
         ({"payload": {"push_time": "tomorrow"}}, "tomorrow"),
-        ({"payload": {"push_time": datetime(2026, 1, 1)}}, "time zone"),  # noqa: DTZ001
+        ({"payload": {"push_time": datetime(2026, 1, 1)}}, "time zone"),
         ({"payload": {"x": float("nan")}}, "nan"),
         ({"payload": ["live"]}, "list"),
         ({"payload": "live"}, "JSON"),
@@ -207,7 +207,7 @@ class TestThrottled:
     @pytest.mark.parametrize("mode", ["reschedule", "retry"])
     def test_a_retry_after_beyond_max_wait_fails_at_once_and_is_named(self, batch, update, mode):
         batch.inject(throttle(retry_after=10_000))
-        with pytest.raises(BatchWaitExceededError, match="10000 s.*1800 s") as caught:
+        with pytest.raises(BatchWaitExceededError, match=r"10000 s.*1800 s") as caught:
             attempt(update(throttle=mode))
         assert isinstance(caught.value, AirflowFailException)
         assert caught.value.retry_after == 10_000

@@ -43,7 +43,7 @@ def retry_arguments(task):
 
 @ALL
 def test_every_task_has_the_defaults(make):
-    with DAG("d", start_date=START):
+    with DAG("d", schedule=None, start_date=START):
         task = make()
     assert retry_arguments(task) == (6, timedelta(seconds=10), 2.0, timedelta(minutes=10))
     if compat.HAS_RETRY_POLICY:
@@ -52,7 +52,7 @@ def test_every_task_has_the_defaults(make):
 
 @ALL
 def test_what_a_mapped_task_becomes_has_them_too(make):
-    with DAG("d", start_date=START):
+    with DAG("d", schedule=None, start_date=START):
         task = make()
     if hasattr(task, "unmap"):
         task = task.unmap({"campaign": "abc"})
@@ -61,21 +61,21 @@ def test_what_a_mapped_task_becomes_has_them_too(make):
 
 @ALL
 def test_the_tasks_own_arguments_win(make):
-    with DAG("d", start_date=START, default_args={"retries": 1}):
+    with DAG("d", schedule=None, start_date=START, default_args={"retries": 1}):
         task = make(retries=0, retry_delay=timedelta(seconds=3), max_retry_delay=timedelta(seconds=9))
     assert (task.retries, task.retry_delay, task.max_retry_delay) == (0, timedelta(seconds=3), timedelta(seconds=9))
 
 
 @ALL
 def test_the_tasks_own_default_args_win(make):
-    with DAG("d", start_date=START):
+    with DAG("d", schedule=None, start_date=START):
         task = make(default_args={"retries": 2})
     assert (task.retries, task.retry_delay) == (2, timedelta(seconds=10))
 
 
 @ALL
 def test_the_dags_default_args_win(make):
-    with DAG("d", start_date=START, default_args={"retries": 1, "max_retry_delay": timedelta(hours=1)}):
+    with DAG("d", schedule=None, start_date=START, default_args={"retries": 1, "max_retry_delay": timedelta(hours=1)}):
         task = make()
     assert (task.retries, task.max_retry_delay) == (1, timedelta(hours=1))
 
@@ -83,7 +83,7 @@ def test_the_dags_default_args_win(make):
 @ALL
 def test_the_default_args_of_an_outer_task_group_win(make):
     with (
-        DAG("d", start_date=START),
+        DAG("d", schedule=None, start_date=START),
         TaskGroup("outer", default_args={"retries": 3}),
         TaskGroup("inner", default_args={"retry_delay": timedelta(seconds=4)}),
     ):
@@ -97,7 +97,7 @@ def test_the_defaults_survive_serialisation(make):
         from airflow.serialization.serialized_objects import DagSerialization as Serialized
     except ImportError:
         from airflow.serialization.serialized_objects import SerializedDAG as Serialized
-    with DAG("d", start_date=START, schedule=None) as dag:
+    with DAG("d", schedule=None, start_date=START) as dag:
         make()
     task = Serialized.from_dict(Serialized.to_dict(dag)).get_task("t")
     assert retry_arguments(task) == (6, timedelta(seconds=10), 2.0, timedelta(minutes=10))
