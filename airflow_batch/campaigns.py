@@ -278,7 +278,7 @@ def _json_value(value: Any, path: str, depth: int = 0) -> Any:
         return _moment(value, path)
     if isinstance(value, Mapping):
         return {key: _json_value(item, f"{path}.{key}", depth + 1) for key, item in _items(value, path)}
-    if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
+    if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray | memoryview):
         return [_json_value(item, f"{path}[{index}]", depth + 1) for index, item in enumerate(value)]
     kind = "a date without a time" if isinstance(value, date) else _kind(value)
     raise BatchPayloadError(

@@ -9,10 +9,12 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import sqlite3
 import subprocess
 import sys
 from datetime import datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +32,7 @@ CAMPAIGN = {
 }
 
 
-def main() -> int:
-    home = CHECKOUT / ".demo"
+def main(home: Path) -> int:
     home.mkdir(exist_ok=True)
     with BatchSandbox() as sandbox:
         token = sandbox.add_campaign(CAMPAIGN)
@@ -66,8 +67,13 @@ def run_dag(home: Path, sandbox: BatchSandbox, params: dict[str, Any]) -> tuple[
         "NO_COLOR": "1",
     }
     airflow = [sys.executable, "-m", "airflow"]
-    say("\nPreparing a private Airflow in .demo, then: airflow dags test " + DAG_ID)
-    subprocess.run([*airflow, "db", "migrate"], env=environment, check=True, capture_output=True)
+    if not (home / f"made-with-{version('apache-airflow')}").exists():
+        say(f"\nMaking a private Airflow in {home.name}")
+        shutil.rmtree(home)
+        home.mkdir()
+        subprocess.run([*airflow, "db", "migrate"], env=environment, check=True, capture_output=True)
+        (home / f"made-with-{version('apache-airflow')}").touch()
+    say(f"\nAirflow runs the DAG: airflow dags test {DAG_ID}")
     run = subprocess.run(
         [*airflow, "dags", "test", DAG_ID, "--conf", json.dumps(params)],
         env=environment,
@@ -121,4 +127,4 @@ def say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(Path(sys.argv[1]).resolve() if sys.argv[1:] else CHECKOUT / ".demo"))

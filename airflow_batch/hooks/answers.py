@@ -105,7 +105,7 @@ def failure(
     kind = error_class(answer.status, code)
     told = " ".join(x for x in (str(answer.status), name, None if code is None else f"(code {code})") if x)
     if kind.throttled or retry_after is not None:
-        told += ", no Retry-After" if retry_after is None else f", Retry-After {retry_after:.0f} s"
+        told += ", no Retry-After" if retry_after is None else f", Retry-After {retry_after:.15g} s"
     return kind(
         f"Batch refused the {subject}: {told}{_quoted(answer, content, scrub)}{_advice(answer)}",
         status_code=answer.status,

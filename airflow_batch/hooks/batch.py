@@ -215,7 +215,8 @@ def rendered_or_none(value: str | None) -> str | None:
 
 def _forms(secret: str) -> set[str]:
     """Return the ways a key may be written in a URL or a JSON text."""
-    return {secret, quote(secret, safe=""), quote(secret), json.dumps(secret)[1:-1]}
+    in_json = json.dumps(secret)[1:-1]
+    return {secret, quote(secret, safe=""), quote(secret), in_json, in_json.replace("/", "\\/")}
 
 
 def _no_answer(

@@ -32,7 +32,8 @@ def utc_clock(clock: Clock | None) -> Clock:
         moment = clock() if clock is not None else datetime.now(UTC)
         if moment.tzinfo is None:
             raise ValueError("the clock must return aware datetimes")
-        return moment.astimezone(UTC)
+        # A plain datetime, also where the clock gives a subclass whose UTC is another object (pendulum).
+        return datetime.fromtimestamp(moment.timestamp(), UTC)
 
     return now
 

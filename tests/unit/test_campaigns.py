@@ -243,6 +243,7 @@ def test_a_value_that_json_can_hold_takes_its_form(wrap, value, sent):
         Decimal("1.5"),
         b"bytes",
         bytearray(b"bytes"),
+        memoryview(b"bytes"),
         {1, 2},
         frozenset(),
         object(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from email.utils import parsedate_to_datetime
 
+import pendulum
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -134,3 +135,10 @@ def test_waiting_as_long_as_told_is_enough(rate, taken):
 
     assert wait > 0
     assert bucket.take(wait * (1 + 1e-9)) == 0.0
+
+
+def test_a_pendulum_clock_serves_http_dates_too(make_sandbox, make_api):
+    moment = pendulum.datetime(2026, 1, 1, tz="Europe/Paris")
+    api = make_api(make_sandbox(rate=1, retry_after="http-date", clock=lambda: moment))
+
+    assert [api.list().status_code for _ in range(2)] == [200, 429]
