@@ -174,10 +174,12 @@ class PrivateAirflow:
         ask = "from importlib.metadata import version; print(version('apache-airflow'))"
         return subprocess.run([self.python, "-c", ask], check=True, capture_output=True, text=True).stdout.strip()
 
-    def _spawn(self, arguments: Iterable[str], output: Any) -> subprocess.Popen[bytes]:
+    def _spawn(
+        self, arguments: Iterable[str], output: Any, env: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             [self.python, "-m", "airflow", *arguments],
-            env=self.env,
+            env=env or self.env,
             cwd=self.home,
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -212,8 +214,10 @@ class PrivateAirflow:
         self._token = self.api("GET", "/auth/token")["access_token"]
 
     def _start(self, name: str, arguments: list[str]) -> None:
+        # Now and then requests of the api-server wait for each other's lock until SQLite gives up; callers ask again.
+        env = {**self.env, "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self.database}?timeout=5"}
         with open(self.home / f"{name}.log", "ab") as log:
-            self._roots[name] = self._spawn(arguments, log)
+            self._roots[name] = self._spawn(arguments, log, env if name == "api-server" else self.env)
 
     def _warm_up(self, ready: threading.Event) -> None:
         """The execution API takes 3 to 5 s to build itself at its first request. That shall not be the first task's."""
@@ -245,17 +249,31 @@ class PrivateAirflow:
     ) -> str:
         """Wait until the DAG is parsed, unpause it, make a run of it. Returns the run's id."""
         self._wait(f"DAG {dag_id} to be parsed", lambda: self._unpause(dag_id), timeout)
+        run_id = run_id or f"manual__{secrets.token_hex(4)}"
         body = {"conf": dict(conf or {}), "logical_date": logical_date and logical_date.isoformat()}
-        if run_id:
-            body["dag_run_id"] = run_id
-        return str(self.api("POST", f"/api/v2/dags/{dag_id}/dagRuns", body)["dag_run_id"])
+        self._wait(f"a run of {dag_id}", lambda: self._make_run(dag_id, {**body, "dag_run_id": run_id}), timeout)
+        return run_id
+
+    def _make_run(self, dag_id: str, body: Mapping[str, Any]) -> bool:
+        """False where the api-server and its database were in each other's way; with a run id, asking again is safe."""
+        try:
+            self.api("POST", f"/api/v2/dags/{dag_id}/dagRuns", body)
+        except HTTPError as error:
+            if error.code < 500 and error.code != 409:
+                raise
+            return error.code == 409
+        except TimeoutError:
+            return False
+        return True
 
     def _unpause(self, dag_id: str) -> bool:
         try:
             self.api("PATCH", f"/api/v2/dags/{dag_id}?update_mask=is_paused", {"is_paused": False})
         except HTTPError as error:
-            if error.code != 404:
+            if error.code < 500 and error.code != 404:
                 raise
+            return False
+        except TimeoutError:
             return False
         return True
 
