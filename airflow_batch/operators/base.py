@@ -5,10 +5,10 @@ What an operator does with a campaign is in ``operators/campaigns.py``, how long
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import math
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from airflow.sdk import BaseOperator
 
@@ -30,6 +30,8 @@ from airflow_batch.policies.retry import (
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+T = TypeVar("T")
 
 REFUSED_SINCE = "airflow_batch_refused_since"
 UNTOUCHED_THROUGH = "airflow_batch_untouched_through"
@@ -67,29 +69,26 @@ class BatchOperator(RetryDefaults, BaseOperator):
         self.batch_conn_id = batch_conn_id
         self.app = app
         self.throttle = throttle
-        self.max_wait = max_wait if max_wait is None or isinstance(max_wait, timedelta) else timedelta(seconds=max_wait)
+        self.max_wait = _positive("max_wait", max_wait)
 
     def hook_for(self, app: str | None) -> BatchHook:
         """Return the hook for an app; the task's own ``app`` goes before the given one."""
         return BatchHook(batch_conn_id=self.batch_conn_id, app=rendered_or_none(self.app) or app)
 
-    @contextmanager
-    def giving_way(self, context: Context, max_wait: timedelta) -> Iterator[None]:
-        """Run a block of requests; where Batch refuses them for now, leave and come back later.
+    def give_way(self, context: Context, max_wait: timedelta, work: Callable[[], T]) -> T:
+        """Do the work and return its result; where Batch refuses it for now, leave, to come back later.
 
         :raises AirflowRescheduleException: to give the slot back.
         :raises BatchApiError: for Airflow's retries to handle, or for the task to fail.
         """
-        again: datetime | None = None
         try:
-            yield
+            return work()
         except BatchApiError as error:
             again = self._when_again(error, context, max_wait)
             if again is None:
                 self._note_untouched(error, context)
                 raise
-        if again is not None:
-            raise reschedule_at(again)
+        raise reschedule_at(again)
 
     def may_have_been_applied(self, context: Context) -> bool:
         """Tell whether an earlier attempt of this run may have written.
@@ -119,7 +118,9 @@ class BatchOperator(RetryDefaults, BaseOperator):
             if retry_is_too_early:
                 raise self._too_long(error, max_wait, since)
             self.log.error(
-                "Refused since %s, longer than max_wait (%s): handing the error to Airflow's retries.", since, max_wait
+                "Refused since %s, as long as max_wait (%s) allows: handing the error to Airflow's retries.",
+                _clock_time(since),
+                max_wait,
             )
             return None
         count = int(context.get("task_reschedule_count") or 0)
@@ -162,6 +163,14 @@ class BatchOperator(RetryDefaults, BaseOperator):
             retry_after=error.retry_after,
             endpoint=error.endpoint,
         )
+
+
+def _positive(name: str, value: timedelta | float | None) -> timedelta | None:
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        value = timedelta(seconds=value)
+    if value is not None and (not isinstance(value, timedelta) or value <= timedelta(0)):
+        raise BatchConfigurationError(f"{name} must be seconds above 0 or a timedelta, not {value!r}.")
+    return value
 
 
 def _clock_time(moment: datetime) -> str:

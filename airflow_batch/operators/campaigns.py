@@ -79,9 +79,8 @@ class BatchUpdateCampaignOperator(BatchOperator):
         # A mapped task is not rendered by its own class, so its file is loaded here.
         payload = check_payload(self._load_payload(context))
         hook = self.hook_for(app)
-        with self.giving_way(context, self.max_wait or (MAX_WAIT_TO_STOP if stops(payload) else MAX_WAIT)):
-            return self._update(context, hook, token, payload)
-        raise AssertionError("unreachable")
+        max_wait = self.max_wait or (MAX_WAIT_TO_STOP if stops(payload) else MAX_WAIT)
+        return self.give_way(context, max_wait, lambda: self._update(context, hook, token, payload))
 
     def _update(self, context: Context, hook: BatchHook, token: str, payload: dict[str, Any]) -> CampaignResult:
         attempt = context["ti"].try_number

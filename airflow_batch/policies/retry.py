@@ -64,15 +64,19 @@ def delay_before_next(
 ) -> float:
     """Return the seconds to wait before the next attempt.
 
-    The backoff ``base * factor ** (attempt - 1)`` is capped at ``cap``, the floor is not. On top comes a jitter of up
-    to the backoff, so that mapped tasks that were refused together come back spread out.
+    A backoff of ``base * factor ** (attempt - 1)``, plus a jitter of up to as much, so that mapped tasks that were
+    refused together come back spread out. Together they stay below ``cap``; the floor, which comes first, does not.
 
     :param attempt: 1 for the first failure.
     :param context: Tells this task instance and attempt from all others.
     """
-    # The exponent is bounded: a cleared task's try number grows without end, and floats overflow.
-    backoff = min(base * factor ** min(attempt - 1, 60), cap)
+    backoff = min(_grown(base, factor, attempt), cap / 2)
     return max(delay_floor(error), backoff) + jitter(context, backoff)
+
+
+def _grown(base: float, factor: float, attempt: int) -> float:
+    # The exponent is bounded: a cleared task's try number grows without end, and floats overflow.
+    return base * factor ** min(attempt - 1, 60)
 
 
 def _fraction(seed: str) -> float:
@@ -102,9 +106,18 @@ def tries_since_clear(task: Any, try_number: int, max_tries: int) -> int:
 
 def stock_delay(task: Any, attempt: int) -> float:
     """Return the seconds that Airflow's own backoff waits at least after the given attempt."""
-    growth = 2.0 if task.retry_exponential_backoff is True else float(task.retry_exponential_backoff or 1)
-    delay = _seconds(task.retry_delay, RETRY_DELAY) * growth ** min(attempt - 1, 60)
-    return min(delay, _seconds(task.max_retry_delay, timedelta(days=1)))
+    own = _growth_of(task)
+    return min(_grown(own["base"], own["factor"], attempt), own["cap"])
+
+
+def _growth_of(task: Any) -> dict[str, float]:
+    """Return base, factor and cap of a task's own backoff, which 3.1 spells as a flag."""
+    backoff = task.retry_exponential_backoff
+    return {
+        "base": _seconds(task.retry_delay, RETRY_DELAY),
+        "factor": 2.0 if backoff is True else float(backoff or 1),
+        "cap": _seconds(task.max_retry_delay, MAX_RETRY_DELAY),
+    }
 
 
 def _seconds(value: Any, default: timedelta) -> float:
@@ -151,15 +164,6 @@ class BatchRetryPolicy(RetryPolicy):
             decide: Any = RetryDecision
             return cast("RetryDecision", decide.reschedule(delay, reschedule_timeout=self.max_wait, reason=reason))
         return RetryDecision.retry(delay, reason=reason)
-
-
-def _growth_of(task: Any) -> dict[str, float]:
-    backoff = task.retry_exponential_backoff
-    return {
-        "base": _seconds(task.retry_delay, RETRY_DELAY),
-        "factor": 2.0 if backoff is True else float(backoff or 1),
-        "cap": _seconds(task.max_retry_delay, MAX_RETRY_DELAY),
-    }
 
 
 def _first_line(error: BaseException) -> str:

@@ -137,6 +137,12 @@ def test_a_wrong_key_is_one_request_and_a_permanent_failure(batch, update, conne
     assert len(batch.requests) == 1
 
 
+@pytest.mark.parametrize("max_wait", [0, -5, "30", True, float("nan"), timedelta(0)])
+def test_a_wrong_max_wait_is_refused_when_the_dag_is_parsed(token, max_wait):
+    with pytest.raises(BatchConfigurationError, match="max_wait"):
+        BatchUpdateCampaignOperator(task_id="u", campaign=token, payload={}, max_wait=max_wait)
+
+
 class TestThrottled:
     def test_a_429_gives_the_slot_back_for_at_least_ten_seconds(self, batch, token, update):
         batch.inject(throttle())

@@ -65,15 +65,16 @@ def test_no_delay_is_shorter_than_the_floor_or_much_longer_than_floor_and_backof
     error = kind("x", retry_after=retry_after)
     context = {"ti": Attempt(map_index=map_index)}
     delay = delay_before_next(error, attempt, context, base=base, factor=factor, cap=cap)
-    assert delay_floor(error) <= delay <= delay_floor(error) + 2 * cap
+    assert delay_floor(error) <= delay <= max(delay_floor(error), cap / 2) + cap / 2
     timedelta(seconds=delay)
 
 
 def test_the_backoff_doubles_from_ten_seconds_to_ten_minutes():
     error = BatchServerError("x")
     delays = [delay_before_next(error, attempt, {}) for attempt in range(1, 9)]
-    backoffs = [10, 20, 40, 80, 160, 320, 600, 600]
+    backoffs = [10, 20, 40, 80, 160, 300, 300, 300]
     assert all(backoff <= delay <= 2 * backoff for backoff, delay in zip(backoffs, delays, strict=True))
+    assert max(delays) <= 600
 
 
 def test_mapped_tasks_of_one_run_wait_differently_and_one_task_always_the_same():
@@ -119,8 +120,8 @@ class TestPolicy:
     def test_the_delay_grows_with_the_tasks_own_base_factor_and_cap(self):
         own = task(retry_delay=timedelta(seconds=100), retry_exponential_backoff=3.0, max_retry_delay=500)
         delays = [decide(BatchServerError("x"), try_number=n, owner=own).retry_delay.total_seconds() for n in (1, 2, 3)]
-        assert 100 <= delays[0] <= 200 <= 300 <= delays[1] <= 600
-        assert 500 <= delays[2] <= 1000
+        assert 100 <= delays[0] <= 200
+        assert all(250 <= delay <= 500 for delay in delays[1:])
 
     def test_a_cleared_task_starts_again_with_the_short_delays(self):
         decision = decide(BatchServerError("x"), try_number=8, max_tries=13)
