@@ -80,9 +80,9 @@ _TRUE, _FALSE = frozenset({"true", "1", "yes", "on"}), frozenset({"false", "0", 
 class CampaignResult(TypedDict):
     """What a writing operator leaves in XCom.
 
-    ``live``, ``name``, ``changed`` and ``http_status`` are null where they cannot be known. ``attempt`` is the number of
-    Airflow's try; waiting out a throttle does not raise it. ``requested_at`` and ``completed_at`` are the moments of the
-    last request, ISO 8601 in UTC with offset. ``payload_digest`` is the SHA-256 of the payload as it was checked.
+    ``live``, ``name``, ``changed`` and ``http_status`` are null where they cannot be known. ``attempt`` is the number
+    of Airflow's try; waiting out a throttle does not raise it. ``requested_at`` and ``completed_at`` are the moments of
+    the last request, ISO 8601 in UTC with offset. ``payload_digest`` is the SHA-256 of the payload as it was checked.
     """
 
     campaign_token: str

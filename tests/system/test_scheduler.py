@@ -243,6 +243,8 @@ def test_the_search_sees_what_the_tasks_wrote(airflow, scenarios, ran):
     scenario, _ = ran("reset")
     (token,) = scenario.campaigns
     assert any(token in text for _, text in airflow.all_logs())
-    assert {"xcom", "rendered_task_instance_fields", "dag_run"} <= {
-        table for table, _, text in airflow.database_cells() if token in text
-    }
+    tables = {table for table, _, text in airflow.database_cells() if token in text}
+    # The run's conf, the rendered fields and the XCom, whose tables have other names from 3.4 on.
+    assert "dag_run" in tables
+    assert any(table.startswith("xcom") for table in tables)
+    assert len(tables) >= 3
