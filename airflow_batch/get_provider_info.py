@@ -1,7 +1,7 @@
 """What Airflow reads about this provider when any of its components starts. Imports nothing, so that it costs nothing.
 
 The connection form is described here once: Airflow 3.2 and later read it from this dictionary, and the hook hands the
-same ``ui-field-behaviour`` to Airflow 3.1.
+same ``ui-field-behaviour`` to Airflow 3.1 (with underscores in its keys).
 """
 
 from __future__ import annotations

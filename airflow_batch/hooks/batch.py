@@ -59,8 +59,8 @@ class BatchHook(BaseHook):
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
-        """Return the labels and placeholders of the connection form (read by Airflow 3.1 and 3.2)."""
-        return UI_FIELD_BEHAVIOUR
+        """Return the labels and placeholders of the connection form, as Airflow 3.1 and 3.2 spell them."""
+        return {name.replace("-", "_"): value for name, value in UI_FIELD_BEHAVIOUR.items()}
 
     def get_conn(self) -> BatchSession:
         """Return the ``requests.Session`` that carries the auth header. It is made once and reused.

@@ -44,7 +44,14 @@ def test_every_module_and_class_that_it_names_exists():
     assert getattr(importlib.import_module(module), name) is BatchHook
     assert connection["connection-type"] == BatchHook.conn_type
     assert connection["hook-name"] == BatchHook.hook_name
-    assert connection["ui-field-behaviour"] == BatchHook.get_ui_field_behaviour()
+
+
+def test_the_hook_hands_the_form_to_airflow_3_1_in_the_shape_of_its_schema():
+    schema = json.loads((Path(airflow.__file__).parent / "customized_form_field_behaviours.schema.json").read_text())
+    behaviour = BatchHook.get_ui_field_behaviour()
+    jsonschema.validate(behaviour, schema)
+    assert behaviour["relabeling"]["password"] == "Company REST API key"
+    assert behaviour["hidden_fields"] == ["schema"]
 
 
 LISTING = """
