@@ -48,6 +48,12 @@ ASSUMPTIONS: dict[str, Assumption] = {
         "An unknown app API key is answered 401 or 404; messages name both keys.",
         "a request with a wrong app key",
     ),
+    "live_in_view": Assumption(
+        "INFERRED",
+        "live is true for a running and for a completed campaign, false for a draft and a stopped one, as in the list's "
+        "filter; an update with live false stops a running campaign.",
+        "a view before, during and after a campaign",
+    ),
     "list_body": Assumption("OBSERVED", "The list is a bare JSON array.", "a real list"),
     "push_time_form": Assumption(
         "INFERRED",

@@ -152,7 +152,7 @@ class _KeyFilter(logging.Filter):
 
     def __init__(self) -> None:
         super().__init__()
-        self.secrets: set[str] = set()
+        self.secrets: frozenset[str] = frozenset()
 
     def filter(self, record: logging.LogRecord) -> bool:
         text = record.getMessage()
@@ -184,7 +184,7 @@ def open_session(headers: dict[str, str], secrets: Iterable[str], *, from_enviro
     # Without an auth of its own, requests would look into ~/.netrc and add an Authorization header.
     session.auth = _leave_as_it_is
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-    _key_filter.secrets.update(secrets)
+    _key_filter.secrets |= frozenset(secrets)
     for scheme in ("https://", "http://"):
         session.mount(scheme, _Adapter())
     return session

@@ -22,7 +22,7 @@ class BatchCampaignLiveSensor(RetryDefaults, BaseSensorOperator):
     """Wait until a campaign is live, or is not.
 
     Reads Batch's view endpoint (https://doc.batch.com/developer/api/mep/campaigns/get-campaign), which supports Live
-    API keys only. To Batch, ``live`` is true for a running campaign and for a completed one.
+    API keys only. ``live`` is true for a completed campaign as well (``campaigns.ASSUMPTIONS["live_in_view"]``).
 
     :param campaign: Token of the campaign, or the result of another Batch task (``other.output``). Templated.
     :param live: What to wait for, default True. Templated.
