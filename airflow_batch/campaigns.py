@@ -50,8 +50,8 @@ ASSUMPTIONS: dict[str, Assumption] = {
     ),
     "live_in_view": Assumption(
         "INFERRED",
-        "live is true for a running and for a completed campaign, false for a draft and a stopped one, as in the list's "
-        "filter; an update with live false stops a running campaign.",
+        "live is true for a running and for a completed campaign, false for a draft and a stopped one, as in the "
+        "filter of the list; an update with live false stops a running campaign.",
         "a view before, during and after a campaign",
     ),
     "list_body": Assumption("OBSERVED", "The list is a bare JSON array.", "a real list"),
