@@ -26,10 +26,10 @@ bench: .venv/installed
 	rm -rf .venv
 	if command -v uv >/dev/null; then \
 		uv venv --quiet --python $(PYTHON) .venv && \
-		uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt --editable '.[dev]'; \
+		uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[dev]'; \
 	else \
 		$(PYTHON) -m venv .venv && \
-		$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'; \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt --editable '.[dev]'; \
 	fi
 	touch $@
 
