@@ -12,7 +12,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple, TypedDict, TypeGuard
 
 from airflow_batch.exceptions import BatchPayloadError
 
@@ -27,10 +27,13 @@ class Assumption(NamedTuple):
 
 
 ASSUMPTIONS: dict[str, Assumption] = {
-    "update_body": Assumption(
+    "write_body": Assumption(
         "INFERRED",
-        "A successful update has an empty body or a JSON object without code and message.",
-        "the body of a real update",
+        "A successful update or deletion has an empty body or a JSON object without code and message.",
+        "the body of a real update and a real deletion",
+    ),
+    "create_body": Assumption(
+        "OBSERVED", 'A successful creation answers {"campaign_token": TOKEN}.', "the body of a real creation"
     ),
     "error_body": Assumption(
         "OBSERVED",
@@ -54,7 +57,11 @@ ASSUMPTIONS: dict[str, Assumption] = {
         "filter of the list; an update with live false stops a running campaign.",
         "a view before, during and after a campaign",
     ),
-    "list_body": Assumption("OBSERVED", "The list is a bare JSON array.", "a real list"),
+    "list_body": Assumption(
+        "OBSERVED",
+        "The list is a bare JSON array of objects with a campaign_token; a page shorter than asked is the last.",
+        "a real list",
+    ),
     "push_time_form": Assumption(
         "INFERRED",
         "Moments are written yyyy-MM-ddTHH:mm:ss in UTC without a zone, as in the samples; recurrence.end_date too.",
@@ -75,6 +82,7 @@ RESERVED_TOKENS = frozenset({"list", "create", "update", "delete", "stats"})
 MIN_NAME = 3
 MAX_LABELS = 3
 MAX_DEPTH = 50
+MAX_COUNT = 10**15
 MAX_NUMBER = 10**308
 """Beyond it JSON readers that hold numbers as doubles read infinity, and Python refuses to write very long ones."""
 
@@ -241,6 +249,33 @@ def campaign_summary(token: str, app: str | None, seen: Mapping[str, Any], at: d
         "created_date": text_or_none(seen.get("created_date")),
         "checked_at": iso_utc(at),
     }
+
+
+def with_open_rate(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row of statistics with its ``open_rate``, and that of each A/B version.
+
+    (direct_open + influenced_open) / sent, None where nothing was sent or a counter is missing.
+    Source: https://doc.batch.com/developer/api/mep/campaigns/get
+    """
+    rated = {**row, "open_rate": _open_rate(row)}
+    versions = row.get("versions")
+    if isinstance(versions, Mapping):
+        rated["versions"] = {
+            name: {**version, "open_rate": _open_rate(version)} if isinstance(version, Mapping) else version
+            for name, version in versions.items()
+        }
+    return rated
+
+
+def _open_rate(row: Mapping[str, Any]) -> float | None:
+    sent, direct, influenced = (row.get(name) for name in ("sent", "direct_open", "influenced_open"))
+    if not (_is_count(sent) and _is_count(direct) and _is_count(influenced)) or sent == 0:
+        return None
+    return (direct + influenced) / sent
+
+
+def _is_count(value: Any) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_COUNT
 
 
 def text_or_none(value: Any, limit: int = 500) -> str | None:

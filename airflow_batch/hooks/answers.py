@@ -117,10 +117,10 @@ def failure(
     )
 
 
-def confirm_update(answer: Answer, endpoint: Endpoint, subject: str, scrub: Callable[[str], str]) -> None:
-    """Check the body of a successful update: nothing, or a JSON object that is not an error.
+def confirm_write(answer: Answer, endpoint: Endpoint, subject: str, scrub: Callable[[str], str]) -> None:
+    """Check the body of a successful update or deletion: nothing, or a JSON object that is not an error.
 
-    Batch documents the status 200 and no body; see ``campaigns.ASSUMPTIONS``.
+    Batch documents the status 200 and no body; see ``campaigns.ASSUMPTIONS["write_body"]``.
 
     :raises BatchResponseError: for any other body, such as the page of a proxy.
     """
@@ -152,6 +152,40 @@ def expect_campaign(answer: Answer, endpoint: Endpoint, subject: str, scrub: Cal
     if not isinstance(content.get("live"), bool):
         raise _unexpected(answer, endpoint, subject, "a campaign", scrub)
     return content
+
+
+def expect_token(answer: Answer, endpoint: Endpoint, subject: str, scrub: Callable[[str], str]) -> str:
+    """Return the token of a campaign that was created.
+
+    :raises BatchResponseError: when the body holds none; the campaign may have been created all the same.
+    """
+    token = (expect_json(answer, endpoint, subject, dict, scrub)).get("campaign_token")
+    if not isinstance(token, str) or not token:
+        raise _unexpected(answer, endpoint, subject, "a campaign_token", scrub)
+    return token
+
+
+def expect_stats(answer: Answer, endpoint: Endpoint, subject: str, scrub: Callable[[str], str]) -> dict[str, Any]:
+    """Return a campaign's statistics: an object whose ``detail`` is an array of objects.
+
+    :raises BatchResponseError: for any other body. A missing ``detail`` must not pass for nothing sent.
+    """
+    content: dict[str, Any] = expect_json(answer, endpoint, subject, dict, scrub)
+    rows = content.get("detail")
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise _unexpected(answer, endpoint, subject, "statistics", scrub)
+    return content
+
+
+def expect_page(answer: Answer, endpoint: Endpoint, subject: str, scrub: Callable[[str], str]) -> list[dict[str, Any]]:
+    """Return one page of the list: an array of objects that each have a ``campaign_token``.
+
+    :raises BatchResponseError: for any other body.
+    """
+    page: list[dict[str, Any]] = expect_json(answer, endpoint, subject, list, scrub)
+    if not all(isinstance(item, dict) and isinstance(item.get("campaign_token"), str) for item in page):
+        raise _unexpected(answer, endpoint, subject, "a list of campaigns", scrub)
+    return page
 
 
 def _unexpected(

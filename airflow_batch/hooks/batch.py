@@ -7,8 +7,8 @@ business (``policies/retry.py``), what a campaign may hold is that of ``campaign
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from datetime import UTC, datetime
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -17,26 +17,43 @@ from airflow.sdk import BaseHook
 from airflow.sdk.log import mask_secret
 
 from airflow_batch import __version__
-from airflow_batch.campaigns import check_payload, check_token
+from airflow_batch.campaigns import check_payload, check_token, with_open_rate
 from airflow_batch.exceptions import (
     BatchAmbiguousError,
     BatchApiError,
     BatchApiMisuseError,
     BatchAuthenticationError,
+    BatchConfigurationError,
     BatchConnectionError,
     BatchError,
     BatchNotFoundError,
 )
 from airflow_batch.get_provider_info import UI_FIELD_BEHAVIOUR
-from airflow_batch.hooks.answers import Answer, Endpoint, confirm_update, expect_campaign, expect_json, failure
+from airflow_batch.hooks.answers import (
+    Answer,
+    Endpoint,
+    confirm_write,
+    expect_campaign,
+    expect_json,
+    expect_page,
+    expect_stats,
+    expect_token,
+    failure,
+    parse_http_date,
+)
 from airflow_batch.hooks.settings import BatchSettings, read_settings
 
 if TYPE_CHECKING:
     from airflow_batch.hooks.transport import BatchSession
 
+CREATE = Endpoint("create", "POST", "create", writes=True)
 UPDATE = Endpoint("update", "POST", "update/{token}", writes=True)
+DELETE = Endpoint("delete", "POST", "delete/{token}", writes=True)
 VIEW = Endpoint("view", "GET", "{token}", writes=False)
+STATS = Endpoint("stats", "GET", "stats/{token}", writes=False)
 LIST = Endpoint("list", "GET", "list", writes=False)
+MAX_PAGE = 100
+"""Campaigns in one request of the list (https://doc.batch.com/developer/api/mep/campaigns/list)."""
 
 
 class BatchHook(BaseHook):
@@ -56,6 +73,7 @@ class BatchHook(BaseHook):
         super().__init__()
         self.batch_conn_id = batch_conn_id
         self.app = rendered_or_none(app)
+        self._last_date: tuple[str | None, datetime] = None, datetime.now(UTC)
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
@@ -68,6 +86,36 @@ class BatchHook(BaseHook):
         :raises BatchConfigurationError: when the connection is wrong.
         """
         return self._session
+
+    @property
+    def clock_offset(self) -> timedelta:
+        """How far Batch's clock is ahead of ours, from the Date of the last answer; zero before the first.
+
+        A Date header counts whole seconds, so differences of about a second mean nothing.
+        """
+        header, received = self._last_date
+        moment = parse_http_date(header)
+        return timedelta(0) if moment is None else moment - received
+
+    def batch_now(self) -> datetime:
+        """Return the present moment on Batch's clock, in UTC. Compare Batch's times with it."""
+        return datetime.now(UTC) + self.clock_offset
+
+    def create_campaign(self, payload: Mapping[str, Any]) -> str:
+        """Create a campaign and return its token.
+
+        There is no idempotency key: a request that is repeated makes a second campaign. So after an error whose
+        ``may_have_been_applied`` is true, look (:meth:`list_campaigns`) before you create again.
+        Source: https://doc.batch.com/developer/api/mep/campaigns/create
+
+        :raises BatchPayloadError: before anything is sent, for a payload that cannot be sent.
+        :raises BatchResponseError: when the answer holds no token; the campaign may have been created.
+        :raises BatchApiError: one of its other subclasses, for each failed request.
+        """
+        body = json.dumps(check_payload(payload), allow_nan=False).encode()
+        subject = self._subject(CREATE)
+        answer = self._request(CREATE, subject, body=body)
+        return expect_token(answer, CREATE, subject, self._scrub)
 
     def update_campaign(self, campaign_token: str, payload: Mapping[str, Any]) -> int:
         """Update a campaign and return the HTTP status of Batch's confirmation (it documents no body).
@@ -82,7 +130,19 @@ class BatchHook(BaseHook):
         token = check_token(campaign_token)
         subject = self._subject(UPDATE, token)
         answer = self._request(UPDATE, subject, token=token, body=body)
-        confirm_update(answer, UPDATE, subject, self._scrub)
+        confirm_write(answer, UPDATE, subject, self._scrub)
+        return answer.status
+
+    def delete_campaign(self, campaign_token: str) -> int:
+        """Delete a campaign and return the HTTP status of Batch's confirmation (it documents no body).
+
+        :raises BatchApiError: one of its subclasses, for each failed request; an unknown campaign is
+            ``BatchNotFoundError``.
+        """
+        token = check_token(campaign_token)
+        subject = self._subject(DELETE, token)
+        answer = self._request(DELETE, subject, token=token)
+        confirm_write(answer, DELETE, subject, self._scrub)
         return answer.status
 
     def get_campaign(self, campaign_token: str) -> dict[str, Any]:
@@ -97,6 +157,60 @@ class BatchHook(BaseHook):
         subject = self._subject(VIEW, token)
         answer = self._request(VIEW, subject, token=token)
         return expect_campaign(answer, VIEW, subject, self._scrub)
+
+    def get_campaign_stats(self, campaign_token: str) -> dict[str, Any]:
+        """Return a campaign's statistics as Batch documents them, with an ``open_rate`` added to each row and version.
+
+        ``{"campaign_token": ..., "detail": [row, ...]}``: a row for each date of sending, with ``versions`` where the
+        campaign is an A/B test; no row before anything was sent. The open rate is (direct_open + influenced_open) /
+        sent, None where nothing was sent. Batch supports Live API keys only here.
+        Source: https://doc.batch.com/developer/api/mep/campaigns/get
+
+        :raises BatchApiError: one of its subclasses, for each failed request.
+        """
+        token = check_token(campaign_token)
+        subject = self._subject(STATS, token)
+        answer = self._request(STATS, subject, token=token)
+        stats = expect_stats(answer, STATS, subject, self._scrub)
+        return {**stats, "detail": [with_open_rate(row) for row in stats["detail"]]}
+
+    def list_campaigns(
+        self, live: bool | None = None, from_api: bool | None = None, page_size: int = MAX_PAGE
+    ) -> Iterator[dict[str, Any]]:
+        """Yield the campaigns, newest first, each once, with one request for each page.
+
+        Each is an object with at least ``campaign_token``; view the campaign for all of it. A campaign that is created
+        meanwhile shifts the pages: it may be missed, but none is given twice.
+        Source: https://doc.batch.com/developer/api/mep/campaigns/list
+
+        :param live: True for the running and the completed ones, False for the stopped ones and drafts, None for all.
+        :param from_api: True for those created from the API, False for the dashboard's, None for all.
+        :param page_size: Campaigns in one request, 1 to 100.
+        :raises BatchConfigurationError: before anything is sent, for a page size out of range.
+        :raises BatchApiError: one of its subclasses, for each failed request.
+        """
+        if isinstance(page_size, bool) or not isinstance(page_size, int) or not 1 <= page_size <= MAX_PAGE:
+            raise BatchConfigurationError(f"page_size must be 1 to {MAX_PAGE}, not {page_size!r}.")
+        filters = {"live": live, "from_api": from_api}
+        query = {name: str(value).lower() for name, value in filters.items() if value is not None}
+        return self._pages(query, page_size)
+
+    def _pages(self, query: Mapping[str, str], page_size: int) -> Iterator[dict[str, Any]]:
+        subject = self._subject(LIST)
+        seen: set[str] = set()
+        start = 0
+        while True:
+            answer = self._request(LIST, subject, query={**query, "from": start, "limit": page_size})
+            page = expect_page(answer, LIST, subject, self._scrub)
+            new = [campaign for campaign in page if campaign["campaign_token"] not in seen]
+            for campaign in new:
+                if campaign["campaign_token"] not in seen:
+                    seen.add(campaign["campaign_token"])
+                    yield campaign
+            # A page of which all is known already: the server does not count as we do, and would never end.
+            if len(page) < page_size or not new:
+                return
+            start += page_size
 
     def test_connection(self) -> tuple[bool, str]:
         """Try the connection with one cheap read for each app key; nothing is written.
@@ -196,6 +310,7 @@ class BatchHook(BaseHook):
         except ExchangeError as error:
             problem = _no_answer(error.reason, error.sent, endpoint, subject, settings)
         else:
+            self._last_date = answer.headers.get("Date"), datetime.now(UTC)
             if 200 <= answer.status < 300:
                 return answer
             problem = failure(answer, endpoint, subject, self._scrub, datetime.now(UTC))

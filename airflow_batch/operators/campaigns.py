@@ -1,4 +1,4 @@
-"""What a DAG author writes to change a campaign. Thin: render, check, call the hook, shape the result."""
+"""What a DAG author writes about one campaign. Thin: render, check, call the hook, shape the result."""
 
 from __future__ import annotations
 
@@ -165,6 +165,41 @@ class BatchUpdateCampaignOperator(BatchOperator):
             raise BatchPayloadError(f"payload file {name!r} was not found in {places}.") from None
         # generate() gives text in a DAG with render_template_as_native_obj, too, where render() would not.
         return "".join(str(part) for part in template.generate(dict(context)))
+
+
+class BatchGetCampaignStatsOperator(BatchOperator):
+    """Leave a campaign's statistics in XCom.
+
+    Reads once. To wait until there is something to read, put a sensor before it.
+
+    :param campaign: Token of the campaign, or the result of another Batch task (``other.output``). Templated.
+    :param batch_conn_id: Airflow connection of type ``batch``, with a Live API key. Templated.
+    :param app: App to read for, where the connection has ``api_keys``; else that of the given result. Templated.
+
+    The other arguments are those of :class:`~airflow_batch.operators.base.BatchOperator`: ``throttle``, ``max_wait``.
+
+    The result is ``{"campaign_token", "app", "detail": [row, ...]}``, its rows as
+    :meth:`~airflow_batch.hooks.batch.BatchHook.get_campaign_stats` gives them: counters for each date of sending, and
+    the open rate.
+
+    :raises BatchPayloadError: before anything is sent, when the campaign is wrong.
+    :raises BatchApiError: one of its subclasses; permanent ones fail the task at once.
+    """
+
+    template_fields: Sequence[str] = ("campaign", "batch_conn_id", "app")
+    ui_color = "#e9e0ff"
+
+    def __init__(self, *, campaign: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.campaign = campaign
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Read the statistics and return them."""
+        token, app = read_reference(self.campaign)
+        hook = self.hook_for(app)
+        stats = self.give_way(context, self.max_wait or MAX_WAIT, lambda: hook.get_campaign_stats(token))
+        self.log.info("Campaign %r has statistics of %s dates.", token, len(stats["detail"]))
+        return {"campaign_token": token, "app": hook.app, "detail": stats["detail"]}
 
 
 def _result(

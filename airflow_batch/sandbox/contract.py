@@ -1,43 +1,23 @@
 """What the sandbox believes about Batch's server where Batch does not say: one table, with a label on every row.
 
 Belongs here: every choice Batch does not document, with its reason and what would replace it. A real capture of the
-service replaces a default here and nowhere else. The rows without a choice are documented, or have no other form yet.
-Does not belong here: the nine errors and the limits (errors.py), the code that acts on a choice (rules.py, service.py).
+service replaces a default here and nowhere else. The rows without a choice have no other form yet.
+Does not belong here: rows that are documented and cannot be switched (documented.py), the nine errors and the limits
+(errors.py), the code that acts on a choice (rules.py, service.py, state.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Literal, get_args
 
+from airflow_batch.sandbox.documented import DOCUMENTED
 from airflow_batch.sandbox.errors import ErrorName
+from airflow_batch.sandbox.labels import Choice, Entry, check_choices, choices_of
 
-Label = Literal["DOCUMENTED", "OBSERVED", "INFERRED", "UNKNOWN"]
 UpdateMode = Literal["strict", "merge", "replace"]
 Check = Literal["authentication", "throttle", "route"]
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One row of the table: what the server does, how well it is known, and what would replace it."""
-
-    name: str
-    label: Label
-    does: str
-    why: str
-    replaced_by: str
-    choice: str = ""
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What is known about one field of `Contract`; the field's default and type say what it is and may be."""
-
-    label: Label
-    does: str
-    why: str
-    replaced_by: str = "a capture of the real answer"
 
 
 _TRANSITION = "The page forbids it and lists nine errors, but does not say which of them; 403/12 reads best."
@@ -103,6 +83,14 @@ class Contract:
         ErrorName | None,
         Choice("INFERRED", "A Dev key may list campaigns.", "The page says 'your Live key', without 'only'."),
     ] = None
+    dev_key_stats: Annotated[
+        ErrorName | None,
+        Choice(
+            "UNKNOWN",
+            "A Dev key may not read the stats of a campaign.",
+            "The page says only Live keys are supported, but not what others get.",
+        ),
+    ] = "API_MISUSE"
     dev_key_is_dev_only: Annotated[
         bool,
         Choice(
@@ -188,6 +176,27 @@ class Contract:
             "The page allows updates of campaigns created from the API, and names no error.",
         ),
     ] = "API_MISUSE"
+    delete_success_body: Annotated[
+        Literal["{}", ""],
+        Choice("INFERRED", "The body of a successful delete.", "As for update; the page gives only the status."),
+    ] = "{}"
+    dashboard_delete: Annotated[
+        ErrorName | None,
+        Choice(
+            "UNKNOWN",
+            "A campaign made in the dashboard can be deleted; a value here refuses it.",
+            "The update page limits itself to campaigns from the API; nothing like it is known of delete.",
+        ),
+    ] = None
+    ab_test_parameter: Annotated[
+        str,
+        Choice(
+            "UNKNOWN",
+            "The stats of a campaign that has this parameter are made up with versions a and b.",
+            "The A/B part of the parameters page is not readable.",
+            "the parameters page",
+        ),
+    ] = "ab_test"
     complete_by_push_time: Annotated[
         bool,
         Choice(
@@ -239,92 +248,12 @@ class Contract:
     ] = True
 
     def __post_init__(self) -> None:
-        for name, (hint, _) in _choices().items():
-            allowed = _literals(hint)
-            if allowed and getattr(self, name) not in allowed:
-                raise ValueError(f"{name}: {getattr(self, name)!r} is not one of {allowed}")
+        check_choices(self)
         if sorted(self.checks_order) != sorted(get_args(Check)):
             raise ValueError("checks_order holds authentication, throttle and route, once each")
 
 
-def _choices() -> dict[str, tuple[Any, Choice]]:
-    hints = get_type_hints(Contract, include_extras=True)
-    return {name: (hint.__origin__, hint.__metadata__[0]) for name, hint in hints.items()}
-
-
-def _literals(hint: Any) -> list[object]:
-    if hint is bool:
-        return [True, False]
-    if hint is type(None):
-        return [None]
-    if get_origin(hint) is Literal:
-        return list(get_args(hint))
-    return [] if get_origin(hint) is tuple else [value for part in get_args(hint) for value in _literals(part)]
-
-
-_SPEC = "a newer page"
 FACTS: tuple[Entry, ...] = (
-    Entry(
-        "create",
-        "DOCUMENTED",
-        "201 with campaign_token (the name of the key: OBSERVED).",
-        "Guide and view page.",
-        _SPEC,
-    ),
-    Entry(
-        "view",
-        "DOCUMENTED",
-        "The creation format plus campaign_token, from_api, dev_only, created_date.",
-        "View page.",
-        _SPEC,
-    ),
-    Entry("list", "DOCUMENTED", "from, limit (10, at most 100), live, from_api; newest first.", "List page.", _SPEC),
-    Entry(
-        "list_shape",
-        "OBSERVED",
-        "A bare array; items hold exactly campaign_token, from_api, dev_only, created_date, name, live.",
-        "A production client selects these six.",
-        "a capture of a page",
-    ),
-    Entry(
-        "live_filter",
-        "DOCUMENTED",
-        "live true: running or completed. live false: stopped or draft.",
-        "List page.",
-        _SPEC,
-    ),
-    Entry(
-        "required",
-        "DOCUMENTED",
-        "Create needs name, live, messages and a time, else 400/30 (the error: INFERRED).",
-        "Create page.",
-        _SPEC,
-    ),
-    Entry(
-        "limits",
-        "DOCUMENTED",
-        "name: 3 characters or more; labels: 3 at most; time_to_live: 28 days at most; else 400/31 (INFERRED).",
-        "Parameters page.",
-        _SPEC,
-    ),
-    Entry(
-        "time_format",
-        "DOCUMENTED",
-        'push_time is "now" or yyyy-MM-ddTHH:mm:ss in UTC, without a zone.',
-        "View sample and create page.",
-        _SPEC,
-    ),
-    Entry(
-        "one_time_or_other", "OBSERVED", "push_time and local_push_time together: 400/31.", "A client's schema.", _SPEC
-    ),
-    Entry(
-        "server_error_code",
-        "DOCUMENTED",
-        "SERVER_ERROR has code 1 where a route writes and 0 where it reads "
-        "(list and view: INFERRED from their siblings).",
-        "Update, delete and stats pages.",
-        "the cut-off failure lists",
-    ),
     Entry(
         "now",
         "INFERRED",
@@ -361,6 +290,49 @@ FACTS: tuple[Entry, ...] = (
         "an update that breaks two rules",
     ),
     Entry(
+        "list_stopped_after_sending",
+        "UNKNOWN",
+        "A campaign that is stopped after it was sent is listed with live false.",
+        "It is both stopped and completed; a campaign is listed by the live it shows.",
+        "a list with live=true after such a stop",
+    ),
+    Entry(
+        "deleted",
+        "INFERRED",
+        "A deleted campaign is an unknown token from then on, for another delete too; it is in no list.",
+        "There is no state a deleted campaign could be shown in.",
+        "a view and a second delete",
+    ),
+    Entry(
+        "delete_any_state",
+        "UNKNOWN",
+        "A campaign can be deleted whether it is a draft, running, stopped or complete.",
+        "No state that forbids it is known.",
+        "a delete of a running campaign",
+    ),
+    Entry(
+        "delete_request_body",
+        "INFERRED",
+        "A body sent with a delete is not read.",
+        "The page shows none and lists no error about one.",
+        "a delete with a malformed body",
+    ),
+    Entry(
+        "stats_rows",
+        "INFERRED",
+        "A one-time campaign that is live when its push_time has passed has one row, dated that time's day in UTC. "
+        "Other campaigns have only the rows a test sets.",
+        "One row for each send date; when others are sent is not modelled.",
+        "stats of a recurring campaign",
+    ),
+    Entry(
+        "stats_numbers",
+        "UNKNOWN",
+        "The numbers are made up of the token (so of the seed) and small; the row is there at once.",
+        "Nobody is sent anything, and no delay is documented.",
+        "stats right after a push time",
+    ),
+    Entry(
         "throttle",
         "UNKNOWN",
         "One token bucket for the whole company; off unless asked for.",
@@ -390,7 +362,8 @@ FACTS: tuple[Entry, ...] = (
 def entries() -> Iterator[Entry]:
     """Yield every row: the switchable choices first, then the rest."""
     believed = Contract()
-    for name, (_, choice) in _choices().items():
+    for name, (_, choice) in choices_of(Contract).items():
         default = f"`{getattr(believed, name)!r}`"
         yield Entry(name, choice.label, choice.does, choice.why, choice.replaced_by, default)
+    yield from DOCUMENTED
     yield from FACTS

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, get_args
 
-Operation = Literal["create", "update", "view", "list", "unknown"]
-OPERATIONS: tuple[Operation, ...] = ("create", "update", "view", "list", "unknown")
+Operation = Literal["create", "update", "delete", "view", "list", "stats", "unknown"]
+OPERATIONS: tuple[Operation, ...] = get_args(Operation)
 ErrorName = Literal[
     "AUTHENTICATION_INVALID",
     "API_MISUSE",
@@ -52,8 +52,9 @@ ERRORS: Mapping[ErrorName, ApiError] = MappingProxyType(
         )
     }
 )
-READ_SERVER_ERROR_CODE = 0
-READS: frozenset[Operation] = frozenset({"view", "list", "unknown"})
+# The delete and stats pages give SERVER_ERROR another code than the update page does.
+OTHER_SERVER_ERROR_CODE = 0
+OTHER_SERVER_ERROR: frozenset[Operation] = frozenset({"delete", "view", "list", "stats", "unknown"})
 
 # https://doc.batch.com/api/campaigns/parameters and https://doc.batch.com/developer/api/mep/campaigns/list
 NAME_MIN_LENGTH = 3
@@ -64,9 +65,9 @@ LIST_LIMIT_MAX = 100
 
 
 def error_code(name: ErrorName, operation: Operation) -> int:
-    """Return the code in the body of error `name`: SERVER_ERROR is 1 on pages that write and 0 on pages that read."""
-    if name == "SERVER_ERROR" and operation in READS:
-        return READ_SERVER_ERROR_CODE
+    """Return the code in the body of error `name`: SERVER_ERROR is 1 for create and update, else 0."""
+    if name == "SERVER_ERROR" and operation in OTHER_SERVER_ERROR:
+        return OTHER_SERVER_ERROR_CODE
     return ERRORS[name].code
 
 

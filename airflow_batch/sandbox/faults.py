@@ -56,7 +56,7 @@ class Fault:
         drip: one byte each `interval` seconds, of `part` "all" (headers and body) or "body".
         echo: the message of the error repeats the REST key and the app key of the request.
     operation, app, token
-        Which requests: create, update, view, list, unknown or any; an app's name; a campaign's token.
+        Which requests: create, update, delete, view, list, stats, unknown or any; an app's name; a campaign's token.
     times
         How many requests get it; None: all of them, until `clear_faults()`.
     status, body, headers

@@ -23,8 +23,9 @@ class RequestRecord:
 
     `time` is aware UTC by the sandbox's clock, on arrival. `path` has APP_KEY in the key's place and UNKNOWN for every
     part that is neither a route's word nor a campaign of the sandbox; `query` holds the list's well-formed parameters.
-    `campaign_token` is the campaign asked for or created. `status` is None where the connection was dropped without an
-    answer. `applied` says whether a write took effect. `body_digest` is the start of the body's SHA-256, in hex.
+    `campaign_token` is the campaign asked for or created, also once it is deleted. `status` is None where the
+    connection was dropped without an answer. `applied` says whether a write took effect. `body_digest` is the start of
+    the body's SHA-256, in hex.
     """
 
     sequence: int

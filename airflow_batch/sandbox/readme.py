@@ -1,4 +1,4 @@
-"""The tables of README.md, made from errors.py and contract.py so that the three never disagree.
+"""The tables of README.md, made from errors.py, documented.py and contract.py so that they never disagree.
 
 Belongs here: how the tables look. Does not belong here: what they say.
 """
@@ -13,8 +13,8 @@ def markdown() -> str:
     """Return the README's tables: the nine errors, then every behaviour with its label."""
     lines = ["| error (DOCUMENTED) | HTTP status | code |", "|---|---|---|"]
     for error in ERRORS.values():
-        read, write = error_code(error.name, "list"), error_code(error.name, "update")
-        code = str(write) if read == write else f"{write} where a route writes, {read} where it reads"
+        write, other = error_code(error.name, "update"), error_code(error.name, "list")
+        code = str(write) if other == write else f"{write} for create and update, else {other}"
         lines.append(f"| `{error.name}` | {error.status} | {code} |")
     lines += ["", "| name | label | what the server does | choice | why | replaced by |", "|---|---|---|---|---|---|"]
     for row in entries():

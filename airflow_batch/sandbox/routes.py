@@ -41,6 +41,8 @@ _PATTERNS = (
     _Pattern("create", "POST", "create", takes_token=False),
     _Pattern("list", "GET", "list", takes_token=False),
     _Pattern("update", "POST", "update", takes_token=True),
+    _Pattern("delete", "POST", "delete", takes_token=True),
+    _Pattern("stats", "GET", "stats", takes_token=True),
     _Pattern("view", "GET", None, takes_token=True),
 )
 

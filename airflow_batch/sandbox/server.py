@@ -10,7 +10,7 @@ import dataclasses
 import ipaddress
 import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -26,6 +26,7 @@ from airflow_batch.sandbox.log import RequestRecord
 from airflow_batch.sandbox.rules import Refused
 from airflow_batch.sandbox.service import RetryAfter
 from airflow_batch.sandbox.state import Campaign, Clock
+from airflow_batch.sandbox.stats import checked_rows
 from airflow_batch.sandbox.wire import SandboxProtocol
 
 START_TIMEOUT = 10.0
@@ -87,7 +88,7 @@ class BatchSandbox:
     apps, rest_key
         The keys: names of apps (keys sandbox-NAME-live and sandbox-NAME-dev) or {name: {"live": KEY, "dev": KEY}}.
     seed
-        Fixes the tokens and the random faults.
+        Fixes the tokens, the random faults and the numbers in stats.
     clock
         Returns aware datetimes; default the real one. Called on the server's thread.
     contract, faults
@@ -249,6 +250,16 @@ class BatchSandbox:
         """Mark a campaign as complete, whatever its kind. Raises KeyError for an unknown token."""
         with self._engine.lock:
             self._find(token).complete = True
+
+    def set_stats(self, token: str, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Decide what stats answers for a campaign, as `detail`: the rows as they are given, copied; [] is not sent.
+
+        A row has a `date` as text; the rest is not checked. Until this is called the sandbox makes up one row once a
+        one-time campaign is sent. Raises KeyError for an unknown token, ValueError for rows that are not such objects.
+        """
+        taken = checked_rows(rows)
+        with self._engine.lock:
+            self._find(token).stats = taken
 
     def inject(self, *faults: Fault | str) -> None:
         """Append faults to the script; a text is read by `Fault.from_text`. Raises ValueError."""

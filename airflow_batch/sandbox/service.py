@@ -88,8 +88,10 @@ class Service:
         self._operations: dict[Operation, Callable[[Call, str, KeyKind], Answer]] = {
             "create": self._create,
             "update": self._update,
+            "delete": self._delete,
             "view": self._view,
             "list": self._list,
+            "stats": self._stats,
         }
 
     def set_throttle(self, rate: float | None, burst: float | None, retry_after: RetryAfter) -> None:
@@ -161,6 +163,10 @@ class Service:
         self._campaigns.update(token, self._payload(call), app=app)
         return Answer(200, self._contract.update_success_body.encode(), applied=True, token=token)
 
+    def _delete(self, call: Call, app: str, kind: KeyKind) -> Answer:
+        token = self._campaigns.delete(call.route.token or "", app=app).token
+        return Answer(200, self._contract.delete_success_body.encode(), applied=True, token=token)
+
     def _view(self, call: Call, app: str, kind: KeyKind) -> Answer:
         if kind == "dev" and self._contract.dev_key_view:
             raise Refused(self._contract.dev_key_view, "A campaign can only be viewed with the app's Live key.")
@@ -179,6 +185,13 @@ class Service:
             from_api=self._flag(query, "from_api"),
         )
         return Answer(200, to_json(page))
+
+    def _stats(self, call: Call, app: str, kind: KeyKind) -> Answer:
+        if kind == "dev" and self._contract.dev_key_stats:
+            raise Refused(self._contract.dev_key_stats, "Stats can only be read with the app's Live key.")
+        campaign = self._campaigns.find(call.route.token or "", app=app)
+        body = {"campaign_token": campaign.token, "detail": self._campaigns.stats(campaign)}
+        return Answer(200, to_json(body), token=campaign.token)
 
     def _number(self, query: Mapping[str, str], name: str, *, default: int, least: int) -> int:
         text = query.get(name, str(default))

@@ -1,7 +1,8 @@
 """The campaigns of the sandbox and what happens to them. Pure: the clock is injected, there is no HTTP here.
 
-Belongs here: storing, changing, viewing and listing campaigns; when one is complete.
-Does not belong here: whether a payload is acceptable (rules.py), keys and routes (service.py).
+Belongs here: storing, changing, deleting, viewing and listing campaigns; when one is sent and complete; their stats.
+Does not belong here: whether a payload is acceptable (rules.py), the numbers of stats (stats.py), keys and routes
+(service.py).
 """
 
 from __future__ import annotations
@@ -25,13 +26,17 @@ from airflow_batch.sandbox.rules import (
     updated,
     without_nulls,
 )
+from airflow_batch.sandbox.stats import Row, made_up_row
 
 Clock = Callable[[], datetime]
 
 
 @dataclass
 class Campaign:
-    """One campaign: its definition as create takes it, and what the server adds."""
+    """One campaign: its definition as create takes it, and what the server adds.
+
+    `sent` is the push time at which it was sent, or None. `stats` are the rows a test has set, or None.
+    """
 
     token: str
     app: str
@@ -41,6 +46,8 @@ class Campaign:
     from_api: bool = True
     dev_only: bool = False
     complete: bool = False
+    sent: datetime | None = None
+    stats: list[Row] | None = None
     hidden_until: datetime | None = None
     hidden_calls: int = 0
 
@@ -53,6 +60,7 @@ class Campaigns:
     clock: Clock
     random: random.Random
     _by_token: dict[str, Campaign] = field(default_factory=dict)
+    _deleted: set[str] = field(default_factory=set)
 
     def add(
         self,
@@ -70,7 +78,7 @@ class Campaigns:
             app=app,
             definition=self._timed(parameters(copy.deepcopy(dict(definition)))),
             created=created or self.clock(),
-            sequence=len(self._by_token),
+            sequence=len(self._by_token) + len(self._deleted),
             from_api=from_api,
             dev_only=dev_only,
             complete=complete,
@@ -100,18 +108,32 @@ class Campaigns:
         campaign.definition = self._timed(copy.deepcopy(after))
         return campaign
 
+    def delete(self, token: str, *, app: str) -> Campaign:
+        """Take a campaign away and return it. Raises Refused, and then nothing has changed."""
+        campaign = self.find(token, app=app)
+        if not campaign.from_api and self.contract.dashboard_delete:
+            raise Refused(self.contract.dashboard_delete, "Only campaigns created from the API can be deleted.")
+        del self._by_token[token]
+        self._deleted.add(token)
+        return campaign
+
     def find(self, token: str, *, app: str | None = None) -> Campaign:
-        """Return the campaign, `complete` up to date. Raises Refused where the token is unknown or another app's."""
+        """Return the campaign, `sent` and `complete` up to date.
+
+        Raises Refused where the token is unknown, deleted or another app's.
+        """
         campaign = self._by_token.get(token)
         if campaign is None or app not in (None, campaign.app):
             raise Refused(self.contract.unknown_token, "No campaign has this token in this app.")
-        # Completion is kept once it is seen: a campaign that is stopped after it was sent is still complete.
-        campaign.complete = campaign.complete or self._is_sent(campaign)
+        # Both are kept once they are seen: a campaign that is stopped after it was sent is still sent and complete.
+        campaign.sent = campaign.sent or self._sent(campaign)
+        if campaign.sent is not None and self.contract.complete_by_push_time:
+            campaign.complete = True
         return campaign
 
     def knows(self, token: str) -> bool:
-        """Return whether any app has a campaign with this token."""
-        return token in self._by_token
+        """Return whether any app has, or had, a campaign with this token."""
+        return token in self._by_token or token in self._deleted
 
     def all(self, app: str | None = None) -> list[Campaign]:
         """Return the campaigns of an app, or of all apps, newest first, hidden ones too."""
@@ -145,6 +167,15 @@ class Campaigns:
                 message.pop("language", None)
         return result
 
+    def stats(self, campaign: Campaign) -> list[Row]:
+        """Return the rows of a campaign's stats: those that were set, else what the sandbox makes up of its token."""
+        if campaign.stats is not None:
+            return campaign.stats
+        if campaign.sent is None:
+            return []
+        versions = self.contract.ab_test_parameter in campaign.definition
+        return [made_up_row(campaign.sent.date(), seed=campaign.token, versions=versions)]
+
     def hide(self, campaign: Campaign, *, seconds: float | None, calls: int | None) -> None:
         """Keep a campaign out of the list for some seconds of the clock, for the next list calls, or both."""
         campaign.hidden_until = None if seconds is None else self.clock() + timedelta(seconds=seconds)
@@ -160,12 +191,12 @@ class Campaigns:
             "live": campaign.definition.get("live", False),
         }
 
-    def _is_sent(self, campaign: Campaign) -> bool:
+    def _sent(self, campaign: Campaign) -> datetime | None:
         definition = campaign.definition
-        if not self.contract.complete_by_push_time or is_recurring(definition) or definition.get("live") is not True:
-            return False
+        if is_recurring(definition) or definition.get("live") is not True:
+            return None
         moment = parse_time(str(definition.get("push_time", "")))
-        return moment is not None and moment <= self.clock()
+        return moment if moment is not None and moment <= self.clock() else None
 
     def _timed(self, definition: Definition) -> Definition:
         if definition.get("push_time") == "now":

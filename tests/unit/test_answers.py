@@ -29,7 +29,7 @@ from airflow_batch.hooks.answers import (
     MAX_SERVER_TEXT,
     Answer,
     Endpoint,
-    confirm_update,
+    confirm_write,
     expect_json,
     failure,
     parse_http_date,
@@ -306,7 +306,7 @@ def assert_no_piece_of_the_key(text):
 
 @pytest.mark.parametrize("body", [b"", b" \n", b"{}", b'{"ok": true}', b'{"message": "updated"}', b'{"code": 0}'])
 def test_an_update_is_confirmed_by_nothing_or_an_object(body):
-    confirm_update(Answer(200, {}, body), WRITE, "update", scrub)
+    confirm_write(Answer(200, {}, body), WRITE, "update", scrub)
 
 
 @pytest.mark.parametrize(
@@ -324,7 +324,7 @@ def test_an_update_is_confirmed_by_nothing_or_an_object(body):
 )
 def test_an_update_is_not_confirmed_by_anything_else(body):
     with pytest.raises(BatchResponseError, match="may have been changed") as caught:
-        confirm_update(Answer(200, {}, body), WRITE, "update", scrub)
+        confirm_write(Answer(200, {}, body), WRITE, "update", scrub)
     assert caught.value.may_have_been_applied
     assert caught.value.status_code == 200
 
@@ -385,6 +385,6 @@ def test_whatever_body_is_sent_reads_as_json_or_as_nothing(body):
 @given(BODIES)
 def test_whatever_confirms_an_update_is_accepted_or_a_response_error(body):
     try:
-        confirm_update(Answer(200, {}, body), WRITE, "update", scrub)
+        confirm_write(Answer(200, {}, body), WRITE, "update", scrub)
     except BatchResponseError as error:
         assert error.may_have_been_applied  # noqa: PT017 - both ways are right

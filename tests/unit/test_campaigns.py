@@ -30,6 +30,7 @@ from airflow_batch.campaigns import (
     sends_at_once,
     stops,
     text_or_none,
+    with_open_rate,
 )
 from airflow_batch.exceptions import BatchPayloadError
 
@@ -639,3 +640,23 @@ def test_an_assumption_has_a_label_and_says_what_would_replace_it(assumption):
     assert assumption.label in {"OBSERVED", "INFERRED", "UNKNOWN"}
     assert assumption.what.endswith(".")
     assert assumption.replaced_by
+
+
+@pytest.mark.parametrize(
+    ("row", "rate"),
+    [
+        ({"sent": 754, "direct_open": 102, "influenced_open": 98}, 200 / 754),
+        ({"sent": 0, "direct_open": 0, "influenced_open": 0}, None),
+        ({"sent": 10, "direct_open": 1}, None),
+        ({"sent": "10", "direct_open": 1, "influenced_open": 0}, None),
+        ({"sent": 10, "direct_open": 10**400, "influenced_open": 0}, None),
+        ({"sent": -1, "direct_open": 1, "influenced_open": 0}, None),
+        ({}, None),
+    ],
+)
+def test_the_open_rate_is_batchs_formula_or_nothing(row, rate):
+    assert with_open_rate(row) == {**row, "open_rate": rate}
+
+
+def test_a_version_that_is_no_object_is_left_as_it_is():
+    assert with_open_rate({"versions": {"a": None}})["versions"] == {"a": None}

@@ -57,6 +57,12 @@ class Api:
     def view(self, token: str, **options: Any) -> requests.Response:
         return self.send("GET", f"campaigns/{token}", **options)
 
+    def delete(self, token: str, **options: Any) -> requests.Response:
+        return self.send("POST", f"campaigns/delete/{token}", **options)
+
+    def stats(self, token: str, **options: Any) -> requests.Response:
+        return self.send("GET", f"campaigns/stats/{token}", **options)
+
     def list(self, **query: Any) -> requests.Response:
         return self.send("GET", "campaigns/list", params=query)
 

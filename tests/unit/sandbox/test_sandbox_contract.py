@@ -9,7 +9,8 @@ import pytest
 
 import airflow_batch.sandbox
 from airflow_batch.sandbox import Contract
-from airflow_batch.sandbox.contract import entries
+from airflow_batch.sandbox.contract import FACTS, entries
+from airflow_batch.sandbox.documented import DOCUMENTED
 from airflow_batch.sandbox.errors import ERRORS
 from airflow_batch.sandbox.readme import markdown
 
@@ -44,6 +45,17 @@ def test_every_row_is_labelled_and_says_why_and_what_would_replace_it(entry):
     assert "|" not in f"{entry.does}{entry.why}{entry.replaced_by}{entry.choice}"
 
 
+def test_what_is_guessed_stands_in_the_contract_and_nowhere_else():
+    assert {entry.label for entry in DOCUMENTED} == {"DOCUMENTED", "OBSERVED"}
+    assert {entry.label for entry in FACTS} == {"INFERRED", "UNKNOWN"}
+
+
+def test_every_row_has_a_name_of_its_own():
+    names = [entry.name for entry in entries()]
+
+    assert sorted(names) == sorted(set(names))
+
+
 @pytest.mark.parametrize("name", list(Contract.__dataclass_fields__))
 def test_every_choice_is_read_by_the_code(name):
     readers = [path for path in FILES if path.name != "contract.py" and f"contract.{name}" in path.read_text("utf-8")]
@@ -58,6 +70,8 @@ def test_every_choice_is_read_by_the_code(name):
         {"unknown_token": None},
         {"update_mode": "patch"},
         {"dev_key_view": False},
+        {"dev_key_stats": "NOT_ALLOWED"},
+        {"delete_success_body": "[]"},
         {"complete_by_push_time": "yes"},
         {"checks_order": ("route", "route", "throttle")},
     ],

@@ -27,7 +27,7 @@ def test_a_request_that_is_not_allowed_is_403_12(api, sandbox, definition, error
     assert error(api.update(token, {"live": True})) == (403, 12, "API_MISUSE")
 
 
-@pytest.mark.parametrize("path", ["", "campaigns", "campaigns/", "campaigns/update", "campaigns/a/b", "other/list"])
+@pytest.mark.parametrize("path", ["", "campaigns", "campaigns/", "campaigns/delete", "campaigns/a/b", "other/list"])
 def test_an_unknown_route_is_404_20(api, error, path):
     assert error(api.send("POST", path, json={})) == (404, 20, "ROUTE_NOT_FOUND")
 
@@ -41,15 +41,27 @@ def test_a_path_outside_of_the_api_is_404_20(sandbox, api, error):
 def test_an_unknown_token_is_404_20(api, error):
     assert error(api.view("0" * 32)) == (404, 20, "ROUTE_NOT_FOUND")
     assert error(api.update("0" * 32, {"live": True})) == (404, 20, "ROUTE_NOT_FOUND")
+    assert error(api.delete("0" * 32)) == (404, 20, "ROUTE_NOT_FOUND")
+    assert error(api.stats("0" * 32)) == (404, 20, "ROUTE_NOT_FOUND")
 
 
 @pytest.mark.parametrize(
-    ("method", "path"), [("GET", "campaigns/create"), ("POST", "campaigns/list"), ("PUT", "campaigns/update/{token}")]
+    ("method", "path"),
+    [
+        ("GET", "campaigns/create"),
+        ("POST", "campaigns/list"),
+        ("PUT", "campaigns/update/{token}"),
+        ("DELETE", "campaigns/{token}"),
+        ("GET", "campaigns/delete/{token}"),
+        ("DELETE", "campaigns/delete/{token}"),
+        ("POST", "campaigns/stats/{token}"),
+    ],
 )
 def test_a_wrong_method_is_404_20(api, sandbox, definition, error, method, path):
     token = sandbox.add_campaign(definition)
 
     assert error(api.send(method, path.format(token=token), json={})) == (404, 20, "ROUTE_NOT_FOUND")
+    assert sandbox.tokens() == (token,)
 
 
 @pytest.mark.parametrize("name", ["name", "live", "messages", "push_time"])
@@ -127,14 +139,16 @@ def test_a_body_that_is_not_a_json_object_is_400_32(api, sandbox, error, body):
     assert sandbox.tokens() == ()
 
 
-def test_a_server_error_is_500_with_code_1_where_a_route_writes_and_0_where_it_reads(api, sandbox, definition, error):
+def test_a_server_error_is_500_with_code_1_for_create_and_update_and_0_for_all_others(api, sandbox, definition, error):
     token = sandbox.add_campaign(definition)
-    sandbox.inject(Fault("answer", status=500, times=4))
+    sandbox.inject(Fault("answer", status=500, times=6))
 
     assert error(api.create(definition)) == (500, 1, "SERVER_ERROR")
     assert error(api.update(token, {"live": True})) == (500, 1, "SERVER_ERROR")
+    assert error(api.delete(token)) == (500, 0, "SERVER_ERROR")
     assert error(api.view(token)) == (500, 0, "SERVER_ERROR")
     assert error(api.list()) == (500, 0, "SERVER_ERROR")
+    assert error(api.stats(token)) == (500, 0, "SERVER_ERROR")
 
 
 def test_maintenance_is_503_2(api, sandbox, error):

@@ -74,7 +74,7 @@ def test_a_fault_is_written_as_text(text, fault):
     [
         "",
         "explode",
-        "delete:503",
+        "remove:503",
         "answer",
         "199",
         "503;tiems=2",

@@ -106,6 +106,7 @@ def test_no_key_is_written_down_wherever_a_request_carries_it(api, sandbox, defi
             "campaigns/list",
             f"campaigns/{token}",
             f"campaigns/{key}",
+            f"campaigns/stats/{key}",
             key,
             f"{key}/x",
             f"campaigns/list?k={key}",
@@ -114,6 +115,7 @@ def test_no_key_is_written_down_wherever_a_request_carries_it(api, sandbox, defi
         api.send("GET", f"campaigns/list?limit={key}", headers=headers)
         api.send(key[:20], "campaigns/list", headers=headers)
         api.send("POST", "campaigns/create", data=key, headers=headers)
+        api.send("POST", f"campaigns/delete/{key}", headers=headers)
         requests.get(f"{sandbox.url}/{key}", headers=headers, timeout=5)
         requests.get(f"{sandbox.url}/1.1/{key}", headers=headers, timeout=5)
 
@@ -122,7 +124,7 @@ def test_no_key_is_written_down_wherever_a_request_carries_it(api, sandbox, defi
     # An HTTP client may write a method in upper case.
     shown = shown.lower()
 
-    assert len(sandbox.requests) == 33
+    assert len(sandbox.requests) == 39
     for key in (sandbox.rest_key, FOREIGN, api.app_key):
         assert key not in shown
         assert key[:20] not in shown
@@ -182,6 +184,8 @@ def test_records_tell_the_operations_and_keys_apart(sandbox, make_api, definitio
     dev.update(token, {"live": True})
     live.view(token)
     live.list()
+    live.stats(token)
+    live.delete(token)
     live.send("GET", "elsewhere")
 
     assert [(record.operation, record.key_kind) for record in sandbox.requests] == [
@@ -189,6 +193,8 @@ def test_records_tell_the_operations_and_keys_apart(sandbox, make_api, definitio
         ("update", "dev"),
         ("view", "live"),
         ("list", "live"),
+        ("stats", "live"),
+        ("delete", "live"),
         ("unknown", "live"),
     ]
 

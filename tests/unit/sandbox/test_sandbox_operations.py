@@ -151,6 +151,70 @@ def test_list_by_live_counts_complete_campaigns_as_live(api, sandbox, definition
     assert [item["campaign_token"] for item in api.list(live="false").json()] == [draft]
 
 
+def test_list_by_live_counts_a_campaign_whose_push_time_has_passed_as_live(api, sandbox, clock, definition):
+    soon = {**definition, "push_time": "2030-01-01T13:00:00"}
+    draft = sandbox.add_campaign(soon)
+    sent = sandbox.add_campaign({**soon, "live": True})
+    clock.advance(hours=2)
+
+    assert sandbox.is_complete(sent)
+    assert [item["campaign_token"] for item in api.list(live="true").json()] == [sent]
+    assert [item["campaign_token"] for item in api.list(live="false").json()] == [draft]
+
+
+def test_list_by_live_counts_a_stopped_campaign_as_not_live(api, sandbox, definition):
+    stopped = sandbox.add_campaign({**definition, "live": True})
+    api.update(stopped, {"live": False})
+
+    assert api.list(live="true").json() == []
+    assert [item["campaign_token"] for item in api.list(live="false").json()] == [stopped]
+
+
+def test_list_by_live_counts_a_campaign_stopped_after_it_was_sent_as_not_live(api, sandbox, definition):
+    stopped = sandbox.add_campaign({**definition, "live": True, "push_time": "now"})
+    api.update(stopped, {"live": False})
+
+    assert sandbox.is_complete(stopped)
+    assert api.list(live="true").json() == []
+    assert [item["campaign_token"] for item in api.list(live="false").json()] == [stopped]
+
+
+def test_list_without_a_filter_gives_every_campaign(api, sandbox, definition):
+    for live in (True, False):
+        for from_api in (True, False):
+            sandbox.add_campaign({**definition, "live": live}, from_api=from_api)
+
+    assert [(item["live"], item["from_api"]) for item in api.list().json()] == [
+        (False, False),
+        (False, True),
+        (True, False),
+        (True, True),
+    ]
+
+
+def test_both_filters_of_the_list_apply_at_once(api, sandbox, definition):
+    tokens = {
+        (live, from_api): sandbox.add_campaign({**definition, "live": live}, from_api=from_api)
+        for live in (True, False)
+        for from_api in (True, False)
+    }
+
+    page = api.list(live="true", from_api="false").json()
+
+    assert [item["campaign_token"] for item in page] == [tokens[True, False]]
+
+
+def test_from_and_limit_count_the_campaigns_the_filters_leave(api, sandbox, definition):
+    live = []
+    for _ in range(4):
+        live.append(sandbox.add_campaign({**definition, "live": True}))
+        sandbox.add_campaign(definition)
+
+    page = api.list(**{"live": "true", "from": 1, "limit": 2}).json()
+
+    assert [item["campaign_token"] for item in page] == [live[2], live[1]]
+
+
 def test_list_by_origin(api, sandbox, definition):
     made_by_api = sandbox.add_campaign(definition)
     made_by_hand = sandbox.add_campaign(definition, from_api=False)

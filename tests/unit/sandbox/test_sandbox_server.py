@@ -197,6 +197,8 @@ def test_an_unknown_token_or_app_is_a_key_error(sandbox, definition):
         with pytest.raises(KeyError):
             call("0" * 32)
     with pytest.raises(KeyError):
+        sandbox.set_stats("0" * 32, [])
+    with pytest.raises(KeyError):
         sandbox.add_campaign(definition, app="web")
 
 
