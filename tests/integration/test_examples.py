@@ -69,7 +69,7 @@ def test_the_wanted_state_is_that_of_the_runs_own_moment_in_paris(moment, live):
 @pytest.mark.parametrize(("moment", "live"), MOMENTS)
 def test_the_readmes_template_says_the_same(moment, live):
     module, _ = load("summer_sale")
-    text = jinja2.Template(module["live"]).render(dag_run=paris(moment), **module["macros"])
+    text = jinja2.Template(module["live"]).render(dag_run=paris(moment), window=module["window"])
     assert text == str(live)
 
 

@@ -1,0 +1,432 @@
+"""When a campaign should be live: cron windows, one-off windows, time zones.
+
+Pure functions of the moment they are given: no clock, no network, no Batch. The moments of change are those at which
+the timetable made from the same window runs the DAG, daylight-saving time included. What is done at such a moment
+belongs to the operators. croniter and Airflow's timetables are loaded at the first use, not with the module.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta, tzinfo
+from functools import cache
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import pendulum
+
+from airflow_batch.exceptions import BatchConfigurationError
+
+if TYPE_CHECKING:
+    from airflow.timetables.trigger import MultipleCronTriggerTimetable
+
+PRESETS = {
+    "@hourly": "0 * * * *",
+    "@daily": "0 0 * * *",
+    "@weekly": "0 0 * * 0",
+    "@monthly": "0 0 1 * *",
+    "@quarterly": "0 0 1 */3 *",
+    "@yearly": "0 0 1 1 *",
+}
+"""Airflow's own presets that are crons."""
+
+SEARCH_STEPS = 2_000
+"""``next_changes`` gives up after this many moments of the crons without a change. A cron itself is searched 50 years
+ahead, croniter's own bound."""
+
+_MINUTE = timedelta(minutes=1)
+_FURTHEST = timedelta(hours=26)
+"""Further than any change of the clocks reaches, the 24 hours of Pacific/Apia in 2011 included."""
+_AFTERWARDS = timedelta(hours=2)
+"""After so long the fires of an hourly cron no longer depend on those before a change of the clocks."""
+_RANDOM = re.compile(r"(?<![a-z])[hr](?![a-z])", re.IGNORECASE)
+
+
+@dataclass(frozen=True, init=False, repr=False)
+class CampaignWindow:
+    """The times at which a campaign should be live. Immutable; may be an operator's argument.
+
+    ::
+
+        CampaignWindow(on="0 9 * * 1-5", off="0 18 * * 1-5", timezone="Europe/Paris", except_dates=["2026-12-25"])
+        CampaignWindow(start="2026-07-01T09:00", end="2026-07-15T18:00", timezone="Europe/Paris")
+
+    **on and off.** The campaign is live if the newest of the crons' moments is an ``on``: live at the very moment of
+    ``on``, no longer at the very moment of ``off``. Where both fall on one moment it is not live: stopping is the safe
+    side.
+
+    **start and end.** Live from ``start`` on, no longer at ``end``.
+
+    **except_dates.** On these dates of the window's time zone, from local midnight to the next, the campaign is not
+    live; nothing else changes. So a window that is open at midnight ends there, one that would begin during the date
+    does not, and at the midnight after it the campaign is live if ``on`` and ``off`` (or ``start`` and ``end``) say
+    so, just as without the exception: with ``on`` at 22:00 and ``off`` at 06:00, it is live from midnight to 06:00 on
+    the day after.
+
+    **Daylight-saving time.** Crons change the campaign when Airflow runs the DAG. A time that the clocks skip comes
+    later by what they skip (02:30 in Paris at 03:30); a time that they repeat comes the second time only, unless the
+    cron runs every hour of every day. Airflow misses a moment whose wall time a run has already passed: of 02:15 and
+    02:30, both skipped, it runs the first alone, at 03:15. At every run the newest change *by the wall clock*, the
+    missed ones included, decides. So such a night is without the short window rather than with one that does not end.
+
+    :param on: Cron of five fields, or one of Airflow's presets (``@daily``), that switches the campaign on.
+    :param off: The same, that switches it off.
+    :param start: Moment from which on the campaign is live: a datetime or an ISO 8601 string, whole minutes. Without
+        an offset it is a time of ``timezone`` (skipped by the clocks: later by what they skip; repeated: the second).
+    :param end: Moment from which on it is no longer live.
+    :param timezone: IANA name, or a time zone object that has one. Default UTC.
+    :param except_dates: Dates, or ISO strings of dates, on which the campaign is not live.
+    :raises BatchConfigurationError: for anything else, a cron that never fires (30 February), ``on`` equal to ``off``,
+        ``end`` not after ``start``, and neither or both of the two forms.
+    """
+
+    on: str | None
+    off: str | None
+    start: datetime | None
+    end: datetime | None
+    timezone: str
+    except_dates: tuple[date, ...]
+
+    def __init__(
+        self,
+        *,
+        on: str | None = None,
+        off: str | None = None,
+        start: datetime | str | None = None,
+        end: datetime | str | None = None,
+        timezone: str | tzinfo = "UTC",
+        except_dates: Iterable[date | str] = (),
+    ) -> None:
+        given = [
+            name for name, value in (("on", on), ("off", off), ("start", start), ("end", end)) if value is not None
+        ]
+        if given not in (["on", "off"], ["start", "end"]):
+            _refuse(
+                f"A CampaignWindow takes on and off (two crons), or start and end (two moments); given: "
+                f"{' and '.join(given) or 'none of them'}. Pass both of one pair and none of the other."
+            )
+        zone_name = _zone_name(timezone)
+        zone = pendulum.timezone(zone_name)
+        if on is not None and off is not None:
+            on, off = _cron(on, "on"), _cron(off, "off")
+            if _meaning(on) == _meaning(off):
+                _refuse(f"on and off are the same cron, {on!r}: the campaign would never be live. Change one of them.")
+        first, last = (
+            None if value is None else _moment(value, name, zone) for value, name in ((start, "start"), (end, "end"))
+        )
+        if first is not None and last is not None and last <= first:
+            _refuse(f"end ({last.isoformat()}) must be after start ({first.isoformat()}). Are they swapped?")
+        for name, value in (
+            ("on", on),
+            ("off", off),
+            ("start", first),
+            ("end", last),
+            ("timezone", zone_name),
+            ("except_dates", _dates(except_dates)),
+        ):
+            object.__setattr__(self, name, value)
+
+    def __repr__(self) -> str:
+        shown: dict[str, Any] = {"on": self.on, "off": self.off}
+        if self.start is not None and self.end is not None:
+            zone = pendulum.timezone(self.timezone)
+            shown = {"start": self.start.astimezone(zone).isoformat(), "end": self.end.astimezone(zone).isoformat()}
+        shown["timezone"] = self.timezone
+        if self.except_dates:
+            shown["except_dates"] = tuple(day.isoformat() for day in self.except_dates)
+        return f"CampaignWindow({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
+
+    def is_live_at(self, moment: datetime) -> bool:
+        """Return whether the campaign should be live at ``moment``, an aware datetime.
+
+        :raises BatchConfigurationError: when it is naive or no datetime.
+        """
+        moment = _aware(moment, "is_live_at")
+        if self.start is not None and self.end is not None:
+            return self.start <= moment < self.end and self._wall(moment).date() not in self.except_dates
+        known = self._clear_before(moment)
+        for fire in self._fires(known, until=moment):
+            known = fire
+        return self._live_by_wall(self._wall(known))
+
+    def next_changes(self, after: datetime, count: int = 10) -> list[tuple[pendulum.DateTime, bool]]:
+        """Return the next moments at which ``is_live_at`` changes, each with its value from then on.
+
+        The moments are strictly after ``after`` and in UTC, as Airflow's are (in an hour that comes twice, Python
+        holds moments of two time zones to be unequal). There are at most ``count``; fewer when
+        a one-off window ends, or when no change is found within the bounds of ``SEARCH_STEPS``.
+
+        :raises BatchConfigurationError: when ``after`` is naive or no datetime, or ``count`` no positive number.
+        """
+        after = _aware(after, "next_changes")
+        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+            _refuse(f"count must be a whole number of at least 1, not {count!r}.")
+        found: list[tuple[pendulum.DateTime, bool]] = []
+        for change, live in self._changes(after):
+            if change > after:
+                found.append((pendulum.instance(change), live))
+            if len(found) == count:
+                break
+        return found
+
+    def timetable(self) -> MultipleCronTriggerTimetable:
+        """Return Airflow's own timetable that runs a DAG at every change: ``DAG(..., schedule=window.timetable())``.
+
+        It also runs it at moments that change nothing, so a run has to ask ``is_live_at``. The ends of a one-off window
+        and the midnights around ``except_dates`` are dated crons, which come again each year; those of a one-off are
+        in UTC. A cron of every hour but not of every day (``0 * * * 1``) becomes two, of the hours 0-11 and 12-23:
+        as one, Airflow carries the old offset over a change of the clocks and is an hour late or early.
+        """
+        from airflow.timetables.trigger import MultipleCronTriggerTimetable
+
+        if self.start is None:
+            return MultipleCronTriggerTimetable(*self._crons(), timezone=self.timezone)
+        dated = dict.fromkeys(_dated(moment) for moment in sorted(self._edges()))
+        return MultipleCronTriggerTimetable(*dated, timezone="UTC")
+
+    def _changes(self, after: datetime) -> Iterator[tuple[datetime, bool]]:
+        """Yield the changes after ``after``, and perhaps some shortly before it.
+
+        Where no change of the clocks is near, only the crons that can end the present state are looked at; elsewhere
+        Airflow's steps are taken one by one.
+        """
+        if self.start is not None:
+            live = self.is_live_at(after)
+            for edge in sorted(self._edges()):
+                if edge > after and self.is_live_at(edge) != live:
+                    live = not live
+                    yield edge, live
+            return
+        now = self._clear_before(after)
+        live = self._live_by_wall(self._wall(now))
+        steps = 0
+        while steps < SEARCH_STEPS:
+            steps += 1
+            fire = None
+            if self._is_clear(now):
+                excepted = self._wall(now).date() in self.except_dates
+                ending = () if excepted else _split(self.off if live else self.on)
+                fire = self._next(now, (*ending, *self._midnights()))
+                if fire is None:
+                    return
+                clear = self._clear_before(fire)
+                if clear != fire:
+                    if clear > now:
+                        now = clear
+                        continue
+                    fire = None
+            fire = fire or self._next(now, self._crons())
+            if fire is None:
+                return
+            now = fire
+            if self._live_by_wall(self._wall(now)) != live:
+                live, steps = not live, 0
+                yield now, live
+
+    def _fires(self, after: datetime, *, until: datetime) -> Iterator[datetime]:
+        fire = after if after == until else self._next(after, self._crons())
+        while fire is not None and after < fire <= until:
+            yield fire
+            after, fire = fire, self._next(fire, self._crons())
+
+    def _next(self, after: datetime, crons: Iterable[str]) -> datetime | None:
+        """Return when Airflow fires next, as ``airflow.timetables._cron.CronMixin._get_next`` does for each cron."""
+        from croniter import croniter  # type: ignore[import-untyped]
+
+        wall = self._wall(after)
+        zone = pendulum.timezone(self.timezone)
+        fires = []
+        for cron in crons:
+            schedule = croniter(cron, wall)
+            try:
+                scheduled = schedule.get_next(datetime)
+                if schedule.expanded[1] == ["*"]:
+                    fires.append(after + (scheduled - wall))
+                else:
+                    fires.append(_from_wall(scheduled, zone))
+            except (ValueError, OverflowError):  # no match within croniter's bound, or beyond the last year
+                continue
+        return min(fires, default=None)
+
+    def _live_by_wall(self, wall: datetime) -> bool:
+        """Return what the newest moment of the crons at or before a wall time says."""
+        if wall.date() in self.except_dates:
+            return False
+        newest_on, newest_off = _newest(self.on, wall), _newest(self.off, wall)
+        return newest_on is not None and (newest_off is None or newest_on > newest_off)
+
+    def _crons(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((*_split(self.on), *_split(self.off), *self._midnights())))
+
+    def _midnights(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(_dated(midnight) for midnight in self._exception_ends()))
+
+    def _exception_ends(self) -> list[datetime]:
+        """Return the midnights, as wall times, at which dates without the campaign begin or end."""
+        days = set(self.except_dates)
+        ends = {day for day in days if day - timedelta(1) not in days}
+        ends |= {day + timedelta(1) for day in days if day + timedelta(1) not in days}
+        return [datetime(day.year, day.month, day.day) for day in sorted(ends)]
+
+    def _edges(self) -> set[datetime]:
+        """Return the moments at which a one-off window may change."""
+        assert self.start is not None
+        assert self.end is not None
+        zone = pendulum.timezone(self.timezone)
+        midnights = {_from_wall(wall, zone, fold) for wall in self._exception_ends() for fold in (0, 1)}
+        return {self.start, self.end} | {edge for edge in midnights if self.start < edge < self.end}
+
+    def _wall(self, moment: datetime) -> datetime:
+        return moment.astimezone(pendulum.timezone(self.timezone)).replace(tzinfo=None, fold=0)
+
+    def _is_clear(self, moment: datetime) -> bool:
+        """Return whether no change of the clocks is near, so that wall times and moments are in the same order."""
+        zone = pendulum.timezone(self.timezone)
+
+        def offsets(reach: timedelta) -> set[timedelta | None]:
+            return {near.astimezone(zone).utcoffset() for near in (moment - reach, moment, moment + reach)}
+
+        around = {offset for offset in offsets(_FURTHEST) if offset is not None}
+        return len(around) == 1 or len(offsets(max(around) - min(around) + _AFTERWARDS)) == 1
+
+    def _clear_before(self, moment: datetime) -> datetime:
+        while not self._is_clear(moment):
+            moment -= _AFTERWARDS
+        return moment
+
+
+def _refuse(message: str) -> NoReturn:
+    raise BatchConfigurationError(message)
+
+
+def _zone_name(timezone: Any) -> str:
+    name = timezone
+    if isinstance(timezone, tzinfo):
+        name = "UTC" if timezone is UTC else getattr(timezone, "key", None) or getattr(timezone, "name", None)
+    try:
+        if isinstance(name, str):
+            pendulum.timezone(name)
+            return name
+    except (ValueError, KeyError, OSError):
+        pass
+    _refuse(f"timezone {timezone!r} is not known. Pass an IANA name such as 'Europe/Paris' or 'UTC'.")
+
+
+def _cron(value: Any, name: str) -> str:
+    """Return a cron as it was given, spaces apart, once it is known to be one that fires."""
+    from croniter import croniter
+
+    allowed = f"A cron of five fields (minute hour day month weekday, such as '0 9 * * 1-5') or {', '.join(PRESETS)}"
+    if not isinstance(value, str):
+        _refuse(f"{name} must be a cron, not {value!r}. {allowed} is allowed.")
+    cron = " ".join(value.split())
+    fields = len(cron.split())
+    if cron not in PRESETS:
+        if fields != 5:
+            hint = " Seconds and years have no field: leave them out." if fields > 5 else ""
+            _refuse(f"{name}={value!r} has {fields} field{'' if fields == 1 else 's'}. {allowed} is allowed.{hint}")
+        if _RANDOM.search(cron):
+            _refuse(
+                f"{name}={value!r} has a random field (H or R), whose moments are not known. Write numbers instead."
+            )
+    try:
+        schedule = croniter(PRESETS.get(cron, cron), datetime(2024, 1, 1))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BatchConfigurationError(f"{name}={value!r} is no cron: {error}. {allowed} is allowed.") from error
+    try:
+        schedule.get_next(datetime)
+    except ValueError as error:
+        raise BatchConfigurationError(f"{name}={value!r} never fires. Correct its day and month.") from error
+    return cron
+
+
+def _meaning(cron: str) -> Any:
+    from croniter import croniter
+
+    schedule = croniter(PRESETS.get(cron, cron))
+    return schedule.expanded, schedule.nth_weekday_of_month
+
+
+@cache
+def _split(cron: str | None) -> tuple[str, ...]:
+    """Return the crons that Airflow is given for one of the window's; see ``timetable``."""
+    from croniter import croniter
+
+    if cron is None:
+        return ()
+    cron = PRESETS.get(cron, cron)
+    hours, *days = croniter(cron).expanded[1:5]
+    if hours != ["*"] or all(field == ["*"] for field in days):
+        return (cron,)
+    minute, _, *rest = cron.split()
+    return tuple(" ".join((minute, half, *rest)) for half in ("0-11", "12-23"))
+
+
+def _newest(cron: str | None, wall: datetime) -> datetime | None:
+    from croniter import croniter
+
+    if cron is None:
+        return None
+    minute_after = wall.replace(second=0, microsecond=0) + _MINUTE
+    try:
+        newest: datetime = croniter(PRESETS.get(cron, cron), minute_after).get_prev(datetime)
+    except (ValueError, OverflowError):
+        return None
+    return newest
+
+
+def _from_wall(wall: datetime, zone: Any, fold: int = 1) -> datetime:
+    """Return the moment of a wall time as Airflow reads it: skipped, it comes later; repeated, the second time."""
+    moment: datetime = zone.convert(wall.replace(fold=fold))
+    return moment.astimezone(UTC)
+
+
+def _dated(moment: datetime) -> str:
+    return f"{moment.minute} {moment.hour} {moment.day} {moment.month} *"
+
+
+def _moment(value: Any, name: str, zone: Any) -> datetime:
+    """Return ``start`` or ``end`` in UTC."""
+    moment = value
+    if isinstance(value, str):
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            moment = None
+    if not isinstance(moment, datetime):
+        _refuse(f"{name} must be a datetime or an ISO 8601 string such as '2026-07-01T09:00', not {value!r}.")
+    if moment.second or moment.microsecond:
+        _refuse(f"{name}={value!r} has seconds; Airflow's schedules know whole minutes. Leave the seconds out.")
+    if moment.utcoffset() is None:
+        return _from_wall(moment.replace(tzinfo=None), zone)
+    return datetime.fromtimestamp(moment.timestamp(), UTC)
+
+
+def _dates(values: Any) -> tuple[date, ...]:
+    hint = "Pass dates, or strings such as '2026-12-25'"
+    if isinstance(values, str | date) or not isinstance(values, Iterable):
+        _refuse(f"except_dates must be a list of dates, not {values!r}. {hint}.")
+    days = set()
+    for value in values:
+        day = value
+        if isinstance(value, str):
+            try:
+                day = date.fromisoformat(value)
+            except ValueError:
+                day = None
+        if not isinstance(day, date) or isinstance(day, datetime):
+            _refuse(f"except_dates holds {value!r}, which is no date. {hint}, without a time.")
+        days.add(date(day.year, day.month, day.day))
+    return tuple(sorted(days))
+
+
+def _aware(moment: Any, method: str) -> datetime:
+    if not isinstance(moment, datetime):
+        _refuse(f"{method} takes a datetime, not {moment!r}.")
+    if moment.utcoffset() is None:
+        _refuse(
+            f"{method} was given {moment.isoformat()}, a datetime without time zone. "
+            "Pass an aware one, such as dag_run.run_after."
+        )
+    return datetime.fromtimestamp(moment.timestamp(), UTC)
