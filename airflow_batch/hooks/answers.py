@@ -159,7 +159,7 @@ def expect_token(answer: Answer, endpoint: Endpoint, subject: str, scrub: Callab
 
     :raises BatchResponseError: when the body holds none; the campaign may have been created all the same.
     """
-    token = (expect_json(answer, endpoint, subject, dict, scrub)).get("campaign_token")
+    token = expect_json(answer, endpoint, subject, dict, scrub).get("campaign_token")
     if not isinstance(token, str) or not token:
         raise _unexpected(answer, endpoint, subject, "a campaign_token", scrub)
     return token

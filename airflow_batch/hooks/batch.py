@@ -202,13 +202,13 @@ class BatchHook(BaseHook):
         while True:
             answer = self._request(LIST, subject, query={**query, "from": start, "limit": page_size})
             page = expect_page(answer, LIST, subject, self._scrub)
-            new = [campaign for campaign in page if campaign["campaign_token"] not in seen]
-            for campaign in new:
+            known = len(seen)
+            for campaign in page:
                 if campaign["campaign_token"] not in seen:
                     seen.add(campaign["campaign_token"])
                     yield campaign
             # A page of which all is known already: the server does not count as we do, and would never end.
-            if len(page) < page_size or not new:
+            if len(page) < page_size or len(seen) == known:
                 return
             start += page_size
 

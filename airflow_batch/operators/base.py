@@ -105,7 +105,10 @@ class BatchOperator(RetryDefaults, BaseOperator):
 
     def _when_again(self, error: BatchApiError, context: Context, max_wait: timedelta) -> datetime | None:
         """Return when to run again without a retry, None where Airflow's retries decide."""
-        retry_is_too_early = error.transient and self._retry_would_come_too_early(error, context)
+        # A write that may have been applied goes to a retry, whose attempt looks first; a rescheduled one would not.
+        retry_is_too_early = (
+            error.transient and not error.may_have_been_applied and self._retry_would_come_too_early(error, context)
+        )
         if not error.throttled and not retry_is_too_early:
             return None
         now = datetime.now(UTC)

@@ -321,6 +321,16 @@ class TestAfterAnAttemptThatMayHaveBeenApplied:
         with pytest.raises(BatchRepeatRefusedError, match="name"):
             attempt(update({"live": True, "push_time": "now", "name": "Other"}), try_number=2)
 
+    @pytest.mark.parametrize("mode", ["reschedule", "retry"])
+    def test_a_server_error_with_a_long_retry_after_goes_to_a_retry_that_looks(self, batch, update, mode):
+        batch.inject(Fault("answer", "update", status=500, headers={"Retry-After": "25"}, applied=True))
+        task = update({"live": True, "push_time": "now"}, throttle=mode)
+        task.retry_policy = None  # as before Airflow 3.3
+        with pytest.raises(BatchServerError):
+            attempt(task)
+        attempt(task, try_number=2)
+        assert operations(batch) == ["update", "view"]
+
     def test_a_worker_that_died_counts_as_such_an_attempt(self, batch, update):
         attempt(update(), try_number=2, store=Store())
         assert operations(batch) == ["view", "update"]
