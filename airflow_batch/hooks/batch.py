@@ -17,7 +17,7 @@ from airflow.sdk import BaseHook
 from airflow.sdk.log import mask_secret
 
 from airflow_batch import __version__
-from airflow_batch.campaigns import check_payload, check_token, with_open_rate
+from airflow_batch.campaigns import check_token
 from airflow_batch.exceptions import (
     BatchAmbiguousError,
     BatchApiError,
@@ -42,6 +42,8 @@ from airflow_batch.hooks.answers import (
     parse_http_date,
 )
 from airflow_batch.hooks.settings import BatchSettings, read_settings
+from airflow_batch.payloads import check_payload
+from airflow_batch.results import with_open_rate
 
 if TYPE_CHECKING:
     from airflow_batch.hooks.transport import BatchSession
@@ -120,7 +122,7 @@ class BatchHook(BaseHook):
     def update_campaign(self, campaign_token: str, payload: Mapping[str, Any]) -> int:
         """Update a campaign and return the HTTP status of Batch's confirmation (it documents no body).
 
-        ``payload`` goes out in Batch's form (see :func:`airflow_batch.campaigns.check_payload`).
+        ``payload`` goes out in Batch's form (see :func:`airflow_batch.payloads.check_payload`).
         Source: https://doc.batch.com/developer/api/mep/campaigns/update
 
         :raises BatchPayloadError: before anything is sent, for a token or payload that cannot be sent.

@@ -7,17 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_batch.campaigns import (
-    CampaignResult,
-    check_payload,
-    differences,
-    iso_utc,
-    payload_digest,
-    read_reference,
-    sends_at_once,
-    stops,
-    text_or_none,
-)
+from airflow_batch.campaigns import differences, read_reference
 from airflow_batch.exceptions import (
     BatchApiMisuseError,
     BatchNotFoundError,
@@ -25,7 +15,9 @@ from airflow_batch.exceptions import (
     BatchRepeatRefusedError,
 )
 from airflow_batch.operators.base import BatchOperator
+from airflow_batch.payloads import check_payload, payload_digest, sends_at_once, stops
 from airflow_batch.policies.retry import MAX_WAIT, MAX_WAIT_TO_STOP
+from airflow_batch.results import CampaignResult, iso_utc, text_or_none
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -38,7 +30,7 @@ class BatchUpdateCampaignOperator(BatchOperator):
 
     Batch asks for "at least the same number of parameters you used when you first created your campaign", while its own
     example sends only ``name`` and ``live`` (https://doc.batch.com/developer/api/mep/campaigns/update). What is given
-    here is sent as it is, checked (:func:`airflow_batch.campaigns.check_payload`).
+    here is sent as it is, checked (:func:`airflow_batch.payloads.check_payload`).
 
     :param campaign: Token of the campaign, or the result of another Batch task (``other.output``). Templated.
     :param payload: Parameters to send: an object, or the name of a ``.json`` file next to the DAG (or in the DAG's
@@ -48,7 +40,7 @@ class BatchUpdateCampaignOperator(BatchOperator):
 
     The other arguments are those of :class:`~airflow_batch.operators.base.BatchOperator`: ``throttle``, ``max_wait``.
 
-    The result in XCom is a :class:`~airflow_batch.campaigns.CampaignResult`. ``changed`` is null where an earlier
+    The result in XCom is a :class:`~airflow_batch.results.CampaignResult`. ``changed`` is null where an earlier
     attempt may have written and the campaign was found as wanted.
 
     An attempt that follows one that may have been applied looks at the campaign first, where the key can read, and

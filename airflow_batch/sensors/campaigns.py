@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseSensorOperator, PokeReturnValue
 
-from airflow_batch.campaigns import campaign_summary, iso_utc, read_live, read_reference
+from airflow_batch.campaigns import read_reference
 from airflow_batch.compat import AirflowRescheduleException, AirflowSensorTimeout, reschedule_at
 from airflow_batch.exceptions import BatchApiError
 from airflow_batch.hooks.batch import BatchHook, rendered_or_none
+from airflow_batch.payloads import read_live
 from airflow_batch.policies.retry import RetryDefaults, delay_floor, jitter
+from airflow_batch.results import campaign_summary, iso_utc
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -36,7 +38,7 @@ class BatchCampaignLiveSensor(RetryDefaults, BaseSensorOperator):
     5 s, and Retry-After), and the timeout holds. Where Batch asks to wait longer than the timeout leaves, the sensor
     times out at once. A permanent error fails it.
 
-    The result in XCom is a :class:`~airflow_batch.campaigns.CampaignSummary`.
+    The result in XCom is a :class:`~airflow_batch.results.CampaignSummary`.
 
     :raises BatchPayloadError: before anything is sent, when campaign or live are wrong.
     :raises BatchApiError: one of its permanent subclasses.

@@ -15,24 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_batch.campaigns import (
-    ASSUMPTIONS,
-    MAX_DEPTH,
-    RESERVED_TOKENS,
-    campaign_summary,
-    check_payload,
-    check_token,
-    differences,
-    iso_utc,
-    payload_digest,
-    read_live,
-    read_reference,
-    sends_at_once,
-    stops,
-    text_or_none,
-    with_open_rate,
-)
+from airflow_batch.campaigns import ASSUMPTIONS, RESERVED_TOKENS, check_token, differences, read_reference
 from airflow_batch.exceptions import BatchPayloadError
+from airflow_batch.payloads import MAX_DEPTH, check_payload, payload_digest, read_live, sends_at_once, stops
+from airflow_batch.results import campaign_summary, iso_utc, text_or_none, with_open_rate
 
 TOKEN = "d9d5e5a52ca08110d4893af3254ec21b"
 # A number of more digits than Python writes as text.

@@ -1,0 +1,190 @@
+"""What may be sent to Batch: a payload's JSON values, its moments, and the checks that Batch documents.
+
+Pure functions: no Airflow, no HTTP, no clock. What a campaign is, as Batch gives it back, is in ``campaigns.py``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, date, datetime
+from typing import Any
+
+from airflow_batch.exceptions import BatchPayloadError
+
+MIN_NAME = 3
+MAX_LABELS = 3
+MAX_DEPTH = 50
+MAX_NUMBER = 10**308
+"""Beyond it JSON readers that hold numbers as doubles read infinity, and Python refuses to write very long ones."""
+
+_TRUE, _FALSE = frozenset({"true", "1", "yes", "on"}), frozenset({"false", "0", "no", "off"})
+
+
+def read_live(value: Any) -> bool:
+    """Return ``live`` as a boolean; the text that a template renders (``"True"``, ``"false"``) is understood.
+
+    :raises BatchPayloadError: for anything else.
+    """
+    if isinstance(value, bool):
+        return value
+    text = value.strip().lower() if isinstance(value, str) else ""
+    if text in _TRUE | _FALSE:
+        return text in _TRUE
+    raise BatchPayloadError(f"live must be true or false, not {shown(value)}. Does its template render as intended?")
+
+
+def check_payload(payload: Any) -> dict[str, Any]:
+    """Return the payload of an update as Batch takes it, checked as far as Batch's documentation goes.
+
+    Aware datetimes become ``yyyy-MM-ddTHH:mm:ss`` in UTC, and so do the strings of ``push_time`` and of
+    ``recurrence.end_date``. Parameters that are not known here pass through: Batch's list is longer.
+    Sources: https://doc.batch.com/developer/api/mep/campaigns/parameters (name, live, labels, push_time).
+
+    :raises BatchPayloadError: for what is no JSON object, a naive datetime (but in ``local_push_time``, which is a wall
+        time), a number that is not finite, a name below 3 characters, more than 3 labels, a ``live`` that is no
+        boolean, a ``push_time`` that is neither ``now`` nor a moment.
+    """
+    if not isinstance(payload, Mapping):
+        raise BatchPayloadError(f"payload must be an object such as {{'live': True}}, not {kind_of(payload)}.")
+    if not payload:
+        raise BatchPayloadError("payload is empty: there is nothing to update.")
+    checked: dict[str, Any] = {
+        name: _local_time(value) if name == "local_push_time" else _json_value(value, name)
+        for name, value in _items(payload, "payload")
+    }
+    if "name" in checked:
+        _check_name(checked["name"])
+    if "live" in checked:
+        checked["live"] = read_live(checked["live"])
+    if checked.get("labels") is not None:
+        _check_labels(checked["labels"])
+    if checked.get("push_time") is not None:
+        checked["push_time"] = _utc_time(checked["push_time"], "push_time", allow_now=True)
+    recurrence = checked.get("recurrence")
+    if isinstance(recurrence, dict) and recurrence.get("end_date") is not None:
+        recurrence["end_date"] = _utc_time(recurrence["end_date"], "recurrence.end_date")
+    return checked
+
+
+def payload_digest(payload: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of a checked payload, the same for equal payloads in any order of keys."""
+    return hashlib.sha256(json.dumps(payload, sort_keys=True, allow_nan=False).encode()).hexdigest()
+
+
+def sends_at_once(payload: Mapping[str, Any]) -> bool:
+    """Tell whether the write sends a push the moment it is applied, so that it must not be repeated blindly."""
+    return payload.get("live") is True and payload.get("push_time") == "now"
+
+
+def stops(payload: Mapping[str, Any]) -> bool:
+    """Tell whether the write stops the campaign."""
+    return payload.get("live") is False
+
+
+def _items(mapping: Mapping[Any, Any], path: str) -> Iterator[tuple[str, Any]]:
+    for key, value in mapping.items():
+        if not isinstance(key, str):
+            raise BatchPayloadError(f"{path} has the key {shown(key)}: JSON keys are text.")
+        yield key, value
+
+
+def _json_value(value: Any, path: str, depth: int = 0) -> Any:
+    """Return a value as JSON has it, or refuse it by its place in the payload."""
+    if depth > MAX_DEPTH:
+        raise BatchPayloadError(f"{path[:100]}... is nested deeper than {MAX_DEPTH} levels, or holds itself.")
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int):
+        if abs(value) > MAX_NUMBER:
+            raise BatchPayloadError(f"{path} is a number of more digits than JSON's readers hold. Send it as text.")
+        return int(value)
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise BatchPayloadError(f"{path} is {value!r}, which JSON cannot hold. Give a finite number or null.")
+        return float(value)
+    if isinstance(value, datetime):
+        return _moment(value, path)
+    if isinstance(value, Mapping):
+        return {key: _json_value(item, f"{path}.{key}", depth + 1) for key, item in _items(value, path)}
+    if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray | memoryview):
+        return [_json_value(item, f"{path}[{index}]", depth + 1) for index, item in enumerate(value)]
+    kind = "a date without a time" if isinstance(value, date) else kind_of(value)
+    raise BatchPayloadError(
+        f"{path} is {kind}, which JSON cannot hold. Give text, a number, a boolean, null, a list, an object, or a "
+        "datetime with a time zone."
+    )
+
+
+def _moment(value: datetime, path: str) -> str:
+    if value.utcoffset() is None:
+        raise BatchPayloadError(
+            f"{path} is the datetime {value.isoformat()} without a time zone, so the moment it means is unknown. Give "
+            "it one (pendulum.datetime(..., tz='Europe/Paris')); it is then sent in UTC."
+        )
+    try:
+        return value.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="seconds")
+    except OverflowError:
+        raise BatchPayloadError(f"{path} is {value.isoformat()}, which is no moment in UTC.") from None
+
+
+def _utc_time(value: Any, path: str, *, allow_now: bool = False) -> str:
+    """Read a moment written as text: without an offset it is UTC, as Batch documents, with one it becomes UTC."""
+    if allow_now and value == "now":
+        return "now"
+    try:
+        moment = datetime.fromisoformat(value.strip())
+    except (ValueError, AttributeError):
+        allowed = "'now' or a UTC time" if allow_now else "a UTC time"
+        raise BatchPayloadError(
+            f"{path} must be {allowed} such as '2026-01-31T09:00:00', not {shown(value)}."
+        ) from None
+    return _moment(moment if moment.tzinfo else moment.replace(tzinfo=UTC), path)
+
+
+def _local_time(value: Any) -> Any:
+    """Read the wall time of ``local_push_time``: it must not have a zone, for it means each device's own."""
+    if value is None:
+        return None
+    try:
+        moment = value if isinstance(value, datetime) else datetime.fromisoformat(value.strip())
+    except (ValueError, AttributeError, TypeError):
+        raise BatchPayloadError(
+            f"local_push_time must be a time such as '2026-01-31T09:00:00', not {shown(value)}."
+        ) from None
+    if moment.tzinfo is not None:
+        raise BatchPayloadError(
+            f"local_push_time is {moment.isoformat()}, but it means the wall time of each device: give it without a "
+            "time zone, or use push_time for one moment everywhere."
+        )
+    return moment.isoformat(timespec="seconds")
+
+
+def _check_name(name: Any) -> None:
+    if not isinstance(name, str) or len(name) < MIN_NAME:
+        raise BatchPayloadError(f"name must be text of at least {MIN_NAME} characters, not {shown(name)}.")
+
+
+def _check_labels(labels: Any) -> None:
+    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+        raise BatchPayloadError(f"labels must be a list of label codes, not {shown(labels)}.")
+    if len(labels) > MAX_LABELS:
+        raise BatchPayloadError(f"labels holds {len(labels)} entries; Batch takes at most {MAX_LABELS}.")
+
+
+def kind_of(value: Any) -> str:
+    """Name the type of a refused value."""
+    return "null" if value is None else f"a value of type {type(value).__name__}"
+
+
+def shown(value: Any) -> str:
+    """Show a refused value, cut."""
+    try:
+        text = repr(value)
+    except Exception:
+        return kind_of(value)
+    return text if len(text) <= 80 else text[:77] + "..."

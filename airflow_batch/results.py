@@ -1,0 +1,95 @@
+"""The shapes handed to XCom, made of what was sent and seen. Pure functions.
+
+Small, with fixed keys, JSON values only; never a response's body.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, TypedDict, TypeGuard
+
+MAX_COUNT = 10**15
+
+
+class CampaignResult(TypedDict):
+    """What a writing operator leaves in XCom.
+
+    ``live``, ``name``, ``changed`` and ``http_status`` are null where they cannot be known. ``attempt`` is the number
+    of Airflow's try; waiting out a throttle does not raise it. ``requested_at`` and ``completed_at`` are the moments of
+    the last request, ISO 8601 in UTC with offset. ``payload_digest`` is the SHA-256 of the payload as it was checked.
+    """
+
+    campaign_token: str
+    app: str | None
+    action: str
+    live: bool | None
+    name: str | None
+    changed: bool | None
+    http_status: int | None
+    attempt: int
+    requested_at: str
+    completed_at: str
+    payload_digest: str
+
+
+class CampaignSummary(TypedDict):
+    """What a sensor leaves in XCom: the campaign as it was seen."""
+
+    campaign_token: str
+    app: str | None
+    live: bool
+    name: str | None
+    push_time: str | None
+    created_date: str | None
+    checked_at: str
+
+
+def campaign_summary(token: str, app: str | None, seen: Mapping[str, Any], at: datetime) -> CampaignSummary:
+    """Return the few facts of a viewed campaign that a downstream task needs."""
+    return {
+        "campaign_token": token,
+        "app": app,
+        "live": seen.get("live") is True,
+        "name": text_or_none(seen.get("name")),
+        "push_time": text_or_none(seen.get("push_time")),
+        "created_date": text_or_none(seen.get("created_date")),
+        "checked_at": iso_utc(at),
+    }
+
+
+def with_open_rate(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row of statistics with its ``open_rate``, and that of each A/B version.
+
+    (direct_open + influenced_open) / sent, None where nothing was sent or a counter is missing.
+    Source: https://doc.batch.com/developer/api/mep/campaigns/get
+    """
+    rated = {**row, "open_rate": _open_rate(row)}
+    versions = row.get("versions")
+    if isinstance(versions, Mapping):
+        rated["versions"] = {
+            name: {**version, "open_rate": _open_rate(version)} if isinstance(version, Mapping) else version
+            for name, version in versions.items()
+        }
+    return rated
+
+
+def _open_rate(row: Mapping[str, Any]) -> float | None:
+    sent, direct, influenced = (row.get(name) for name in ("sent", "direct_open", "influenced_open"))
+    if not (_is_count(sent) and _is_count(direct) and _is_count(influenced)) or sent == 0:
+        return None
+    return (direct + influenced) / sent
+
+
+def _is_count(value: Any) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_COUNT
+
+
+def text_or_none(value: Any, limit: int = 500) -> str | None:
+    """Return a server's text, cut, for XCom; None for anything that is not text."""
+    return value[:limit] if isinstance(value, str) else None
+
+
+def iso_utc(moment: datetime) -> str:
+    """Return an aware moment as ISO 8601 in UTC with offset, to the millisecond."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds")

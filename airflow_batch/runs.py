@@ -1,0 +1,51 @@
+"""What the DAG run at hand means for a campaign: what should be live now, and how late the run is.
+
+Operators, sensors and notifiers ask it. When a campaign should be live is in ``windows.py``; what is done is theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from airflow_batch.payloads import read_live
+from airflow_batch.windows import CampaignWindow
+
+TIMED_RUNS = frozenset({"scheduled", "backfill", "asset_triggered", "asset_materialization"})
+"""Types of run that stand for a moment. A run that a person or another DAG has started is wanted now."""
+
+
+def wanted_live(live: Any, context: Mapping[str, Any]) -> bool:
+    """Return what a campaign should be at this moment: a window's answer, else the boolean (or its rendered text).
+
+    :raises BatchPayloadError: when ``live`` is neither.
+    """
+    return live.is_live_at(present_moment(context)) if isinstance(live, CampaignWindow) else read_live(live)
+
+
+def present_moment(context: Mapping[str, Any]) -> datetime:
+    """Return this moment in UTC, but never one before the run's own.
+
+    A worker's clock may be behind the scheduler's, and a run of 09:00 that reads 08:59:59 would leave the campaign as
+    it is until the next change.
+    """
+    now = datetime.now(UTC)
+    run_after = _run_after(context)
+    return now if run_after is None else max(now, run_after)
+
+
+def lateness(context: Mapping[str, Any]) -> timedelta | None:
+    """Return how long ago the run should have been, None where it stands for no moment.
+
+    Counted from ``run_after``, which a cleared run keeps.
+    """
+    run_after = _run_after(context)
+    if run_after is None or getattr(context.get("dag_run"), "run_type", None) not in TIMED_RUNS:
+        return None
+    return max(datetime.now(UTC) - run_after, timedelta(0))
+
+
+def _run_after(context: Mapping[str, Any]) -> datetime | None:
+    moment: datetime | None = getattr(context.get("dag_run"), "run_after", None)
+    return None if moment is None else moment.astimezone(UTC)
