@@ -1,14 +1,14 @@
-"""What a campaign is, as Batch gives it back: its token, its definition, what differs from what is wanted.
+"""What a campaign is, as Batch gives it back: its token, its definition, how that is sent again, what differs.
 
 Pure functions: no Airflow, no HTTP, no clock of their own. What the client assumes about Batch without a page that
-says so stands in ``ASSUMPTIONS`` and nowhere else.
+says so stands in ``ASSUMPTIONS``, and how view's form becomes update's in ``TRANSLATIONS``; nowhere else.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypedDict
 
 from airflow_batch.exceptions import BatchPayloadError
 from airflow_batch.payloads import kind_of, shown
@@ -67,6 +67,39 @@ ASSUMPTIONS: dict[str, Assumption] = {
     "local_time": Assumption(
         "OBSERVED", "local_push_time is a wall time without a zone.", "the parameters page below gcm_collapse_key"
     ),
+    "finished_by_push_time": Assumption(
+        "INFERRED",
+        "A one-time campaign that is live is complete once its push_time has passed; a local_push_time has passed "
+        "everywhere 12 hours after it in UTC; a recurrence ends at its end_date. Only the first is taken for certain.",
+        "a state of the campaign, or the answer to setting a sent one live",
+    ),
+    "half_a_definition": Assumption(
+        "UNKNOWN",
+        "An update replaces what it names and may drop what it leaves out: where the campaign can be read, all of it "
+        "is sent back.",
+        'an update of {"live": false}, then a view',
+    ),
+    "read_only": Assumption(
+        "INFERRED",
+        "campaign_token, from_api, dev_only, created_date and trigger, which view adds to the creation format, are not "
+        "taken back by update.",
+        "an update that carries them",
+    ),
+    "dashboard_campaign": Assumption(
+        "INFERRED",
+        "A campaign whose view has from_api false cannot be updated.",
+        "the answer to such an update",
+    ),
+    "settle_time": Assumption(
+        "UNKNOWN",
+        "A creation that Batch has received shows in the list within 2 minutes, twice the time a request may take.",
+        "how long the list lags behind a creation",
+    ),
+    "created_date": Assumption(
+        "INFERRED",
+        "created_date is a moment in UTC; the list begins with the newest (documented), by that date.",
+        "a list right after a creation",
+    ),
     "not_comparable": Assumption(
         "OBSERVED",
         "View gives gcm_collapse_key as text and push_time 'now' as a moment: they cannot be compared with a request. "
@@ -78,6 +111,44 @@ ASSUMPTIONS: dict[str, Assumption] = {
 RESERVED_TOKENS = frozenset({"list", "create", "update", "delete", "stats"})
 _TOKEN = re.compile(r"[A-Za-z0-9._~-]{1,200}")
 _NOT_COMPARABLE = frozenset({"gcm_collapse_key"})
+PUSH_TIMES = frozenset({"push_time", "local_push_time"})
+READ_ONLY = frozenset({"campaign_token", "from_api", "dev_only", "created_date", "trigger"})
+"""What view adds to the creation format (https://doc.batch.com/developer/api/mep/campaigns/get-campaign)."""
+
+
+class Translation(NamedTuple):
+    """How a parameter that view gives in another form than update takes is sent back."""
+
+    seen: str
+    sent: str
+    source: str
+    convert: Callable[[Any], Any]
+
+
+def _collapse_key(seen: Any) -> Any:
+    return {"enabled": True, "key": seen} if isinstance(seen, str) else seen
+
+
+TRANSLATIONS: dict[str, Translation] = {
+    "gcm_collapse_key": Translation(
+        "text",
+        'an object {"enabled": true, "key": text}',
+        "view's sample (DOCUMENTED) shows the text; clients send the object (OBSERVED)",
+        _collapse_key,
+    ),
+}
+"""The known differences between what view gives and what update takes.
+
+A message without its language is filled from the definition; there is nothing to translate it from.
+"""
+
+
+class ParameterDifference(TypedDict):
+    """One parameter of a campaign as it is and as it would be. ``now`` is null where the campaign cannot be read."""
+
+    parameter: str
+    now: Any
+    wanted: Any
 
 
 def check_token(token: Any) -> str:
@@ -140,3 +211,80 @@ def _agrees(wanted: Any, seen: Any) -> bool:
     if isinstance(wanted, list) and isinstance(seen, list):
         return len(wanted) == len(seen) and all(map(_agrees, wanted, seen))
     return type(wanted) is type(seen) and bool(wanted == seen)
+
+
+def difference_rows(wanted: Mapping[str, Any], seen: Mapping[str, Any]) -> list[ParameterDifference]:
+    """Return field by field how a campaign as seen would change."""
+    return [{"parameter": name, "now": seen.get(name), "wanted": wanted[name]} for name in differences(wanted, seen)]
+
+
+def request_form(seen: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a viewed campaign as update takes it: translated, without what only the server sets and without nulls."""
+    return {
+        name: TRANSLATIONS[name].convert(value) if name in TRANSLATIONS else value
+        for name, value in seen.items()
+        if name not in READ_ONLY and value is not None
+    }
+
+
+def overlaid(definition: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a definition with the wanted parameters in place; one push time takes the other's."""
+    replaced = PUSH_TIMES if any(wanted.get(name) is not None for name in PUSH_TIMES) else frozenset()
+    return {**{name: value for name, value in definition.items() if name not in replaced}, **wanted}
+
+
+def completed(seen: Mapping[str, Any], definition: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a campaign in request form with what it lacks filled from its definition; where they differ, it wins.
+
+    Not filled are ``live`` and a ``push_time`` of ``now``, which would send the push again.
+    """
+    has_time = not PUSH_TIMES.isdisjoint(seen)
+    fills = {
+        name: value
+        for name, value in definition.items()
+        if value is not None
+        and name not in READ_ONLY | {"live"}
+        and not (name in PUSH_TIMES and (has_time or value == "now"))
+    }
+    return {**seen, **{name: _filled(seen[name], value) if name in seen else value for name, value in fills.items()}}
+
+
+def kept_against(seen: Mapping[str, Any], definition: Mapping[str, Any]) -> list[str]:
+    """Return the names of the parameters in which a campaign in request form differs from its definition."""
+    told = {name: value for name, value in definition.items() if name in seen and name != "live" and value is not None}
+    return [name for name in differences(told, completed(seen, told)) if name not in _NOT_COMPARABLE]
+
+
+def lost_parameters(before: Mapping[str, Any], after: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """Return the places of what a campaign had before a write and has no more, but what the write itself replaced."""
+    replaced = set(wanted) | (PUSH_TIMES if not PUSH_TIMES.isdisjoint(wanted) else frozenset())
+    return _lost({name: value for name, value in before.items() if name not in replaced}, after, "")
+
+
+def _filled(seen: Any, given: Any) -> Any:
+    if isinstance(seen, Mapping) and isinstance(given, Mapping):
+        return {**given, **{key: _filled(value, given[key]) if key in given else value for key, value in seen.items()}}
+    if isinstance(seen, list) and isinstance(given, list) and len(seen) == len(given):
+        return list(map(_filled, seen, given))
+    return seen
+
+
+def _lost(before: Any, after: Any, place: str) -> list[str]:
+    if before is None:
+        return []
+    if after is None:
+        return [place]
+    if isinstance(before, Mapping) and isinstance(after, Mapping):
+        return [
+            gone
+            for key, value in before.items()
+            for gone in _lost(value, after.get(key), f"{place}.{key}" if place else str(key))
+        ]
+    if isinstance(before, list) and isinstance(after, list):
+        rest = [None] * (len(before) - len(after))
+        return [
+            gone
+            for index, (old, new) in enumerate(zip(before, [*after, *rest], strict=False))
+            for gone in _lost(old, new, f"{place}[{index}]")
+        ]
+    return []

@@ -7,7 +7,7 @@ to ``policies/retry.py``.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from airflow_batch.compat import AirflowException, AirflowFailException
 
@@ -17,6 +17,10 @@ class BatchError(AirflowException):
 
     transient: ClassVar[bool] = False
     """True when the same call may succeed later."""
+
+    def explained(self, more: str) -> Self:
+        """Return the same failure with a sentence more, for one who knows what the request was for."""
+        return type(self)(f"{self} {more}")
 
 
 class BatchConfigurationError(AirflowFailException, BatchError):
@@ -31,6 +35,16 @@ class BatchVerificationError(BatchError):
     """The campaign is not as it was written."""
 
     transient = True
+
+
+class BatchParametersLostError(AirflowFailException, BatchVerificationError):
+    """After a write the campaign lacks what it had before."""
+
+    transient = False
+
+
+class BatchChangeRefusedError(AirflowFailException, BatchError):
+    """The change is refused for what the campaign is, before anything is sent."""
 
 
 class BatchApiError(BatchError):
@@ -67,6 +81,18 @@ class BatchApiError(BatchError):
         self.retry_after = retry_after
         self.endpoint = endpoint
         self.may_have_been_applied = may_have_been_applied
+
+    def explained(self, more: str) -> Self:
+        """Return the same failure with a sentence more, for one who knows what the request was for."""
+        return type(self)(
+            f"{self.message} {more}",
+            status_code=self.status_code,
+            error_code=self.error_code,
+            error_name=self.error_name,
+            retry_after=self.retry_after,
+            endpoint=self.endpoint,
+            may_have_been_applied=self.may_have_been_applied,
+        )
 
 
 class BatchAuthenticationError(AirflowFailException, BatchApiError):

@@ -36,24 +36,25 @@ def read_live(value: Any) -> bool:
     raise BatchPayloadError(f"live must be true or false, not {shown(value)}. Does its template render as intended?")
 
 
-def check_payload(payload: Any) -> dict[str, Any]:
+def check_payload(payload: Any, source: str = "payload") -> dict[str, Any]:
     """Return the payload of an update as Batch takes it, checked as far as Batch's documentation goes.
 
     Aware datetimes become ``yyyy-MM-ddTHH:mm:ss`` in UTC, and so do the strings of ``push_time`` and of
     ``recurrence.end_date``. Parameters that are not known here pass through: Batch's list is longer.
     Sources: https://doc.batch.com/developer/api/mep/campaigns/parameters (name, live, labels, push_time).
 
+    :param source: What messages call it.
     :raises BatchPayloadError: for what is no JSON object, a naive datetime (but in ``local_push_time``, which is a wall
         time), a number that is not finite, a name below 3 characters, more than 3 labels, a ``live`` that is no
         boolean, a ``push_time`` that is neither ``now`` nor a moment.
     """
     if not isinstance(payload, Mapping):
-        raise BatchPayloadError(f"payload must be an object such as {{'live': True}}, not {kind_of(payload)}.")
+        raise BatchPayloadError(f"{source} must be an object such as {{'live': True}}, not {kind_of(payload)}.")
     if not payload:
-        raise BatchPayloadError("payload is empty: there is nothing to update.")
+        raise BatchPayloadError(f"{source} is empty: there is nothing to send.")
     checked: dict[str, Any] = {
         name: _local_time(value) if name == "local_push_time" else _json_value(value, name)
-        for name, value in _items(payload, "payload")
+        for name, value in _items(payload, source)
     }
     if "name" in checked:
         _check_name(checked["name"])

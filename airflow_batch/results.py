@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, TypedDict, TypeGuard
+from typing import Any, NotRequired, TypedDict, TypeGuard
+
+from airflow_batch.campaigns import ParameterDifference
 
 MAX_COUNT = 10**15
 
@@ -17,7 +19,8 @@ class CampaignResult(TypedDict):
 
     ``live``, ``name``, ``changed`` and ``http_status`` are null where they cannot be known. ``attempt`` is the number
     of Airflow's try; waiting out a throttle does not raise it. ``requested_at`` and ``completed_at`` are the moments of
-    the last request, ISO 8601 in UTC with offset. ``payload_digest`` is the SHA-256 of the payload as it was checked.
+    the last request, ISO 8601 in UTC with offset. ``payload_digest`` is the SHA-256 of the payload that was sent, or
+    of what was asked for where nothing was. ``differences`` is there after a dry run alone.
     """
 
     campaign_token: str
@@ -31,6 +34,7 @@ class CampaignResult(TypedDict):
     requested_at: str
     completed_at: str
     payload_digest: str
+    differences: NotRequired[list[ParameterDifference]]
 
 
 class CampaignSummary(TypedDict):

@@ -1,14 +1,15 @@
-"""What every operator of this provider shares: its connection, and how it gives way when Batch throttles.
+"""What every operator of this provider shares: its connection, its JSON files, and how it gives way to a throttle.
 
 What an operator does with a campaign is in ``operators/campaigns.py``, how long to wait in ``policies/retry.py``.
 """
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, cast
 
 from airflow.sdk import BaseOperator
 
@@ -16,6 +17,7 @@ from airflow_batch.compat import recall, remember, reschedule_at
 from airflow_batch.exceptions import (
     BatchApiError,
     BatchConfigurationError,
+    BatchPayloadError,
     BatchWaitExceededError,
 )
 from airflow_batch.hooks.batch import BatchHook, rendered_or_none
@@ -35,6 +37,8 @@ T = TypeVar("T")
 
 REFUSED_SINCE = "airflow_batch_refused_since"
 UNTOUCHED_THROUGH = "airflow_batch_untouched_through"
+LABEL = "{{ batch_label | default(task.app or '') }}"
+"""What Airflow's pages show for each index of a mapped task, once it has run: app and campaign."""
 
 
 class BatchOperator(RetryDefaults, BaseOperator):
@@ -51,8 +55,17 @@ class BatchOperator(RetryDefaults, BaseOperator):
         each.
 
     The retry arguments default to 6 retries, 10 s doubling up to 10 min, and on Airflow 3.3 and later
-    :class:`~airflow_batch.policies.retry.BatchRetryPolicy`. Your own arguments and ``default_args`` win.
+    :class:`~airflow_batch.policies.retry.BatchRetryPolicy`; ``map_index_template`` to app and campaign. Your own
+    arguments and ``default_args`` win.
     """
+
+    json_fields: ClassVar[tuple[str, ...]] = ()
+    """Fields that may be the name of a ``.json`` file, or JSON text."""
+
+    @classmethod
+    def task_defaults(cls) -> dict[str, Any]:
+        """Return the arguments that a task gets where nobody gives them."""
+        return {**super().task_defaults(), "map_index_template": LABEL}
 
     def __init__(
         self,
@@ -69,11 +82,61 @@ class BatchOperator(RetryDefaults, BaseOperator):
         self.batch_conn_id = batch_conn_id
         self.app = app
         self.throttle = throttle
-        self.max_wait = _positive("max_wait", max_wait)
+        self.max_wait = positive("max_wait", max_wait)
 
     def hook_for(self, app: str | None) -> BatchHook:
         """Return the hook for an app; the task's own ``app`` goes before the given one."""
         return BatchHook(batch_conn_id=self.batch_conn_id, app=rendered_or_none(self.app) or app)
+
+    def render_template_fields(self, context: Context, jinja_env: Any = None) -> None:
+        """Render the fields, and the files that they name, so that the Rendered Templates page shows those."""
+        super().render_template_fields(context, jinja_env)
+        for name in self.json_fields:
+            try:
+                setattr(self, name, self.read_json(name, context))
+            except BatchPayloadError:
+                # Left as it is: execute reads it again (a mapped task is not rendered by its own class) and judges.
+                continue
+
+    def read_json(self, field: str, context: Context) -> Any:
+        """Return a field, parsed where it is the name of a JSON file or JSON text.
+
+        Only a field that is itself such a string is a file. Airflow's ``template_ext`` would take every nested string
+        that ends in ``.json`` for one, a deep link for instance.
+
+        :raises BatchPayloadError: for a file that is not found, and for text that is not JSON.
+        """
+        value = getattr(self, field)
+        if not isinstance(value, str):
+            return value
+        source = field
+        if value.strip().endswith(".json"):
+            source = f"{field} file {value.strip()!r}"
+            value = self._render_file(source, value.strip(), context)
+        try:
+            return json.loads(value)
+        except (ValueError, RecursionError) as error:
+            raise BatchPayloadError(
+                f"{source} is not JSON: {error}. Give an object, JSON text, or a .json file next to the DAG."
+            ) from None
+
+    def _render_file(self, source: str, name: str, context: Context) -> str:
+        import jinja2
+
+        env = self.get_template_env()
+        try:
+            if env.loader is None:
+                raise jinja2.TemplateNotFound(name)
+            template = env.get_template(name)
+        except jinja2.TemplateNotFound:
+            places = ", ".join(getattr(env.loader, "searchpath", [])) or "no folder (the task is in no DAG)"
+            raise BatchPayloadError(f"{source} was not found in {places}.") from None
+        # generate() gives text in a DAG with render_template_as_native_obj, too, where render() would not.
+        return "".join(str(part) for part in template.generate(dict(context)))
+
+    def name_index(self, context: Context, app: str | None, name: Any) -> None:
+        """Tell Airflow's pages what this index of a mapped task is about."""
+        cast("dict[str, Any]", context)["batch_label"] = " ".join(str(part) for part in (app, name) if part)
 
     def give_way(self, context: Context, max_wait: timedelta, work: Callable[[], T]) -> T:
         """Do the work and return its result; where Batch refuses it for now, leave, to come back later.
@@ -168,7 +231,11 @@ class BatchOperator(RetryDefaults, BaseOperator):
         )
 
 
-def _positive(name: str, value: timedelta | float | None) -> timedelta | None:
+def positive(name: str, value: timedelta | float | None) -> timedelta | None:
+    """Return a duration given as seconds or as a timedelta; None stays None.
+
+    :raises BatchConfigurationError: for anything else, and for what is not above 0.
+    """
     if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
         value = timedelta(seconds=value)
     if value is not None and (not isinstance(value, timedelta) or value <= timedelta(0)):

@@ -184,17 +184,22 @@ def retry_defaults() -> dict[str, Any]:
 
 
 class RetryDefaults:
-    """Mixin that gives plain and mapped tasks the same retry defaults on every supported Airflow.
+    """Mixin that gives plain and mapped tasks the same defaults on every supported Airflow, above all for retries.
 
     Airflow loses defaults of ``__init__`` under ``.partial().expand()`` (airflow 72588; ``max_retry_delay`` up to 3.4),
     and one that is set inside ``__init__`` without a look at ``default_args`` overrides the user's. So plain tasks get
     them in ``__init__``, mapped ones in ``partial``, each after what the user, the DAG and its groups say.
     """
 
+    @classmethod
+    def task_defaults(cls) -> dict[str, Any]:
+        """Return the arguments that a task gets where nobody gives them."""
+        return retry_defaults()
+
     def __init__(self, **kwargs: Any) -> None:
         # Airflow hands __init__ the default_args of the task, its groups and its DAG, merged.
         chosen = {*kwargs, *(kwargs.get("default_args") or {})}
-        kwargs.update({name: value for name, value in retry_defaults().items() if name not in chosen})
+        kwargs.update({name: value for name, value in self.task_defaults().items() if name not in chosen})
         super().__init__(**kwargs)
 
     @classmethod
@@ -206,5 +211,5 @@ class RetryDefaults:
         chosen = {*kwargs, *task_default_args}
         for parent in (dag, group):
             chosen.update(getattr(parent, "default_args", None) or {})
-        partial.kwargs.update({name: value for name, value in retry_defaults().items() if name not in chosen})
+        partial.kwargs.update({name: value for name, value in cls.task_defaults().items() if name not in chosen})
         return partial
