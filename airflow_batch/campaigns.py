@@ -213,9 +213,30 @@ def _agrees(wanted: Any, seen: Any) -> bool:
     return type(wanted) is type(seen) and bool(wanted == seen)
 
 
+def contradictions(wanted: Mapping[str, Any], seen: Mapping[str, Any]) -> list[str]:
+    """Return the parameters that tell a campaign as seen from one created with what is wanted.
+
+    Only what both have is compared, for view may leave something out; and not ``live`` and ``push_time: "now"``, which
+    change, nor what is seen in another form.
+    """
+    return [
+        name
+        for name, value in wanted.items()
+        if name in seen
+        and name != "live"
+        and name not in _NOT_COMPARABLE
+        and not (name == "push_time" and value == "now")
+        and _contradicts(value, seen[name])
+    ]
+
+
 def difference_rows(wanted: Mapping[str, Any], seen: Mapping[str, Any]) -> list[ParameterDifference]:
-    """Return field by field how a campaign as seen would change."""
-    return [{"parameter": name, "now": seen.get(name), "wanted": wanted[name]} for name in differences(wanted, seen)]
+    """Return field by field how a campaign in request form would change. A ``push_time`` of ``now`` always does."""
+    return [
+        {"parameter": name, "now": seen.get(name), "wanted": value}
+        for name, value in wanted.items()
+        if not _agrees(value, seen.get(name))
+    ]
 
 
 def request_form(seen: Mapping[str, Any]) -> dict[str, Any]:
@@ -259,6 +280,14 @@ def lost_parameters(before: Mapping[str, Any], after: Mapping[str, Any], wanted:
     """Return the places of what a campaign had before a write and has no more, but what the write itself replaced."""
     replaced = set(wanted) | (PUSH_TIMES if not PUSH_TIMES.isdisjoint(wanted) else frozenset())
     return _lost({name: value for name, value in before.items() if name not in replaced}, after, "")
+
+
+def _contradicts(wanted: Any, seen: Any) -> bool:
+    if isinstance(wanted, Mapping) and isinstance(seen, Mapping):
+        return any(key in seen and _contradicts(value, seen[key]) for key, value in wanted.items())
+    if isinstance(wanted, list) and isinstance(seen, list):
+        return len(wanted) != len(seen) or any(map(_contradicts, wanted, seen))
+    return wanted is not None and seen is not None and not _agrees(wanted, seen)
 
 
 def _filled(seen: Any, given: Any) -> Any:

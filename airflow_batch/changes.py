@@ -30,12 +30,11 @@ from airflow_batch.exceptions import (
     BatchParametersLostError,
     BatchPayloadError,
     BatchRepeatRefusedError,
-    BatchResponseError,
     BatchVerificationError,
 )
 from airflow_batch.hooks.batch import BatchHook
-from airflow_batch.payloads import payload_digest, stops
-from airflow_batch.transitions import check_change, check_identity, sends_by
+from airflow_batch.payloads import stops
+from airflow_batch.transitions import check_change, check_identity, sends_after, sends_by
 
 log = logging.getLogger(__name__)
 
@@ -63,10 +62,6 @@ class Outcome:
     http_status: int | None = None
     differences: list[ParameterDifference] | None = None
 
-    @property
-    def digest(self) -> str:
-        return payload_digest(self.sent)
-
 
 @dataclass(kw_only=True)
 class CampaignChange:
@@ -90,7 +85,7 @@ class CampaignChange:
     expect_name: str | None = None
     dry_run: bool = False
     before_sending: Callable[[Campaign], None] = lambda wanted: None
-    confirmed: Callable[[], None] = lambda: None
+    confirmed: Callable[[], object] = lambda: None
 
     def make(self, *, doubtful: bool = False, last: bool = False) -> Outcome:
         """Make the change, or find that it is not needed.
@@ -107,21 +102,23 @@ class CampaignChange:
         requested_at = datetime.now(UTC)
         wanted = self.wanted()
         if seen is not None:
-            check_identity(self.token, seen, self.expect_name)
-            if doubtful and not differences(wanted, seen):
+            renamed = doubtful and "name" in wanted and seen.get("name") == wanted["name"]
+            check_identity(self.token, seen, None if renamed else self.expect_name)
+            if doubtful and not self._still_open(wanted, seen):
                 log.info(
                     "%s is as wanted; an earlier attempt may have written it. Nothing is sent again.", self._title(seen)
                 )
                 return self._nothing_sent(requested_at, None, wanted, seen)
         if doubtful:
             self._check_repeatable(wanted, seen)
-        if seen is not None:
-            warning = check_change(self.token, wanted, seen, self.hook.batch_now())
-            if warning:
-                log.warning("%s It is probably finished; whether Batch sets it live again is not known.", warning)
-            if not differences(wanted, seen) and wanted.get("push_time") != "now":
-                log.info("%s is %s already. Nothing is sent.", self._title(seen), _said(wanted))
-                return self._nothing_sent(requested_at, False, wanted, seen)
+        # Judged by all that would be sent, so also where the campaign cannot be read or its view is not complete.
+        known = completed(seen or {}, self.definition or {})
+        warning = check_change(self.token, wanted, known, self.hook.batch_now())
+        if warning:
+            log.warning("%s It is probably finished; whether Batch sets it live again is not known.", warning)
+        if seen is not None and not differences(wanted, seen) and wanted.get("push_time") != "now":
+            log.info("%s is %s already. Nothing is sent.", self._title(seen), _said(wanted))
+            return self._nothing_sent(requested_at, False, wanted, seen)
         payloads = self._payloads(wanted, seen)
         if self.dry_run:
             return self._only_compared(requested_at, wanted, payloads[0], seen)
@@ -148,12 +145,19 @@ class CampaignChange:
         except (BatchApiMisuseError, BatchNotFoundError) as error:
             log.info("The campaign cannot be read, so it is neither compared nor checked: %s", error)
         except BatchApiError as error:
-            # Stopping must not hang on reading: an answer that says nothing, or no answer to the very last attempt.
-            gives_up = isinstance(error, BatchResponseError) or (last and error.transient and not error.throttled)
+            # Stopping must not hang on reading: an answer that will not change, or no answer to the very last attempt.
+            gives_up = not error.transient or (last and not error.throttled)
             if not gives_up or not stops(self.wanted()):
                 raise
             log.warning("Reading the campaign failed; stopping it goes ahead without. %s", error)
         return None
+
+    def _still_open(self, wanted: Campaign, seen: Campaign) -> list[str]:
+        """Return what an earlier attempt has not brought about; a push that was to go out now may still be to come."""
+        names = differences(wanted, seen)
+        if wanted.get("push_time") == "now" and sends_after(seen, self.hook.batch_now() + REQUEST_TIME):
+            names.append("push_time")
+        return names
 
     def _check_repeatable(self, wanted: Campaign, seen: Campaign | None) -> None:
         """Stop before a push could go out twice: unless the campaign is seen not to be live."""
@@ -165,7 +169,7 @@ class CampaignChange:
         why = (
             "this API key cannot read it"
             if seen is None
-            else f"it is live, but {', '.join(differences(wanted, seen))} is not as wanted"
+            else f"it is live, but {', '.join(self._still_open(wanted, seen))} is not as wanted"
         )
         raise BatchRepeatRefusedError(
             f"An earlier attempt to set campaign {self.token!r} live with push_time {_push_time(repeated)} may have "
@@ -214,17 +218,36 @@ class CampaignChange:
         try:
             return self.hook.update_campaign(self.token, payloads[-1]), payloads[-1]
         except BatchError as error:
-            if seen is None or not _is_for_its_content(error):
+            advice = self._advice(payloads[-1], seen)
+            if advice is None or not _is_for_its_content(error):
                 raise
-            raise error.explained(
-                "What was sent is the campaign as Batch's view gives it, with the change: the two forms differ where "
-                "Batch does not say. Pass definition=, what the campaign was created from, or read='never' with it."
-            ) from None
+            raise error.explained(advice) from None
+
+    def _advice(self, sent: Campaign, seen: Campaign | None) -> str | None:
+        """Return what may help where Batch refuses what was sent."""
+        if seen is None:
+            return (
+                None
+                if self.definition
+                else f"The campaign was not read, so only {', '.join(sent)} was sent. If Batch asks for more, pass "
+                "definition=, what the campaign was created from."
+            )
+        if stops(sent):
+            return None
+        filled, instead = (
+            (" completed by definition,", "read='never', so that the definition is sent as it is")
+            if self.definition
+            else ("", "definition=, what the campaign was created from, or read='never' with it")
+        )
+        return (
+            f"What was sent is the campaign as Batch's view gives it,{filled} with the change. If that form is what "
+            f"Batch refuses, pass {instead}."
+        )
 
     def _verify(self, wanted: Campaign, before: Campaign | None) -> str:
         """Check the campaign after the write and return what is known of it; a write is not undone by a failed look."""
         if before is None:
-            return "; it cannot be read, so this was not checked"
+            return "; it was not read, so this is not checked"
         try:
             after = self.hook.get_campaign(self.token)
         except BatchApiError as error:

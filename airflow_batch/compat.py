@@ -55,11 +55,11 @@ def doubling_backoff() -> Any:
     return True if __version__.startswith("3.1.") else 2.0
 
 
-def recall(context: Context, key: str) -> Any:
+def recall(context: Context, key: str, *, across_clears: bool = False) -> Any:
     """Return what an earlier attempt of this task instance left under ``key``, or None.
 
-    Kept in Airflow's task state store (3.3 and later, experimental). It survives retries and, on 3.3, a clear; so what
-    was left before a clear (``max_tries`` differs) does not count. Below 3.3 nothing is remembered.
+    Kept in Airflow's task state store (3.3 and later, experimental). It survives retries and, on 3.3, a clear; what was
+    left before a clear (``max_tries`` differs) counts only ``across_clears``. Below 3.3 nothing is remembered.
     """
     store = context.get("task_state_store")
     if store is None:
@@ -68,23 +68,24 @@ def recall(context: Context, key: str) -> Any:
         kept = store.get(key)
     except Exception:
         return None
-    if isinstance(kept, dict) and kept.get("max_tries") == context["ti"].max_tries:
+    if isinstance(kept, dict) and (across_clears or kept.get("max_tries") == context["ti"].max_tries):
         return kept.get("value")
     return None
 
 
-def remember(context: Context, key: str, value: Any) -> None:
+def remember(context: Context, key: str, value: Any) -> bool:
     """Leave ``value`` (JSON) under ``key`` for later attempts of this task instance; see :func:`recall`.
 
-    The store is a help, never a condition: where it is missing or fails, the task goes on without.
+    The store is a help, never a condition: where it is missing or fails (False), the task goes on without.
     """
     store = context.get("task_state_store")
     if store is None:
-        return
+        return False
     try:
         store.set(key, {"max_tries": context["ti"].max_tries, "value": value})
     except Exception:
-        return
+        return False
+    return True
 
 
 __all__ = [

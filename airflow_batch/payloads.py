@@ -70,6 +70,21 @@ def check_payload(payload: Any, source: str = "payload") -> dict[str, Any]:
     return checked
 
 
+def check_new(payload: dict[str, Any]) -> dict[str, Any]:
+    """Return the checked payload of a creation, which must have a name, live and messages.
+
+    Source: https://doc.batch.com/api/campaigns/create (the smallest payload). Which time it needs is left to Batch.
+
+    :raises BatchPayloadError: when one is missing.
+    """
+    missing = [name for name in ("name", "live", "messages") if payload.get(name) is None]
+    if missing:
+        raise BatchPayloadError(
+            f"payload lacks {', '.join(missing)}: a new campaign needs name, live, messages and a push_time."
+        )
+    return payload
+
+
 def payload_digest(payload: Mapping[str, Any]) -> str:
     """Return the SHA-256 of a checked payload, the same for equal payloads in any order of keys."""
     return hashlib.sha256(json.dumps(payload, sort_keys=True, allow_nan=False).encode()).hexdigest()

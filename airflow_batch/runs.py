@@ -46,6 +46,14 @@ def lateness(context: Mapping[str, Any]) -> timedelta | None:
     return max(datetime.now(UTC) - run_after, timedelta(0))
 
 
+def run_began(context: Mapping[str, Any]) -> datetime | None:
+    """Return a moment before which no attempt of this run's tasks began, None where the run is not known.
+
+    Not its ``start_date``: a clear sets that anew.
+    """
+    return _run_after(context)
+
+
 def _run_after(context: Mapping[str, Any]) -> datetime | None:
     moment: datetime | None = getattr(context.get("dag_run"), "run_after", None)
     return None if moment is None else moment.astimezone(UTC)

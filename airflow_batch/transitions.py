@@ -71,8 +71,8 @@ def check_change(token: str, wanted: Mapping[str, Any], seen: Mapping[str, Any],
     if _has_passed(after, now):
         raise BatchChangeRefusedError(
             f"Campaign {token!r} is one-time and its push time {after['push_time']} UTC has passed, so it cannot go "
-            "live. Nothing was sent. Give it a push_time in the future with BatchUpdateCampaignOperator, or create a "
-            "new campaign."
+            "live. Nothing was sent. Give it a push_time in the future with BatchUpdateCampaignOperator (and in "
+            "definition, where one is passed), or create a new campaign."
         )
     return _probably_finished(token, after, now)
 
@@ -89,6 +89,12 @@ def sends_by(payload: Mapping[str, Any], moment: datetime) -> bool:
     return payload.get("push_time") == "now" or any(
         time is not None and time <= moment for time in (read_moment(payload.get("push_time")), first_zone)
     )
+
+
+def sends_after(seen: Mapping[str, Any], moment: datetime) -> bool:
+    """Tell whether a campaign as seen has its push time after ``moment``, or only a local one."""
+    time = read_moment(seen.get("push_time"))
+    return seen.get("local_push_time") is not None if time is None else time > moment
 
 
 def read_moment(value: Any) -> datetime | None:

@@ -1,4 +1,4 @@
-"""What every operator of this provider shares: its connection, its JSON files, and how it gives way to a throttle.
+"""What every operator of this provider shares: connection, JSON files, result, and how it gives way to a throttle.
 
 What an operator does with a campaign is in ``operators/campaigns.py``, how long to wait in ``policies/retry.py``.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, cast
 
@@ -21,6 +21,7 @@ from airflow_batch.exceptions import (
     BatchWaitExceededError,
 )
 from airflow_batch.hooks.batch import BatchHook, rendered_or_none
+from airflow_batch.payloads import payload_digest
 from airflow_batch.policies.retry import (
     RetryDefaults,
     delay_before_next,
@@ -29,6 +30,7 @@ from airflow_batch.policies.retry import (
     stock_delay,
     tries_since_clear,
 )
+from airflow_batch.results import CampaignResult, iso_utc, text_or_none
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -137,6 +139,35 @@ class BatchOperator(RetryDefaults, BaseOperator):
     def name_index(self, context: Context, app: str | None, name: Any) -> None:
         """Tell Airflow's pages what this index of a mapped task is about."""
         cast("dict[str, Any]", context)["batch_label"] = " ".join(str(part) for part in (app, name) if part)
+
+    def result(
+        self,
+        context: Context,
+        *,
+        token: str,
+        app: str | None,
+        action: str,
+        live: bool | None,
+        name: Any,
+        changed: bool | None,
+        http_status: int | None,
+        requested_at: datetime,
+        payload: Mapping[str, Any],
+    ) -> CampaignResult:
+        """Return what a writing operator leaves in XCom, now that it is done."""
+        return {
+            "campaign_token": token,
+            "app": app,
+            "action": action,
+            "live": live,
+            "name": text_or_none(name),
+            "changed": changed,
+            "http_status": http_status,
+            "attempt": context["ti"].try_number,
+            "requested_at": iso_utc(requested_at),
+            "completed_at": iso_utc(datetime.now(UTC)),
+            "payload_digest": payload_digest(payload),
+        }
 
     def give_way(self, context: Context, max_wait: timedelta, work: Callable[[], T]) -> T:
         """Do the work and return its result; where Batch refuses it for now, leave, to come back later.

@@ -1,6 +1,7 @@
 """What a DAG author writes about one campaign. Thin: render, check, call, shape the result.
 
-How a campaign is changed without harm is in ``changes.py``, how it is created once in ``creations.py``.
+How a campaign is changed without harm is in ``changes.py``, how it is created once in ``creations.py``; what the
+operators share in ``operators/base.py`` and ``operators/changing.py``.
 """
 
 from __future__ import annotations
@@ -10,109 +11,25 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow_batch.campaigns import read_reference
-from airflow_batch.changes import CampaignChange, Outcome
-from airflow_batch.compat import AirflowSkipException, recall, remember
-from airflow_batch.exceptions import BatchConfigurationError, BatchPayloadError
+from airflow_batch.compat import AirflowSkipException, recall, remember, reschedule_at
+from airflow_batch.creations import CampaignCreation, LookAgain
+from airflow_batch.exceptions import BatchNotFoundError
 from airflow_batch.operators.base import BatchOperator, positive
-from airflow_batch.payloads import check_payload, stops
-from airflow_batch.policies.retry import MAX_WAIT, MAX_WAIT_TO_STOP
-from airflow_batch.results import CampaignResult, iso_utc, text_or_none
-from airflow_batch.runs import lateness, wanted_live
+from airflow_batch.operators.changing import BatchChangeOperator
+from airflow_batch.payloads import check_new, check_payload
+from airflow_batch.policies.retry import MAX_WAIT
+from airflow_batch.results import CampaignResult
+from airflow_batch.runs import lateness, run_began, wanted_live
 from airflow_batch.windows import CampaignWindow
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-WROTE = "airflow_batch_wrote"
+    from airflow_batch.hooks.batch import BatchHook
+
+CREATION = "airflow_batch_creation"
 MAX_LATENESS = timedelta(hours=1)
 """How late a run may still switch a campaign on. Nothing of Batch's: a push of this morning is wrong tonight."""
-
-
-class BatchChangeOperator(BatchOperator):
-    """Base of the operators that change a campaign. What they share is told at BatchSetCampaignLiveOperator."""
-
-    action: ClassVar[str]
-    json_fields: ClassVar[tuple[str, ...]] = ("definition",)
-
-    def __init__(
-        self,
-        *,
-        campaign: Any,
-        definition: Any = None,
-        read: Literal["auto", "never"] = "auto",
-        expect_name: str | None = None,
-        dry_run: bool = False,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        if read not in ("auto", "never"):
-            raise BatchConfigurationError(f"read must be 'auto' or 'never', not {read!r}.")
-        self.campaign = campaign
-        self.definition = definition
-        self.read = read
-        self.expect_name = expect_name
-        self.only_compare = dry_run
-
-    def execute(self, context: Context) -> CampaignResult:
-        """Make the change and return its result."""
-        token, app = read_reference(self.campaign)
-        wanted = self.wanted(context)
-        change = CampaignChange(
-            hook=self.hook_for(app),
-            token=token,
-            wanted=lambda: self.wanted(context),
-            definition=self._definition(context, stopping=stops(wanted)),
-            read=self.read == "auto",
-            expect_name=self.expect_name or None,
-            dry_run=self.only_compare,
-            before_sending=lambda wanted: self.check_in_time(context, wanted),
-            confirmed=lambda: remember(context, WROTE, True),
-        )
-        self.name_index(context, change.hook.app, self.expect_name or token)
-        ti = context["ti"]
-        outcome = self.give_way(
-            context,
-            self.max_wait or (MAX_WAIT_TO_STOP if stops(wanted) else MAX_WAIT),
-            lambda: change.make(doubtful=self.may_have_been_applied(context), last=ti.try_number > ti.max_tries),
-        )
-        self.name_index(context, change.hook.app, outcome.name or token)
-        return self._result(context, token, change.hook.app, outcome)
-
-    def wanted(self, context: Context) -> dict[str, Any]:
-        """Return the parameters to set at this moment."""
-        raise NotImplementedError
-
-    def check_in_time(self, context: Context, wanted: Mapping[str, Any]) -> None:
-        """Skip the task where it is too late to send."""
-
-    def _definition(self, context: Context, *, stopping: bool) -> dict[str, Any] | None:
-        try:
-            definition = self.read_json("definition", context)
-            return None if definition in (None, "") else check_payload(definition, "definition")
-        except BatchPayloadError as error:
-            if not stopping:
-                raise
-            self.log.warning("Stopping goes ahead without the definition. %s", error)
-            return None
-
-    def _result(self, context: Context, token: str, app: str | None, outcome: Outcome) -> CampaignResult:
-        wrote = outcome.changed is None and recall(context, WROTE) is True
-        result: CampaignResult = {
-            "campaign_token": token,
-            "app": app,
-            "action": "dry_run" if self.only_compare else self.action,
-            "live": outcome.live,
-            "name": text_or_none(outcome.name),
-            "changed": True if wrote else outcome.changed,
-            "http_status": outcome.http_status,
-            "attempt": context["ti"].try_number,
-            "requested_at": iso_utc(outcome.requested_at),
-            "completed_at": iso_utc(datetime.now(UTC)),
-            "payload_digest": outcome.digest,
-        }
-        if outcome.differences is not None:
-            result["differences"] = outcome.differences
-        return result
 
 
 class BatchSetCampaignLiveOperator(BatchChangeOperator):
@@ -232,6 +149,159 @@ class BatchUpdateCampaignOperator(BatchChangeOperator):
     def wanted(self, context: Context) -> dict[str, Any]:
         """Return the payload, checked."""
         return check_payload(self.read_json("payload", context))
+
+
+class BatchCreateCampaignOperator(BatchOperator):
+    """Create a push campaign, once.
+
+    Batch has no idempotency key: a request that is repeated makes a second campaign. So every attempt but the first
+    looks in the list for what an earlier one may have created, after a clear too, unless nothing was sent by then:
+    from the newest on, of the same name, created since the earlier attempt (five minutes of tolerance on Batch's
+    clock), and with nothing that contradicts the payload. One that no other task has created is adopted; of several,
+    none. Only where several looks over 2 minutes after the request find nothing is it sent again, and then the list is
+    looked at once more.
+
+    What remains possible: two processes of one task at the same moment, and a first request that takes effect more than
+    2 minutes after a second one. On Airflow below 3.3 nothing is kept between attempts, so the search goes back to the
+    run's ``run_after``.
+
+    :param payload: What to create: an object, JSON text, or the name of a ``.json`` file next to the DAG, which is
+        rendered and parsed. ``name``, ``live`` and ``messages`` are required, and a time. Templated.
+    :param force_new: Create again after a clear, though a campaign of before may be there. Default False.
+    :param batch_conn_id: Airflow connection of type ``batch``. Templated.
+    :param app: App to create for, where the connection has ``api_keys``. Templated.
+
+    The other arguments are those of :class:`~airflow_batch.operators.base.BatchOperator`: ``throttle``, ``max_wait``.
+
+    The result in XCom is a :class:`~airflow_batch.results.CampaignResult`; ``changed`` is null where the campaign was
+    found in the list.
+
+    :raises BatchPayloadError: before anything is sent, when the payload is wrong.
+    :raises BatchRepeatRefusedError: where it cannot be told whether an earlier attempt created it, above all with a key
+        that cannot list campaigns.
+    :raises BatchApiError: one of its other subclasses; permanent ones fail the task at once.
+    """
+
+    template_fields: Sequence[str] = ("payload", "batch_conn_id", "app")
+    template_fields_renderers: ClassVar[dict[str, str]] = {"payload": "json"}
+    json_fields = ("payload",)
+    ui_color = "#e0f4e4"
+
+    def __init__(self, *, payload: Any, force_new: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.payload = payload
+        self.force_new = force_new
+
+    def execute(self, context: Context) -> CampaignResult:
+        """Create the campaign, or find it, and return its result."""
+        payload = check_new(check_payload(self.read_json("payload", context)))
+        hook = self.hook_for(None)
+        self.name_index(context, hook.app, payload["name"])
+        requested_at = datetime.now(UTC)
+        ti = context["ti"]
+        creation = CampaignCreation(
+            hook=hook,
+            payload=payload,
+            attempt=ti.try_number,
+            since=run_began(context) or requested_at,
+            waiting_since=ti.get_first_reschedule_date(context),
+            record=recall(context, CREATION, across_clears=True),
+            keep=lambda record: remember(context, CREATION, record),
+            claimed=lambda: self._claimed(context),
+            generation=max(0, ti.max_tries - (self.retries or 0)),
+            force_new=self.force_new,
+        )
+        step = self.give_way(context, self.max_wait or MAX_WAIT, creation.make)
+        if isinstance(step, LookAgain):
+            raise reschedule_at(step.moment)
+        return self.result(
+            context,
+            token=step.token,
+            app=hook.app,
+            action="create",
+            live=payload["live"],
+            name=payload["name"],
+            changed=step.changed,
+            http_status=step.http_status,
+            requested_at=requested_at,
+            payload=payload,
+        )
+
+    def _claimed(self, context: Context) -> set[str]:
+        """Return the campaigns that this task has created in its other indexes and in earlier runs."""
+        try:
+            results = context["ti"].xcom_pull(task_ids=self.task_id, include_prior_dates=True)
+        except Exception as error:
+            self.log.warning("What other runs of this task created cannot be told: %s", error)
+            return set()
+        results = results if isinstance(results, list) else [results]
+        return {
+            str(result["campaign_token"])
+            for result in results
+            if isinstance(result, Mapping) and "campaign_token" in result
+        }
+
+
+class BatchDeleteCampaignOperator(BatchOperator):
+    """Delete a push campaign.
+
+    :param campaign: Token of the campaign, or the result of another Batch task (``other.output``). Templated.
+    :param missing_ok: Whether a campaign that Batch does not know is fine. Default False: a 404 fails the task, for the
+        token or the app may be wrong; but after an earlier attempt that may have deleted it, it is a success.
+    :param batch_conn_id: Airflow connection of type ``batch``. Templated.
+    :param app: App to act for, where the connection has ``api_keys``; else that of the given result. Templated.
+
+    The other arguments are those of :class:`~airflow_batch.operators.base.BatchOperator`: ``throttle``, ``max_wait``.
+
+    The result in XCom is a :class:`~airflow_batch.results.CampaignResult`. ``changed`` is null where the campaign was
+    gone already, perhaps by an earlier attempt, and false with ``missing_ok`` where there was none.
+
+    :raises BatchPayloadError: before anything is sent, when the campaign is wrong.
+    :raises BatchApiError: one of its subclasses; permanent ones fail the task at once.
+    """
+
+    template_fields: Sequence[str] = ("campaign", "batch_conn_id", "app")
+    ui_color = "#f8e0e0"
+
+    def __init__(self, *, campaign: Any, missing_ok: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.campaign = campaign
+        self.missing_ok = missing_ok
+
+    def execute(self, context: Context) -> CampaignResult:
+        """Delete the campaign and return the result."""
+        token, app = read_reference(self.campaign)
+        hook = self.hook_for(app)
+        self.name_index(context, hook.app, token)
+        requested_at = datetime.now(UTC)
+        status, changed = self.give_way(
+            context, self.max_wait or MAX_WAIT, lambda: self._delete(hook, token, self.may_have_been_applied(context))
+        )
+        return self.result(
+            context,
+            token=token,
+            app=hook.app,
+            action="delete",
+            live=None,
+            name=None,
+            changed=changed,
+            http_status=status,
+            requested_at=requested_at,
+            payload={},
+        )
+
+    def _delete(self, hook: BatchHook, token: str, doubtful: bool) -> tuple[int, bool | None]:
+        try:
+            status = hook.delete_campaign(token)
+        except BatchNotFoundError as error:
+            if not doubtful and not self.missing_ok:
+                raise
+            self.log.info(
+                "Campaign %r is gone%s. %s", token, ", perhaps by an earlier attempt" if doubtful else "", error
+            )
+            return 404, None if doubtful else False
+        self.log.info("Deleted campaign %r. Batch confirmed with %s.", token, status)
+        return status, True
 
 
 class BatchGetCampaignStatsOperator(BatchOperator):

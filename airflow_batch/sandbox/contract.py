@@ -202,7 +202,8 @@ class Contract:
         Choice(
             "INFERRED",
             "A one-time campaign is complete once it is live and its push_time has passed; it stays so.",
-            "There is no state to read, only live. Other campaigns are complete only when a test says so.",
+            "There is no state to read, only live. Other campaigns (recurring, trigger automations) are complete only "
+            "when a test says so.",
             "setting a sent campaign live",
         ),
     ] = True
@@ -278,7 +279,7 @@ FACTS: tuple[Entry, ...] = (
     Entry(
         "server_fields",
         "UNKNOWN",
-        "campaign_token, from_api, dev_only and created_date in a payload are ignored.",
+        "campaign_token, from_api, dev_only, created_date and trigger in a payload are ignored.",
         "View gives them, and a client may send back what it got.",
         "an update that carries them",
     ),

@@ -20,7 +20,8 @@ DOCUMENTED: tuple[Entry, ...] = (
     Entry(
         "view",
         "DOCUMENTED",
-        "The creation format plus campaign_token, from_api, dev_only, created_date.",
+        "The creation format plus campaign_token, from_api, dev_only, created_date; on trigger automations also "
+        "trigger, an empty object.",
         "View page.",
         _SPEC,
     ),

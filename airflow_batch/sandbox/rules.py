@@ -17,7 +17,7 @@ from airflow_batch.sandbox.errors import LABELS_MAX, NAME_MIN_LENGTH, TIME_TO_LI
 
 Definition = dict[str, Any]
 TIMES = ("push_time", "local_push_time")
-SERVER_FIELDS = ("campaign_token", "from_api", "dev_only", "created_date")
+SERVER_FIELDS = ("campaign_token", "from_api", "dev_only", "created_date", "trigger")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", re.ASCII)
 
 

@@ -221,7 +221,8 @@ class BatchSandbox:
     ) -> str:
         """Put a campaign in place without any check and return its token. `app`: default the first.
 
-        `created` is aware; default the clock's now. Raises KeyError for an unknown app.
+        A definition with a `trigger` is that of a trigger automation; the API cannot make one here. `created` is aware;
+        default the clock's now. Raises KeyError for an unknown app.
         """
         name = app or self.apps[0]
         self.app_key(name)

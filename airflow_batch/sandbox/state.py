@@ -35,7 +35,8 @@ Clock = Callable[[], datetime]
 class Campaign:
     """One campaign: its definition as create takes it, and what the server adds.
 
-    `sent` is the push time at which it was sent, or None. `stats` are the rows a test has set, or None.
+    `trigger` is what view shows of a trigger automation, None for any other campaign. `sent` is the push time at which
+    it was sent, or None. `stats` are the rows a test has set, or None.
     """
 
     token: str
@@ -46,6 +47,7 @@ class Campaign:
     from_api: bool = True
     dev_only: bool = False
     complete: bool = False
+    trigger: dict[str, Any] | None = None
     sent: datetime | None = None
     stats: list[Row] | None = None
     hidden_until: datetime | None = None
@@ -72,7 +74,10 @@ class Campaigns:
         complete: bool = False,
         created: datetime | None = None,
     ) -> Campaign:
-        """Store a campaign without checking it and return it. `push_time` "now" becomes the moment of the call."""
+        """Store a campaign without checking it and return it.
+
+        `push_time` "now" becomes the moment of the call. With a `trigger` it is a trigger automation.
+        """
         campaign = Campaign(
             token=f"{self.random.getrandbits(128):032x}",
             app=app,
@@ -82,6 +87,7 @@ class Campaigns:
             from_api=from_api,
             dev_only=dev_only,
             complete=complete,
+            trigger=copy.deepcopy(definition.get("trigger")),
         )
         self._by_token[campaign.token] = campaign
         return campaign
@@ -157,8 +163,13 @@ class Campaigns:
         return shown[start : start + limit]
 
     def view(self, campaign: Campaign) -> dict[str, Any]:
-        """Return a campaign as the view page describes it: the creation format plus four fields. A deep copy."""
+        """Return a campaign as the view page describes it: the creation format plus the server's fields.
+
+        A deep copy.
+        """
         result = {**self._summary(campaign), **copy.deepcopy(campaign.definition)}
+        if campaign.trigger is not None:
+            result["trigger"] = copy.deepcopy(campaign.trigger)
         collapse = result.get("gcm_collapse_key")
         if self.contract.collapse_key_in_view == "string" and isinstance(collapse, dict):
             result["gcm_collapse_key"] = collapse.get("key", "default")
@@ -193,7 +204,8 @@ class Campaigns:
 
     def _sent(self, campaign: Campaign) -> datetime | None:
         definition = campaign.definition
-        if is_recurring(definition) or definition.get("live") is not True:
+        one_time = campaign.trigger is None and not is_recurring(definition)
+        if not one_time or definition.get("live") is not True:
             return None
         moment = parse_time(str(definition.get("push_time", "")))
         return moment if moment is not None and moment <= self.clock() else None

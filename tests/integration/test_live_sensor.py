@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
-from task import attempt, seconds_until
+from task import Attempt, attempt, seconds_until
 
 from airflow_batch.compat import AirflowRescheduleException, AirflowSensorTimeout, AirflowSkipException
 from airflow_batch.exceptions import BatchApiMisuseError, BatchNotFoundError, BatchPayloadError
 from airflow_batch.sandbox import BatchSandbox, Fault
 from airflow_batch.sensors.campaigns import BatchCampaignLiveSensor
+from airflow_batch.windows import CampaignWindow
 
 CAMPAIGN = {
     "name": "Morning news",
@@ -84,6 +86,47 @@ def test_in_poke_mode_it_waits_in_its_slot(batch, token, sensor):
     assert [record.status for record in batch.requests] == [500, 500, 200]
 
 
+class TestWindow:
+    OPEN = CampaignWindow(start="2000-01-01T00:00", end="2098-01-01T00:00")
+    AHEAD = CampaignWindow(start="2098-01-01T00:00", end="2099-01-01T00:00")
+    DAILY = CampaignWindow(on="0 9 * * *", off="0 18 * * *")
+
+    @pytest.mark.parametrize(("live", "window"), [(True, OPEN), (False, AHEAD)])
+    def test_a_campaign_that_is_as_the_window_says_ends_the_wait(self, batch, sensor, live, window):
+        token = batch.add_campaign({**CAMPAIGN, "live": live})
+        assert attempt(sensor(campaign=token, live=window))["live"] is live
+
+    @pytest.mark.parametrize(("live", "window"), [(True, AHEAD), (False, OPEN)])
+    def test_one_that_is_not_is_looked_at_again(self, batch, sensor, live, window):
+        token = batch.add_campaign({**CAMPAIGN, "live": live})
+        with pytest.raises(AirflowRescheduleException):
+            attempt(sensor(campaign=token, live=window))
+
+    @pytest.mark.parametrize(("live", "before", "after"), [(True, "08:59:59", "09:00"), (False, "17:59:59", "18:00")])
+    def test_a_wait_that_lasts_over_a_change_follows_it(self, batch, sensor, monkeypatch, live, before, after):
+        class Clock(datetime):
+            """Passes from one moment to the other with the first look."""
+
+            @classmethod
+            def now(cls, tz=None):
+                return datetime.fromisoformat(f"2026-11-23T{after if batch.requests else before}+00:00")
+
+        monkeypatch.setattr("airflow_batch.runs.datetime", Clock)
+        token = batch.add_campaign({**CAMPAIGN, "live": live})
+        summary = attempt(sensor(campaign=token, live=self.DAILY, mode="poke", poke_interval=0.001))
+        assert summary["live"] is live
+        assert len(batch.requests) == 2
+
+    def test_a_run_that_is_ahead_of_the_workers_clock_is_at_its_own_moment(self, sensor):
+        dag_run = SimpleNamespace(run_after=datetime(2098, 1, 1, tzinfo=UTC))
+        assert sensor(live=self.AHEAD).execute({"ti": Attempt(), "dag_run": dag_run})["live"] is True
+
+    def test_rendering_leaves_it_a_window(self, sensor):
+        rendered = sensor(live=self.OPEN)
+        rendered.render_template_fields({})
+        assert attempt(rendered)["live"] is True
+
+
 class TestRefused:
     @pytest.mark.parametrize("status", [429, 500, 502, 503])
     def test_a_transient_failure_means_not_yet(self, batch, sensor, status):
@@ -120,7 +163,7 @@ class TestRefused:
                 cls.moment += timedelta(seconds=0.5)
                 return cls.moment
 
-        monkeypatch.setattr("airflow_batch.sensors.campaigns.datetime", Clock)
+        monkeypatch.setattr("airflow_batch.sensors.base.datetime", Clock)
         with BatchSandbox(clock=Clock.now) as sandbox:
             connect(sandbox.connection())
             sandbox.inject(Fault("answer", "view", status=429))
@@ -147,6 +190,13 @@ class TestRefused:
                 attempt(sensor(), map_index=index)
             seconds.add(round(seconds_until(caught.value.reschedule_date)))
         assert len(seconds) > 3
+
+    def test_the_spread_does_not_reach_beyond_the_timeout(self, batch, sensor):
+        batch.inject(Fault("answer", "view", status=429, times=None))
+        for index in range(10):
+            with pytest.raises(AirflowRescheduleException) as caught:
+                attempt(sensor(poke_interval=10), map_index=index, reschedules=9, refused_for=timedelta(seconds=585))
+            assert seconds_until(caught.value.reschedule_date) <= 15
 
 
 class TestPermanent:

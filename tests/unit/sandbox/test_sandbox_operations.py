@@ -69,6 +69,25 @@ def test_fields_of_the_server_in_a_payload_are_ignored(api, definition):
     assert api.view(token).json()["from_api"] is True
 
 
+def test_view_gives_the_trigger_of_a_trigger_automation(api, sandbox, definition):
+    token = sandbox.add_campaign({**definition, "trigger": {}})
+
+    assert api.view(token).json()["trigger"] == {}
+
+
+def test_list_gives_no_trigger(api, sandbox, definition):
+    sandbox.add_campaign({**definition, "trigger": {}})
+
+    assert set(api.list().json()[0]) == SUMMARY_KEYS
+
+
+def test_create_makes_no_trigger_automation(api, definition):
+    response = api.create({**definition, "trigger": {}})
+
+    assert response.status_code == 201
+    assert "trigger" not in api.view(response.json()["campaign_token"]).json()
+
+
 def test_a_campaign_created_with_a_dev_key_is_for_developers_only(sandbox, make_api):
     token = make_api(sandbox, kind="dev").create().json()["campaign_token"]
 

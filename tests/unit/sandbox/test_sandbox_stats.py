@@ -98,7 +98,12 @@ def test_a_campaign_stopped_after_it_was_sent_keeps_its_row(api, sandbox, clock,
 
 
 @pytest.mark.parametrize(
-    "timing", [{"recurrence": {"repeat_unit": "DAILY"}}, {"local_push_time": "2030-01-01T13:00:00"}]
+    "timing",
+    [
+        {"recurrence": {"repeat_unit": "DAILY"}},
+        {"local_push_time": "2030-01-01T13:00:00"},
+        {"push_time": "2030-01-01T13:00:00", "trigger": {}},
+    ],
 )
 def test_a_campaign_that_is_not_sent_at_one_moment_has_only_the_rows_a_test_sets(
     api, sandbox, clock, definition, timing

@@ -165,6 +165,36 @@ def test_a_local_time_beside_a_push_time_can_be_refused_instead(make_sandbox, ma
     assert error(response) == (400, 31, "MALFORMED_PARAMETER")
 
 
+@MODES
+def test_an_update_neither_needs_nor_loses_the_trigger(make_sandbox, make_api, definition, mode):
+    sandbox = make_sandbox(update_mode=mode)
+    token = sandbox.add_campaign({**definition, "trigger": {}})
+
+    response = make_api(sandbox).update(token, {**definition, "live": True})
+
+    assert response.status_code == 200
+    assert sandbox.campaign(token).items() >= {"live": True, "trigger": {}}.items()
+
+
+@MODES
+@pytest.mark.parametrize("trigger", [{"event": "e.bought"}, None], ids=str)
+def test_an_update_changes_no_trigger(make_sandbox, make_api, definition, mode, trigger):
+    sandbox = make_sandbox(update_mode=mode)
+    token = sandbox.add_campaign({**definition, "trigger": {}})
+
+    assert make_api(sandbox).update(token, {**definition, "trigger": trigger}).status_code == 200
+    assert sandbox.campaign(token)["trigger"] == {}
+
+
+@MODES
+def test_an_update_makes_no_trigger_automation(make_sandbox, make_api, definition, mode):
+    sandbox = make_sandbox(update_mode=mode)
+    token = sandbox.add_campaign(definition)
+
+    assert make_api(sandbox).update(token, {**definition, "trigger": {}}).status_code == 200
+    assert "trigger" not in sandbox.campaign(token)
+
+
 def test_a_campaign_made_in_the_dashboard_cannot_be_updated(api, sandbox, definition, error):
     token = sandbox.add_campaign(definition, from_api=False)
 
@@ -239,6 +269,16 @@ def test_a_campaign_stopped_in_time_can_go_live_again(api, sandbox, clock, defin
 
 def test_a_recurring_campaign_is_complete_only_when_a_test_says_so(sandbox, clock, definition):
     token = sandbox.add_campaign({**definition, "live": True, "recurrence": RECURRENCE})
+    clock.advance(days=365)
+    assert not sandbox.is_complete(token)
+
+    sandbox.complete(token)
+
+    assert sandbox.is_complete(token)
+
+
+def test_a_trigger_automation_is_complete_only_when_a_test_says_so(sandbox, clock, definition):
+    token = sandbox.add_campaign({**definition, "live": True, "push_time": "2030-01-01T13:00:00", "trigger": {}})
     clock.advance(days=365)
     assert not sandbox.is_complete(token)
 

@@ -1,0 +1,312 @@
+"""What BatchCampaignLiveSensor does with a list of campaigns, against the sandbox."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+import pytest
+from structlog.testing import capture_logs
+from task import attempt, seconds_until
+
+from airflow_batch.compat import AirflowRescheduleException, AirflowSensorTimeout
+from airflow_batch.exceptions import (
+    BatchApiMisuseError,
+    BatchAuthenticationError,
+    BatchConfigurationError,
+    BatchPayloadError,
+    BatchResponseError,
+)
+from airflow_batch.sandbox import BatchSandbox, Contract, Fault
+from airflow_batch.sensors.campaigns import BatchCampaignLiveSensor
+from airflow_batch.windows import CampaignWindow
+
+CAMPAIGN = {"name": "Morning news", "live": True, "push_time": "2099-01-05T08:00:00", "messages": []}
+
+
+def sensor(campaign, **arguments):
+    return BatchCampaignLiveSensor(task_id="confirm", campaign=campaign, **arguments)
+
+
+def add(sandbox, count, *, live=True, app=None):
+    """Add campaigns and return their tokens, oldest first."""
+    return [sandbox.add_campaign({**CAMPAIGN, "live": live}, app=app) for _ in range(count)]
+
+
+def said(task):
+    """Run an attempt that must end without a result, and return its log as (level, text), without the hook's."""
+    with capture_logs() as lines, pytest.raises(AirflowRescheduleException):
+        attempt(task)
+    return [(line["log_level"], line["event"]) for line in lines if "uses the Batch sandbox" not in line["event"]]
+
+
+def tokens(summaries):
+    return [summary["campaign_token"] for summary in summaries]
+
+
+@pytest.fixture
+def two_apps(connect):
+    with BatchSandbox(apps=("ios", "android")) as sandbox:
+        connect(sandbox.connection("api_keys"))
+        yield sandbox
+
+
+class TestAsWanted:
+    @pytest.mark.parametrize(("live", "wanted"), [(True, True), (False, False), (False, "False")])
+    def test_the_wait_ends_with_a_summary_of_each_in_the_order_given(self, batch, live, wanted):
+        first, second = add(batch, 2, live=live)
+        summaries = attempt(sensor([first, second], live=wanted))
+        assert tokens(summaries) == [first, second]
+        summary = summaries[0]
+        assert datetime.fromisoformat(summary.pop("checked_at")).utcoffset() == timedelta(0)
+        assert summary.pop("created_date")
+        assert summary == {
+            "campaign_token": first,
+            "app": None,
+            "live": live,
+            "name": "Morning news",
+            "push_time": None,
+        }
+
+    def test_one_listing_answers_for_all(self, batch):
+        attempt(sensor(add(batch, 20)))
+        assert [(record.operation, record.query) for record in batch.requests] == [("list", "from=0&limit=100")]
+
+    def test_a_list_of_one_is_a_list(self, batch):
+        assert tokens(attempt(sensor(given := add(batch, 1)))) == given
+
+    def test_tokens_and_results_of_tasks_may_be_mixed(self, batch):
+        first, second = add(batch, 2)
+        assert tokens(attempt(sensor([{"campaign_token": first, "app": None}, second]))) == [first, second]
+
+    def test_a_campaign_that_is_given_twice_counts_once(self, batch):
+        first, second = add(batch, 2)
+        assert tokens(attempt(sensor([second, first, {"campaign_token": second}]))) == [second, first]
+
+    def test_the_lazy_output_of_a_mapped_task_is_a_list(self, batch):
+        class Lazy(Sequence):
+            """Has no more than Airflow's own: items by index or slice, and a length."""
+
+            def __init__(self, items):
+                self.items = items
+
+            def __getitem__(self, index):
+                return self.items[index]
+
+            def __len__(self):
+                return len(self.items)
+
+        given = add(batch, 3)
+        assert tokens(attempt(sensor(Lazy([{"campaign_token": token} for token in given])))) == given
+
+    def test_its_items_are_templates(self, batch):
+        first, second = add(batch, 2)
+        task = sensor(["{{ first }}", {"campaign_token": "{{ second }}"}])
+        task.render_template_fields({"first": first, "second": second})
+        assert tokens(attempt(task)) == [first, second]
+
+    def test_a_window_says_what_is_wanted_of_all(self, batch):
+        given = add(batch, 2, live=False)
+        past = CampaignWindow(start="2000-01-01T00:00", end="2001-01-01T00:00")
+        assert tokens(attempt(sensor(given, live=past))) == given
+
+
+class TestManyPages:
+    def test_250_campaigns_are_three_requests(self, batch):
+        given = add(batch, 250)
+        assert tokens(attempt(sensor(given))) == given
+        assert [record.query for record in batch.requests] == [
+            "from=0&limit=100",
+            "from=100&limit=100",
+            "from=200&limit=100",
+        ]
+
+    def test_the_newest_100_are_one_request_however_many_there_are(self, batch):
+        newest = add(batch, 250)[150:]
+        assert tokens(attempt(sensor(newest))) == newest
+        assert len(batch.requests) == 1
+
+    def test_one_that_is_missing_is_looked_for_to_the_end(self, batch):
+        given = add(batch, 250)
+        with pytest.raises(AirflowRescheduleException):
+            attempt(sensor([*given[-3:], "unknown"]))
+        assert len(batch.requests) == 3
+
+
+class TestTwoApps:
+    def test_the_list_of_each_is_read_once(self, two_apps):
+        by_app = {app: add(two_apps, 2, app=app) for app in ("ios", "android")}
+        results = [{"campaign_token": by_app[app][n], "app": app} for n in range(2) for app in by_app]
+        summaries = attempt(sensor(results))
+        assert [{name: summary[name] for name in ("campaign_token", "app")} for summary in summaries] == results
+        assert [(record.operation, record.app) for record in two_apps.requests] == [
+            ("list", "ios"),
+            ("list", "android"),
+        ]
+
+    def test_the_listing_of_each_stops_by_itself(self, two_apps):
+        (oldest, *_), (*_, newest) = add(two_apps, 101, app="ios"), add(two_apps, 101, app="android")
+        attempt(sensor([{"campaign_token": oldest, "app": "ios"}, {"campaign_token": newest, "app": "android"}]))
+        assert [record.app for record in two_apps.requests] == ["ios", "ios", "android"]
+
+    def test_a_campaign_that_is_another_apps_is_not_found(self, two_apps):
+        (token,) = add(two_apps, 1, app="ios")
+        log = said(sensor([{"campaign_token": token, "app": "android"}]))
+        assert ("warning", f"Not in Batch's list: {token} (app 'android').") in log
+
+    def test_an_app_that_is_given_goes_before_that_of_the_results(self, two_apps):
+        (token,) = add(two_apps, 1, app="ios")
+        (summary,) = attempt(sensor([{"campaign_token": token, "app": "android"}], app="ios"))
+        assert summary["app"] == "ios"
+
+    def test_a_token_without_an_app_fails_before_anything_is_sent(self, two_apps):
+        with pytest.raises(BatchConfigurationError, match="app"):
+            attempt(sensor(add(two_apps, 2)))
+        assert two_apps.requests == ()
+
+    def test_all_must_be_as_wanted_whatever_their_app(self, two_apps):
+        given = [(app, add(two_apps, 1, app=app, live=app == "ios")[0]) for app in ("ios", "android")]
+        log = said(sensor([{"campaign_token": token, "app": app} for app, token in given]))
+        token = given[1][1]
+        assert log == [("info", f"1 of 2 campaigns are live. Not yet: {token} ('Morning news', app 'android').")]
+
+
+class TestNotYet:
+    def test_it_is_looked_again_after_the_poke_interval(self, batch):
+        with pytest.raises(AirflowRescheduleException) as caught:
+            attempt(sensor([*add(batch, 1), *add(batch, 1, live=False)]))
+        assert 29 <= seconds_until(caught.value.reschedule_date) <= 30.5
+
+    def test_the_log_counts_and_names_those_that_are_not(self, batch):
+        (stopped,) = add(batch, 1, live=False)
+        log = said(sensor([stopped, *add(batch, 39)]))
+        assert log == [("info", f"39 of 40 campaigns are live. Not yet: {stopped} ('Morning news').")]
+
+    def test_waiting_for_a_stop_it_names_those_that_are_live_still(self, batch):
+        (running,) = add(batch, 1)
+        log = said(sensor([running, *add(batch, 2, live=False)], live=False))
+        assert log == [("info", f"2 of 3 campaigns are not live. Not yet: {running} ('Morning news').")]
+
+    def test_at_most_five_are_named(self, batch):
+        stopped = add(batch, 7, live=False)
+        ((_, line),) = said(sensor(stopped))
+        assert [token in line for token in stopped] == [True] * 5 + [False] * 2
+        assert line.startswith("0 of 7 campaigns are live.")
+        assert line.endswith(" and 2 more.")
+
+    def test_exactly_five_are_named_without_a_rest(self, batch):
+        ((_, line),) = said(sensor(stopped := add(batch, 5, live=False)))
+        assert all(token in line for token in stopped)
+        assert "more" not in line
+
+    def test_a_campaign_that_is_not_in_the_list_is_named(self, batch):
+        log = said(sensor([*add(batch, 1), "unknown"]))
+        assert log == [("info", "1 of 2 campaigns are live."), ("warning", "Not in Batch's list: unknown.")]
+
+    def test_at_most_five_missing_ones_are_named(self, batch):
+        log = said(sensor([f"unknown-{number}" for number in range(1, 8)]))
+        named = "unknown-1, unknown-2, unknown-3, unknown-4, unknown-5 and 2 more"
+        assert log[-1] == ("warning", f"Not in Batch's list: {named}.")
+
+    def test_a_campaign_that_is_not_in_the_list_does_not_pass_for_one_that_is_not_live(self, batch):
+        with pytest.raises(AirflowRescheduleException):
+            attempt(sensor(["unknown"], live=False))
+
+    @pytest.mark.parametrize("wanted", [True, False])
+    @pytest.mark.parametrize(
+        "item", [{}, {"live": None}, {"live": "false"}, {"live": "true"}, {"live": 0}, {"live": 1}]
+    )
+    def test_a_live_that_is_no_boolean_is_neither(self, batch, item, wanted):
+        batch.inject(Fault("answer", "list", status=200, body=[{"campaign_token": "abc", **item}]))
+        with pytest.raises(AirflowRescheduleException):
+            attempt(sensor(["abc"], live=wanted))
+
+    @pytest.mark.parametrize("wanted", [True, False])
+    def test_so_is_one_that_is_missing(self, batch, wanted):
+        batch.inject(Fault("answer", "list", status=200, body=[{"campaign_token": "abc"}]))
+        with pytest.raises(AirflowRescheduleException):
+            attempt(sensor(["abc"], live=wanted))
+
+    def test_all_must_be_as_wanted_at_the_same_look(self, batch):
+        given = [*add(batch, 1), *add(batch, 1, live=False)]
+        task = sensor(given)
+        said(task)
+        batch.inject(
+            Fault("answer", "list", status=200, body=[{"campaign_token": t, "live": t == given[1]} for t in given])
+        )
+        assert said(task) == [("info", f"1 of 2 campaigns are live. Not yet: {given[0]}.")]
+
+    def test_it_ends_in_poke_mode_once_the_last_appears(self, batch):
+        given = add(batch, 2)
+        batch.inject(Fault("answer", "list", status=200, body=[{"campaign_token": given[0], "live": True}]))
+        assert tokens(attempt(sensor(given, mode="poke", poke_interval=0.001))) == given
+        assert len(batch.requests) == 2
+
+
+class TestRefused:
+    def test_a_429_in_the_middle_means_not_yet_and_is_waited_out(self, batch):
+        batch.set_throttle(rate=0.001, burst=2, retry_after=200)
+        with pytest.raises(AirflowRescheduleException) as caught:
+            attempt(sensor(add(batch, 250)))
+        assert [record.status for record in batch.requests] == [200, 200, 429]
+        assert seconds_until(caught.value.reschedule_date) >= 199.9
+
+    def test_a_429_of_the_second_app_means_not_yet(self, two_apps):
+        given = [{"campaign_token": add(two_apps, 1, app=app)[0], "app": app} for app in ("ios", "android")]
+        two_apps.inject(Fault("answer", "list", app="android", status=429, headers={"Retry-After": "200"}))
+        with pytest.raises(AirflowRescheduleException) as caught:
+            attempt(sensor(given))
+        assert seconds_until(caught.value.reschedule_date) >= 199.9
+
+    def test_a_wait_beyond_the_timeout_times_out_at_once(self, batch):
+        batch.inject(Fault("answer", "list", status=429, headers={"Retry-After": "601"}))
+        with pytest.raises(AirflowSensorTimeout, match="601 s"):
+            attempt(sensor(add(batch, 2)))
+
+    @pytest.mark.parametrize("fault", ["list:429", "list:500", "list:502", "list:503", "list:reset_before"])
+    def test_a_transient_failure_means_not_yet(self, batch, fault):
+        batch.inject(fault)
+        (level, line), *rest = said(sensor(add(batch, 2)))
+        assert (level, rest) == ("warning", [])
+        assert line.startswith("Not yet: ")
+
+    def test_so_does_a_connection_that_fails(self, batch, connect):
+        connect({**batch.connection(), "host": "http://127.0.0.1:9"})
+        with pytest.raises(AirflowRescheduleException):
+            attempt(sensor(add(batch, 2)))
+
+
+class TestPermanent:
+    def test_a_key_that_cannot_list_fails_the_sensor(self, connect):
+        with BatchSandbox(contract=Contract(dev_key_list="API_MISUSE")) as sandbox:
+            connect(sandbox.connection(kind="dev"))
+            with pytest.raises(BatchApiMisuseError):
+                attempt(sensor(add(sandbox, 2)))
+
+    def test_a_wrong_key_fails_the_sensor(self, batch, connect):
+        connect({**batch.connection(), "password": "sandbox-wrong"})
+        with pytest.raises(BatchAuthenticationError):
+            attempt(sensor(add(batch, 2)))
+
+    def test_what_is_no_list_does_not_pass_for_an_empty_one(self, batch):
+        batch.inject(Fault("answer", "list", status=200, body={"campaigns": []}))
+        with pytest.raises(BatchResponseError):
+            attempt(sensor(add(batch, 2)))
+
+    @pytest.mark.parametrize("empty", [[], ()])
+    def test_an_empty_list_is_refused(self, batch, empty):
+        with pytest.raises(BatchPayloadError, match="empty list"):
+            attempt(sensor(empty))
+        assert batch.requests == ()
+
+    @pytest.mark.parametrize("wrong", ["", None, 5, "list", {"app": "ios"}, ["abc"]])
+    def test_an_item_that_is_no_campaign_is_named_before_anything_is_sent(self, batch, wrong):
+        with pytest.raises(BatchPayloadError, match=r"^campaign\[1\]: "):
+            attempt(sensor(["abc", wrong]))
+        assert batch.requests == ()
+
+    @pytest.mark.parametrize("wrong", [b"abc", {"abc"}])
+    def test_bytes_and_sets_are_no_lists(self, batch, wrong):
+        with pytest.raises(BatchPayloadError, match="^A campaign token must be text"):
+            attempt(sensor(wrong))
+        assert batch.requests == ()

@@ -1,0 +1,411 @@
+"""What may be sent to Batch, the form it takes, and what a payload would do."""
+
+from __future__ import annotations
+
+import enum
+import json
+from collections import OrderedDict
+from datetime import UTC, date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from pathlib import PurePath
+from types import MappingProxyType
+
+import pendulum
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from airflow_batch.exceptions import BatchPayloadError
+from airflow_batch.payloads import MAX_DEPTH, check_payload, payload_digest, read_live, sends_at_once, stops
+
+# A number of more digits than Python writes as text.
+HUGE = pytest.param(10**5000, id="huge")
+
+
+def refusal(function, *arguments):
+    with pytest.raises(BatchPayloadError) as caught:
+        function(*arguments)
+    return str(caught.value)
+
+
+# ----------------------------------------------------------------------------------------------------------------- live
+
+
+@pytest.mark.parametrize("value", [True, "True", "true", " TRUE ", "1", "yes", "on"])
+def test_live_reads_what_a_template_renders_for_true(value):
+    assert read_live(value) is True
+
+
+@pytest.mark.parametrize("value", [False, "False", "false", "0", "no", "OFF\n"])
+def test_live_reads_what_a_template_renders_for_false(value):
+    assert read_live(value) is False
+
+
+@pytest.mark.parametrize("value", [None, 1, 0, 1.0, "", "None", "live", "{{ x }}", [], [True], {}, b"true", HUGE])
+def test_live_is_never_guessed(value):
+    assert "live must be true or false" in refusal(read_live, value)
+
+
+# -------------------------------------------------------------------------------------------------------------- payload
+
+
+def test_a_payload_of_json_values_passes_unchanged():
+    payload = {
+        "name": "Summer sale",
+        "live": False,
+        "push_time": "2030-06-01T09:00:00",
+        "messages": [{"language": "en", "body": "Hi {{ name }} 👋", "title": None}],
+        "targeting": {"segments": ["NEW"], "query": {"t.k": {"$contains": ["v"]}}},
+        "time_to_live": 3600,
+        "ratio": 0.5,
+    }
+    assert check_payload(payload) == payload
+
+
+def test_a_parameter_that_is_not_known_passes():
+    assert check_payload({"brand_new": {"a": [1]}}) == {"brand_new": {"a": [1]}}
+
+
+def test_the_given_payload_is_left_as_it_was():
+    payload = {"live": "true", "recurrence": {"end_date": "2030-06-01T09:00:00+02:00"}, "messages": ({"body": "a"},)}
+    check_payload(payload)
+    assert payload == {
+        "live": "true",
+        "recurrence": {"end_date": "2030-06-01T09:00:00+02:00"},
+        "messages": ({"body": "a"},),
+    }
+
+
+@pytest.mark.parametrize("payload", [None, [], [("live", True)], "live", 5, True, {"live"}])
+def test_a_payload_that_is_no_object_is_refused(payload):
+    assert "payload must be an object" in refusal(check_payload, payload)
+
+
+def test_an_empty_payload_is_refused():
+    assert "there is nothing to send" in refusal(check_payload, {})
+
+
+class Colour(str, enum.Enum):  # noqa: UP042 - StrEnum writes itself as text, this one does not
+    RED = "red"
+
+
+class Size(enum.IntEnum):
+    BIG = 3
+
+
+@pytest.mark.parametrize(
+    ("value", "sent"),
+    [
+        ((1, (2, 3)), [1, [2, 3]]),
+        (range(3), [0, 1, 2]),
+        (OrderedDict(a=1), {"a": 1}),
+        (MappingProxyType({"a": (1,)}), {"a": [1]}),
+        (Colour.RED, "red"),
+        (Size.BIG, 3),
+        (pendulum.datetime(2030, 6, 1, 9, tz="Europe/Paris"), "2030-06-01T07:00:00"),
+        (datetime(2030, 6, 1, 9, tzinfo=timezone(timedelta(hours=-5))), "2030-06-01T14:00:00"),
+        (datetime(2030, 6, 1, 9, 0, 0, 999_999, tzinfo=UTC), "2030-06-01T09:00:00"),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("wrap", [lambda x: x, lambda x: {"deep": [x]}], ids=["top", "nested"])
+def test_a_value_that_json_can_hold_takes_its_form(wrap, value, sent):
+    checked = check_payload({"custom": wrap(value)})
+    assert checked == {"custom": wrap(sent)}
+    assert json.loads(json.dumps(checked, allow_nan=False)) == checked
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        float("nan"),
+        float("inf"),
+        float("-inf"),
+        Decimal("1.5"),
+        b"bytes",
+        bytearray(b"bytes"),
+        memoryview(b"bytes"),
+        {1, 2},
+        frozenset(),
+        object(),
+        PurePath("x"),
+        date(2030, 6, 1),
+        pendulum.date(2030, 6, 1),
+        time(9),
+        timedelta(hours=1),
+        datetime(2030, 6, 1, 9),
+        pendulum.naive(2030, 6, 1, 9),
+        {1: "a"},
+        {None: "a"},
+        (x for x in "ab"),
+        1j,
+        HUGE,
+    ],
+    ids=lambda value: type(value).__name__,
+)
+@pytest.mark.parametrize(
+    ("wrap", "place"), [(lambda x: x, "custom"), (lambda x: {"deep": [0, x]}, "custom.deep[1]")], ids=["top", "nested"]
+)
+def test_a_value_that_json_cannot_hold_is_refused_by_its_place(wrap, place, value):
+    assert refusal(check_payload, {"custom": wrap(value)}).startswith(place)
+
+
+@pytest.mark.parametrize("key", [1, None, True, b"live", ("a",), HUGE], ids=lambda key: type(key).__name__)
+def test_a_key_that_is_no_text_is_refused(key):
+    assert "JSON keys are text" in refusal(check_payload, {key: 1})
+
+
+def test_an_object_that_holds_itself_is_refused():
+    loop = {}
+    loop["loop"] = loop
+    assert "or holds itself" in refusal(check_payload, {"custom": loop})
+
+
+def test_a_list_that_holds_itself_is_refused():
+    loop = []
+    loop.append(loop)
+    assert "or holds itself" in refusal(check_payload, {"custom": loop})
+
+
+@pytest.mark.parametrize("levels", [MAX_DEPTH, MAX_DEPTH + 1])
+def test_the_depth_of_a_payload_has_a_limit(levels):
+    value = "x"
+    for _ in range(levels):
+        value = [value]
+    if levels > MAX_DEPTH:
+        assert f"nested deeper than {MAX_DEPTH} levels" in refusal(check_payload, {"custom": value})
+    else:
+        assert check_payload({"custom": value}) == {"custom": value}
+
+
+# ----------------------------------------------------------------------------------------------------- known parameters
+
+
+@pytest.mark.parametrize("name", ["abc", "   ", "été"])
+def test_a_name_of_three_characters_is_enough(name):
+    assert check_payload({"name": name}) == {"name": name}
+
+
+@pytest.mark.parametrize("name", ["", "ab", None, 123, ["abc"], True, HUGE])
+def test_a_name_that_batch_would_refuse_is_refused(name):
+    assert refusal(check_payload, {"name": name}).startswith("name ")
+
+
+@pytest.mark.parametrize(("live", "sent"), [(True, True), (False, False), ("True", True), ("off", False)])
+def test_live_goes_out_as_a_boolean(live, sent):
+    assert check_payload({"live": live})["live"] is sent
+
+
+@pytest.mark.parametrize("live", [None, 1, "", "maybe", [], {}])
+def test_a_live_that_is_no_boolean_is_refused(live):
+    assert "live must be true or false" in refusal(check_payload, {"live": live})
+
+
+@pytest.mark.parametrize("labels", [[], ["A"], ["A", "B", "C"], ("A", "B"), None])
+def test_three_labels_are_allowed(labels):
+    assert check_payload({"labels": labels})["labels"] == (labels and list(labels))
+
+
+@pytest.mark.parametrize(
+    ("labels", "complaint"),
+    [
+        (["A", "B", "C", "D"], "labels holds 4 entries; Batch takes at most 3"),
+        ("ABC", "list of label codes"),
+        ([1], "list of label codes"),
+        ([None], "list of label codes"),
+        ({"a": 1}, "list of label codes"),
+    ],
+)
+def test_labels_that_batch_would_refuse_are_refused(labels, complaint):
+    assert complaint in refusal(check_payload, {"labels": labels})
+
+
+MOMENTS = [
+    ("2030-06-01T09:00:00", "2030-06-01T09:00:00"),
+    ("2030-06-01T09:00:00Z", "2030-06-01T09:00:00"),
+    ("2030-06-01T09:00:00+02:00", "2030-06-01T07:00:00"),
+    ("2030-06-01 09:00", "2030-06-01T09:00:00"),
+    (" 2030-06-01T09:00:00.75 ", "2030-06-01T09:00:00"),
+    ("2030-01-01T00:30:00+01:00", "2029-12-31T23:30:00"),
+    (pendulum.datetime(2030, 6, 1, 9, tz="Europe/Paris"), "2030-06-01T07:00:00"),
+    (datetime(2030, 6, 1, 9, tzinfo=UTC), "2030-06-01T09:00:00"),
+]
+
+
+@pytest.mark.parametrize(("value", "sent"), MOMENTS, ids=lambda x: str(x))
+def test_a_moment_goes_out_in_utc_without_a_zone(value, sent):
+    checked = check_payload({"push_time": value, "recurrence": {"end_date": value, "repeat_unit": "DAILY"}})
+    assert checked == {"push_time": sent, "recurrence": {"end_date": sent, "repeat_unit": "DAILY"}}
+
+
+def test_push_time_may_be_now_and_an_end_date_may_not():
+    assert check_payload({"push_time": "now"}) == {"push_time": "now"}
+    assert refusal(check_payload, {"recurrence": {"end_date": "now"}}).startswith(
+        "recurrence.end_date must be a UTC time"
+    )
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        "NOW",
+        "tomorrow",
+        "09:00",
+        "2030-02-30T09:00:00",
+        "2030-06-01T25:00:00",
+        5,
+        True,
+        [],
+        {},
+        "0001-01-01T00:00:00+14:00",
+        "9999-12-31T23:00:00-14:00",
+        datetime(2030, 6, 1, 9),
+        date(2030, 6, 1),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize(
+    ("place", "payload"),
+    [("push_time", lambda x: {"push_time": x}), ("recurrence.end_date", lambda x: {"recurrence": {"end_date": x}})],
+    ids=["push_time", "end_date"],
+)
+def test_a_moment_that_cannot_be_read_is_refused_by_its_place(place, payload, value):
+    assert refusal(check_payload, payload(value)).startswith(f"{place} ")
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [{"push_time": None}, {"recurrence": None}, {"recurrence": {"end_date": None}}, {"local_push_time": None}],
+    ids=str,
+)
+def test_a_null_passes_where_batch_may_understand_it(payload):
+    assert check_payload(payload) == payload
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["2030-06-01T09:00:00", " 2030-06-01 09:00 ", datetime(2030, 6, 1, 9), pendulum.naive(2030, 6, 1, 9)],
+    ids=repr,
+)
+def test_a_local_push_time_is_a_wall_time(value):
+    assert check_payload({"local_push_time": value}) == {"local_push_time": "2030-06-01T09:00:00"}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "2030-06-01T09:00:00Z",
+        "2030-06-01T09:00:00+02:00",
+        datetime(2030, 6, 1, 9, tzinfo=UTC),
+        pendulum.datetime(2030, 6, 1, 9, tz="Europe/Paris"),
+    ],
+    ids=repr,
+)
+def test_a_local_push_time_with_a_zone_is_refused(value):
+    assert "give it without a time zone" in refusal(check_payload, {"local_push_time": value})
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["", "now", "09:00", 5, True, [], {}, date(2030, 6, 1), b"2030-06-01T09:00:00", bytearray(b"x"), HUGE],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_local_push_time_that_is_no_time_is_refused(value):
+    assert "local_push_time must be a time such as" in refusal(check_payload, {"local_push_time": value})
+
+
+def test_only_the_outermost_local_push_time_is_a_wall_time():
+    assert "without a time zone" in refusal(check_payload, {"custom": {"local_push_time": datetime(2030, 6, 1, 9)}})
+
+
+ANYTHING = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.decimals()
+    | st.text()
+    | st.binary()
+    | st.dates()
+    | st.times()
+    | st.timedeltas()
+    | st.datetimes()
+    | st.datetimes(timezones=st.timezones())
+    | st.sampled_from(
+        ["now", "true", "2030-06-01T09:00:00", "2030-06-01T09:00:00+02:00", object(), Ellipsis, dict, len]
+    ),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.tuples(inner, inner)
+        | st.dictionaries(st.text(max_size=8) | st.integers() | st.none(), inner, max_size=4)
+    ),
+    max_leaves=8,
+)
+NAMES = ["name", "live", "labels", "push_time", "local_push_time", "recurrence", "messages", "custom"]
+PAYLOADS = st.dictionaries(st.sampled_from(NAMES) | st.text(max_size=5), ANYTHING, min_size=1, max_size=4)
+
+
+@settings(deadline=None)
+@given(ANYTHING | PAYLOADS)
+def test_any_value_becomes_json_or_is_refused(payload):
+    try:
+        checked = check_payload(payload)
+    except BatchPayloadError:
+        return
+    assert json.loads(json.dumps(checked, allow_nan=False)) == checked
+
+
+@settings(deadline=None)
+@given(PAYLOADS)
+def test_a_checked_payload_passes_the_check_unchanged(payload):
+    try:
+        checked = check_payload(payload)
+    except BatchPayloadError:
+        return
+    assert check_payload(checked) == checked
+
+
+# --------------------------------------------------------------------------------------------------------------- digest
+
+
+def test_the_digest_is_the_same_in_any_order_of_keys():
+    one = check_payload({"name": "Summer", "messages": [{"language": "en", "body": "Hi"}]})
+    other = check_payload({"messages": [{"body": "Hi", "language": "en"}], "name": "Summer"})
+    assert payload_digest(one) == payload_digest(other)
+    assert len(payload_digest(one)) == 64
+
+
+@pytest.mark.parametrize("other", [{"a": [2, 1]}, {"a": [1, 2], "b": None}, {"a": ["1", 2]}, {"A": [1, 2]}])
+def test_the_digest_differs_for_another_payload(other):
+    assert payload_digest({"a": [1, 2]}) != payload_digest(other)
+
+
+def test_the_order_of_keys_is_kept_for_batch():
+    names = ["push_time", "name", "live", "aaa"]
+    payload = dict(zip(names, ["now", "Summer", True, 1], strict=True))
+    assert list(check_payload(payload)) == names
+
+
+# ----------------------------------------------------------------------------------------------------- what it would do
+
+
+@pytest.mark.parametrize(
+    ("payload", "at_once"),
+    [
+        ({"live": True, "push_time": "now"}, True),
+        ({"live": False, "push_time": "now"}, False),
+        ({"push_time": "now"}, False),
+        ({"live": True}, False),
+        ({"live": True, "push_time": "2030-06-01T09:00:00"}, False),
+    ],
+)
+def test_only_a_live_push_of_now_is_sent_at_once(payload, at_once):
+    assert sends_at_once(payload) is at_once
+
+
+@pytest.mark.parametrize(
+    ("payload", "stopping"), [({"live": False}, True), ({"live": True}, False), ({"name": "abc"}, False)]
+)
+def test_only_live_false_stops_a_campaign(payload, stopping):
+    assert stops(payload) is stopping
