@@ -272,7 +272,8 @@ def completed(seen: Mapping[str, Any], definition: Mapping[str, Any]) -> dict[st
 
 def kept_against(seen: Mapping[str, Any], definition: Mapping[str, Any]) -> list[str]:
     """Return the names of the parameters in which a campaign in request form differs from its definition."""
-    told = {name: value for name, value in definition.items() if name in seen and name != "live" and value is not None}
+    comparable = (set(seen) if PUSH_TIMES.isdisjoint(seen) else set(seen) | PUSH_TIMES) - {"live"}
+    told = {name: value for name, value in definition.items() if name in comparable and value is not None}
     return [name for name in differences(told, completed(seen, told)) if name not in _NOT_COMPARABLE]
 
 

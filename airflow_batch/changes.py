@@ -166,11 +166,10 @@ class CampaignChange:
             return
         if seen is not None and seen.get("live") is False:
             return
-        why = (
-            "this API key cannot read it"
-            if seen is None
-            else f"it is live, but {', '.join(self._still_open(wanted, seen))} is not as wanted"
-        )
+        if seen is not None:
+            why = f"it is live, but {', '.join(self._still_open(wanted, seen))} is not as wanted"
+        else:
+            why = "this API key cannot read it" if self.read else "read='never' forbids to look"
         raise BatchRepeatRefusedError(
             f"An earlier attempt to set campaign {self.token!r} live with push_time {_push_time(repeated)} may have "
             f"sent the push, and whether it did cannot be told: {why}. It is not sent again. Look at the campaign in "
@@ -218,12 +217,12 @@ class CampaignChange:
         try:
             return self.hook.update_campaign(self.token, payloads[-1]), payloads[-1]
         except BatchError as error:
-            advice = self._advice(payloads[-1], seen)
+            advice = self._advice(wanted, payloads[-1], seen)
             if advice is None or not _is_for_its_content(error):
                 raise
             raise error.explained(advice) from None
 
-    def _advice(self, sent: Campaign, seen: Campaign | None) -> str | None:
+    def _advice(self, wanted: Campaign, sent: Campaign, seen: Campaign | None) -> str | None:
         """Return what may help where Batch refuses what was sent."""
         if seen is None:
             return (
@@ -232,7 +231,7 @@ class CampaignChange:
                 else f"The campaign was not read, so only {', '.join(sent)} was sent. If Batch asks for more, pass "
                 "definition=, what the campaign was created from."
             )
-        if stops(sent):
+        if stops(wanted):
             return None
         filled, instead = (
             (" completed by definition,", "read='never', so that the definition is sent as it is")

@@ -7,10 +7,10 @@ until when. Finding out whether a creation took effect is all here; changing a c
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from itertools import islice
 from typing import Any
 
 from airflow_batch.campaigns import contradictions
@@ -20,6 +20,7 @@ from airflow_batch.exceptions import (
     BatchError,
     BatchNotFoundError,
     BatchRepeatRefusedError,
+    BatchTransientApiError,
 )
 from airflow_batch.hooks.batch import BatchHook
 from airflow_batch.payloads import payload_digest
@@ -36,11 +37,15 @@ TOLERANCE = timedelta(minutes=5)
 """How far created_date may lie before the request, by the clocks of Batch and of this machine."""
 NEWEST = 1_000
 """How many campaigns, newest first, are searched."""
+CHECKS = 3
+"""How often a repeated creation is checked where Airflow can keep nothing and the task has to wait by itself."""
 
+_TOO_LATE = "created_date"
 Record = dict[str, Any]
-"""What attempts leave for later ones: ``digest`` of the payload; ``since`` and ``posted_at``, the moments of the first
-and the last request, ISO 8601; ``looks`` after it; ``token`` once known; ``repeated`` where a second request was sent;
-``generation``. Or ``untouched_through`` alone: no attempt up to that one has sent anything that took effect."""
+"""What attempts leave for later ones: ``digest`` and ``name`` of the payload; ``since`` and ``posted_at``, the moments
+of the first and the last request, ISO 8601; ``looks`` after it; ``token`` once known, and ``adopted`` where it was
+found; ``repeated`` where a second request was sent; ``generation``; ``older``, the tokens that ``force_new`` leaves
+aside. Or ``untouched_through``: no attempt up to that one has sent anything that took effect."""
 
 
 @dataclass(frozen=True)
@@ -96,14 +101,15 @@ class CampaignCreation:
         kept = self._kept(digest)
         if kept and kept.get("token"):
             return self._known(kept)
+        self._check_no_other(digest)
         if not kept and not self._in_doubt:
-            return self._create({"digest": digest, "since": _text(datetime.now(UTC)), "repeated": False}, None)
+            return self._create({"digest": digest, "since": _text(datetime.now(UTC)), "repeated": False})
         now = datetime.now(UTC)
-        found = self._find(_moment(kept, "since") or self.since)
-        if found:
-            return self._adopt(found, kept)
-        looks = (kept or {}).get("looks", 0) + 1
         settled = (_moment(kept, "posted_at") or self.waiting_since or now) + SETTLE_TIME
+        found = self._find(kept)
+        if found:
+            return self._adopt(found, kept, settled)
+        looks = (kept or {}).get("looks", 0) + 1
         if now < settled or (kept and looks < LOOKS):
             if kept:
                 self.keep({**kept, "looks": looks})
@@ -118,7 +124,7 @@ class CampaignCreation:
             return LookAgain(again)
         log.warning("The list does not show %r from an earlier attempt. Creating it.", self.payload.get("name"))
         since = kept["since"] if kept else _text(self.since)
-        return self._create({"digest": digest, "since": since, "repeated": True}, kept)
+        return self._create({"digest": digest, "since": since, "repeated": True})
 
     @property
     def _in_doubt(self) -> bool:
@@ -132,30 +138,53 @@ class CampaignCreation:
             return None
         return record
 
-    def _create(self, record: Record, before: Record | None) -> Created | LookAgain:
-        record = {**record, "posted_at": _text(datetime.now(UTC)), "generation": self.generation}
-        keeps = self.keep(record)
+    def _create(self, record: Record) -> Created | LookAgain:
+        older = self._older()
+        record = {
+            **record,
+            "name": self.payload.get("name"),
+            "posted_at": _text(datetime.now(UTC)),
+            "generation": self.generation,
+            "older": older,
+        }
+        if not self.keep(record) and self.record:
+            # What is kept would tell the next attempt of another request than this one.
+            raise BatchTransientApiError(
+                f"Nothing was sent for the creation of {self.payload.get('name')!r}: Airflow's task state store has a "
+                "record of an earlier attempt, but did not take one of this.",
+                endpoint="create",
+            )
         try:
             token = self.hook.create_campaign(self.payload)
         except BatchError as error:
             if not getattr(error, "may_have_been_applied", False):
-                self.keep(before if record["repeated"] else {"untouched_through": self.attempt})
+                self.keep(self.record if record["repeated"] else {"untouched_through": self.attempt, "older": older})
             raise
         log.info("Created campaign %r (%r).", token, self.payload.get("name"))
         record = {**record, "token": token}
-        self.keep(record)
+        keeps = self.keep(record)
         if not record["repeated"]:
             return Created(token, True, 201)
-        if keeps:
-            return LookAgain(datetime.now(UTC) + SETTLE_TIME)
-        # Without a record the token would be lost with this attempt, so nothing is waited for.
-        try:
-            return self._only_one(record)
-        except BatchRepeatRefusedError:
-            raise
-        except BatchApiError as error:
-            log.warning("Whether the first request has created a second campaign cannot be checked: %s", error)
-            return Created(token, True, 201)
+        return LookAgain(datetime.now(UTC) + SETTLE_TIME) if keeps else self._outlast(record)
+
+    def _outlast(self, record: Record) -> Created:
+        """Wait until a repeated request can be checked. The token would be lost if the task gave its slot back."""
+        why = ""
+        for _ in range(CHECKS):
+            log.warning("Airflow keeps nothing between attempts here. Waiting %s to look once more.", SETTLE_TIME)
+            time.sleep(SETTLE_TIME.total_seconds())
+            try:
+                return self._only_one(record)
+            except BatchApiError as error:
+                if isinstance(error, BatchRepeatRefusedError):
+                    raise
+                why = str(error)
+                if not error.transient or (error.retry_after or 0) > SETTLE_TIME.total_seconds():
+                    break
+        raise self._refusal(
+            f"a second request has created {record['token']!r}, and whether the first one took effect as well cannot "
+            f"be told ({why}). Look in Batch's dashboard, and delete one if there are two"
+        )
 
     def _known(self, kept: Record) -> Created | LookAgain:
         """Return the campaign whose token an earlier attempt has kept."""
@@ -166,76 +195,134 @@ class CampaignCreation:
         if kept.get("generation") != self.generation:
             self._check_there(token)
         log.info("Campaign %r was created by an earlier attempt. Nothing is sent again.", token)
-        return Created(token, True)
+        return Created(token, None if kept.get("adopted") else True)
 
     def _only_one(self, kept: Record) -> Created:
         """Return the campaign of a repeated request, once nothing shows that the first one took effect as well."""
         token = kept["token"]
-        others = [other for other in self._find(_moment(kept, "since") or self.since) if other != token]
+        try:
+            compared = self._compared(kept)
+        except BatchRepeatRefusedError as error:
+            raise error.explained(f"A second request has created {token!r}.") from None
+        others = [other for other, names in compared.items() if other != token and set(names) <= {_TOO_LATE}]
         if others:
             raise self._refusal(
                 f"two requests have created it: {token!r}, and {_listed(others)}, which took effect later than "
                 f"{SETTLE_TIME.total_seconds():.0f} s after it was sent. Delete one of them before either goes live"
             )
         self.keep({**kept, "repeated": False})
-        return Created(token, True, 201)
+        return Created(token, None) if kept.get("adopted") else Created(token, True, 201)
 
-    def _adopt(self, found: list[str], kept: Record | None) -> Created:
+    def _adopt(self, found: list[str], kept: Record | None, settled: datetime) -> Created | LookAgain:
         if len(found) > 1:
             raise self._refusal(
                 f"several campaigns may be it: {_listed(found)}. Delete the wrong ones and clear the task"
             )
-        if self.force_new and not kept:
+        if self.force_new and self.generation and not kept:
             raise self._refusal(
                 f"{found[0]!r} may be the one that force_new is to create, or an older one. Use it or delete it"
             )
         (token,) = found
+        # Of several requests, one more may still take effect.
+        several = kept["repeated"] if kept else self.attempt > 2
+        if kept:
+            self.keep({**kept, "token": token, "adopted": True, "repeated": several})
+        if several and datetime.now(UTC) < settled:
+            log.warning("Found %r. Looking again at %s whether it is the only one.", token, _text(settled))
+            return LookAgain(settled)
+        if kept and several:
+            return self._only_one({**kept, "token": token, "adopted": True})
         log.warning(
             "An earlier attempt has created campaign %r (%r): found in the list and adopted. Nothing is sent again.",
             token,
             self.payload.get("name"),
         )
-        if kept:
-            self.keep({**kept, "token": token, "repeated": False})
         return Created(token, None)
 
-    def _find(self, since: datetime) -> list[str]:
-        """Return the campaigns that an earlier attempt may have created, as far as nobody else has claimed them."""
-        named = self._named_alike(since)
-        if not named:
+    def _older(self) -> list[str]:
+        """Return the campaigns that ``force_new`` leaves aside."""
+        record = self.record or {}
+        if not self.force_new:
             return []
-        claimed = self.claimed()
-        differing = {token: self._differing(token) for token in named if token not in claimed}
-        alike = [token for token, differences in differing.items() if not differences]
-        if differing and not alike:
-            told = "; ".join(f"{token!r} in {', '.join(names)}" for token, names in list(differing.items())[:5])
+        left = record.get("token") if record.get("generation") != self.generation else None
+        return [*record.get("older", ()), *([left] if left else [])]
+
+    def _find(self, kept: Record | None) -> list[str]:
+        """Return the campaigns that an earlier attempt may have created, as far as nobody else has claimed them."""
+        compared = self._compared(kept)
+        alike = [token for token, names in compared.items() if not names]
+        if compared and not alike:
+            told = "; ".join(f"{token!r} in {', '.join(names)}" for token, names in list(compared.items())[:5])
             raise self._refusal(
                 f"a campaign of this name was created meanwhile, but differs from the payload: {told}. Use it, or "
                 "delete it and clear the task"
             )
         return alike
 
-    def _named_alike(self, since: datetime) -> list[str]:
-        tokens = []
+    def _compared(self, kept: Record | None) -> dict[str, list[str]]:
+        """Return the unclaimed campaigns of this name, with what tells each from the one to be created."""
+        named = self._named_alike(_moment(kept, "since") or self.since, kept)
+        if not named:
+            return {}
+        others = self.claimed() | set((self.record or {}).get("older", ()) if self.force_new else ())
+        posted = _moment(kept, "posted_at")
+        last = posted and posted + self.hook.clock_offset + SETTLE_TIME + TOLERANCE
+        return {
+            token: ([_TOO_LATE] if last and created > last else []) + self._differing(token)
+            for token, created in named.items()
+            if token not in others
+        }
+
+    def _named_alike(self, since: datetime, kept: Record | None) -> dict[str, datetime]:
+        names = {self.payload.get("name"), None if kept else (self.record or {}).get("name")} - {None}
+        named: dict[str, datetime] = {}
         try:
-            for item in islice(self.hook.list_campaigns(from_api=True), NEWEST):
+            for count, item in enumerate(self.hook.list_campaigns(from_api=True)):
                 created = read_moment(item.get("created_date"))
                 if created is not None and created < since + self.hook.clock_offset - TOLERANCE:
                     break
-                if item.get("name") == self.payload.get("name"):
-                    tokens.append(item["campaign_token"])
+                if count >= NEWEST:
+                    raise self._refusal(
+                        f"more than {NEWEST} campaigns were created since {_text(since)}, too many to look through"
+                        + (f"; it may be {_listed(list(named))}" if named else "")
+                    )
+                if item.get("name") in names and item.get("from_api") is not False:
+                    if created is None:
+                        raise self._refusal(
+                            f"{item['campaign_token']!r} has its name, and Batch does not say when it was created"
+                        )
+                    named[item["campaign_token"]] = created
         except (BatchApiMisuseError, BatchNotFoundError) as error:
             raise self._refusal(
                 "this API key cannot list campaigns. Look in Batch's dashboard, and use or delete what is there "
                 f"({error})"
             ) from None
-        return tokens
+        return named
 
     def _differing(self, token: str) -> list[str]:
         try:
-            return contradictions(self.payload, self.hook.get_campaign(token))
+            seen = self.hook.get_campaign(token)
         except (BatchApiMisuseError, BatchNotFoundError):
             return []
+        # Only a Live key can view, and what it creates is for all builds: this one is another environment's.
+        foreign = ["dev_only"] if seen.get("dev_only") is True else []
+        return contradictions(self.payload, seen) + foreign
+
+    def _check_no_other(self, digest: str) -> None:
+        """Refuse where an earlier attempt is known to have created another payload, unless that is gone."""
+        record = self.record or {}
+        token = record.get("token")
+        if self.force_new or not token or record.get("digest") == digest:
+            return
+        try:
+            self.hook.get_campaign(token)
+        except BatchNotFoundError:
+            return
+        except BatchApiMisuseError:
+            pass
+        raise self._refusal(
+            f"it was, as {token!r}, from another payload. Update that one, or delete it and clear the task"
+        )
 
     def _check_there(self, token: str) -> None:
         try:

@@ -42,6 +42,7 @@ def get_provider_info() -> dict[str, Any]:
         "hooks": [{"integration-name": "Batch", "python-modules": ["airflow_batch.hooks.batch"]}],
         "operators": [{"integration-name": "Batch", "python-modules": ["airflow_batch.operators.campaigns"]}],
         "sensors": [{"integration-name": "Batch", "python-modules": ["airflow_batch.sensors.campaigns"]}],
+        "notifications": ["airflow_batch.notifications.campaigns.SetCampaignLiveNotifier"],
         "connection-types": [
             {
                 "hook-class-name": "airflow_batch.hooks.batch.BatchHook",

@@ -1,4 +1,4 @@
-"""What the DAG run at hand means for a campaign: what should be live now, and how late the run is.
+"""What the DAG run at hand asks for: what should be live now, how late it is, how an index of a mapped task is called.
 
 Operators, sensors and notifiers ask it. When a campaign should be live is in ``windows.py``; what is done is theirs.
 """
@@ -14,6 +14,15 @@ from airflow_batch.windows import CampaignWindow
 
 TIMED_RUNS = frozenset({"scheduled", "backfill", "asset_triggered", "asset_materialization"})
 """Types of run that stand for a moment. A run that a person or another DAG has started is wanted now."""
+
+
+INDEX_NAME = "{{ batch_index | default(task.app or '') }}"
+"""The ``map_index_template`` of this provider's tasks: what Airflow's pages show for each index of a mapped task."""
+
+
+def name_index(context: Any, app: str | None, name: Any) -> None:
+    """Say for Airflow's pages which campaign this index of a mapped task is about: its app and its name or token."""
+    context["batch_index"] = " ".join(str(part) for part in (app, name) if part)
 
 
 def wanted_live(live: Any, context: Mapping[str, Any]) -> bool:

@@ -94,7 +94,7 @@ def attempts(log: str) -> None:
     for line in log.splitlines():
         if match := re.match(r"\S*?(\d\d:\d\d:\d\d)\S* \[(\w+) *\] (.*)", line):
             time, level, text = match.groups()
-            if "Batch refused" in text or "Updated campaign" in text or re.match(r"Campaign '", text):
+            if "Batch refused" in text or text.startswith("Campaign '"):
                 text = re.sub(r" \[airflow\S*\].*| loc=.*", "", text)
                 say(f"  {time} UTC  {level:<7} {text}")
 

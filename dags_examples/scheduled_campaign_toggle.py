@@ -1,7 +1,8 @@
-"""A campaign that is live from 09:00 to 18:00, Paris time, on working days.
+"""A campaign on schedule that a person can switch by hand: on working days, live from 09:00 to 18:00 in Paris.
 
-One DAG switches it on and off. Two DAGs would both run once after an outage, in any order; with one timetable and
-``catchup=False`` only the newest missed run happens, and it does what its own moment asks for.
+The README's ``summer_sale`` is the shorter way to a schedule. Here ``live`` is a boolean that each run renders for
+itself, so that a manual run can ask for something else. What a window gets for nothing is then up to ``max_lateness``:
+a run of this morning that Airflow starts tonight does not switch on any more (default 1 hour), but still switches off.
 
 Set the defaults of ``params`` in your copy, or give them when you trigger a run by hand.
 """
@@ -10,32 +11,30 @@ from __future__ import annotations
 
 from typing import Any
 
-import pendulum
 from airflow.sdk import DAG, Param
-from airflow.timetables.trigger import MultipleCronTriggerTimetable
 
-from airflow_batch.operators.campaigns import BatchUpdateCampaignOperator
+from airflow_batch.operators.campaigns import BatchSetCampaignLiveOperator
 from airflow_batch.sensors.campaigns import BatchCampaignLiveSensor
+from airflow_batch.windows import CampaignWindow
 
-TIMEZONE = "Europe/Paris"
+window = CampaignWindow(on="0 9 * * 1-5", off="0 18 * * 1-5", timezone="Europe/Paris")
 
 
 def wanted_live(dag_run: Any, params: Any) -> bool:
     """Return what the campaign should be at the moment the run stands for, or what a manual run asks for."""
     if params["live"] != "by schedule":
         return bool(params["live"] == "on")
-    moment: pendulum.DateTime = pendulum.instance(dag_run.run_after).in_timezone(TIMEZONE)
-    return moment.weekday() < 5 and 9 <= moment.hour < 18
+    return window.is_live_at(dag_run.run_after)
 
 
 with DAG(
     "scheduled_campaign_toggle",
-    schedule=MultipleCronTriggerTimetable("0 9 * * 1-5", "0 18 * * 1-5", timezone=TIMEZONE),
+    schedule=window.timetable(),
     catchup=False,
     max_active_runs=1,
     params={
         "campaign": Param("", type="string", description="Token that Batch gave when the campaign was created"),
-        "name": Param("", type="string", description="Name of the campaign, sent along as in Batch's documentation"),
+        "name": Param("", type="string", description="Name the campaign must have, against a wrong token"),
         "batch_conn_id": Param("batch_default", type="string"),
         "app": Param("", type="string", description="ios, android, ... where the connection has api_keys"),
         "live": Param("by schedule", enum=["by schedule", "on", "off"], description="For a manual run"),
@@ -44,10 +43,11 @@ with DAG(
     tags=["batch", "example"],
     doc_md=__doc__,
 ):
-    toggle = BatchUpdateCampaignOperator(
+    toggle = BatchSetCampaignLiveOperator(
         task_id="toggle",
         campaign="{{ params.campaign }}",
-        payload={"name": "{{ params.name }}", "live": "{{ wanted_live(dag_run, params) }}"},
+        live="{{ wanted_live(dag_run, params) }}",
+        expect_name="{{ params.name }}",
         batch_conn_id="{{ params.batch_conn_id }}",
         app="{{ params.app }}",
     )

@@ -98,6 +98,11 @@ def read_settings(connection: Connection) -> BatchSettings:
         timeout=_read_timeout(conn_id, extra.get("timeout")),
         requests_per_second=_read_rate(conn_id, extra.get("requests_per_second")),
     )
+    if settings.rest_key in settings.api_keys.values():
+        raise BatchConfigurationError(
+            f"Connection {conn_id!r} has one key in two places: password must hold the company REST API key, login (or "
+            "extra api_keys) the app's own API key. Both are in Batch's dashboard > Settings > General."
+        )
     if settings.is_sandbox and not settings.is_loopback:
         raise BatchConfigurationError(
             f"Connection {conn_id!r} holds keys of the sandbox ({SANDBOX_PREFIX}...) for the host "

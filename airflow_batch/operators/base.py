@@ -6,10 +6,9 @@ What an operator does with a campaign is in ``operators/campaigns.py``, how long
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from airflow.sdk import BaseOperator
 
@@ -26,11 +25,13 @@ from airflow_batch.policies.retry import (
     RetryDefaults,
     delay_before_next,
     delay_floor,
+    read_duration,
     required_wait,
     stock_delay,
     tries_since_clear,
 )
 from airflow_batch.results import CampaignResult, iso_utc, text_or_none
+from airflow_batch.runs import INDEX_NAME
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -39,8 +40,6 @@ T = TypeVar("T")
 
 REFUSED_SINCE = "airflow_batch_refused_since"
 UNTOUCHED_THROUGH = "airflow_batch_untouched_through"
-LABEL = "{{ batch_label | default(task.app or '') }}"
-"""What Airflow's pages show for each index of a mapped task, once it has run: app and campaign."""
 
 
 class BatchOperator(RetryDefaults, BaseOperator):
@@ -67,7 +66,7 @@ class BatchOperator(RetryDefaults, BaseOperator):
     @classmethod
     def task_defaults(cls) -> dict[str, Any]:
         """Return the arguments that a task gets where nobody gives them."""
-        return {**super().task_defaults(), "map_index_template": LABEL}
+        return {**super().task_defaults(), "map_index_template": INDEX_NAME}
 
     def __init__(
         self,
@@ -84,7 +83,7 @@ class BatchOperator(RetryDefaults, BaseOperator):
         self.batch_conn_id = batch_conn_id
         self.app = app
         self.throttle = throttle
-        self.max_wait = positive("max_wait", max_wait)
+        self.max_wait = read_duration("max_wait", max_wait)
 
     def hook_for(self, app: str | None) -> BatchHook:
         """Return the hook for an app; the task's own ``app`` goes before the given one."""
@@ -135,10 +134,6 @@ class BatchOperator(RetryDefaults, BaseOperator):
             raise BatchPayloadError(f"{source} was not found in {places}.") from None
         # generate() gives text in a DAG with render_template_as_native_obj, too, where render() would not.
         return "".join(str(part) for part in template.generate(dict(context)))
-
-    def name_index(self, context: Context, app: str | None, name: Any) -> None:
-        """Tell Airflow's pages what this index of a mapped task is about."""
-        cast("dict[str, Any]", context)["batch_label"] = " ".join(str(part) for part in (app, name) if part)
 
     def result(
         self,
@@ -260,18 +255,6 @@ class BatchOperator(RetryDefaults, BaseOperator):
             retry_after=error.retry_after,
             endpoint=error.endpoint,
         )
-
-
-def positive(name: str, value: timedelta | float | None) -> timedelta | None:
-    """Return a duration given as seconds or as a timedelta; None stays None.
-
-    :raises BatchConfigurationError: for anything else, and for what is not above 0.
-    """
-    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-        value = timedelta(seconds=value)
-    if value is not None and (not isinstance(value, timedelta) or value <= timedelta(0)):
-        raise BatchConfigurationError(f"{name} must be seconds above 0 or a timedelta, not {value!r}.")
-    return value
 
 
 def _clock_time(moment: datetime) -> str:

@@ -14,12 +14,12 @@ from airflow_batch.campaigns import read_reference
 from airflow_batch.compat import AirflowSkipException, recall, remember, reschedule_at
 from airflow_batch.creations import CampaignCreation, LookAgain
 from airflow_batch.exceptions import BatchNotFoundError
-from airflow_batch.operators.base import BatchOperator, positive
+from airflow_batch.operators.base import BatchOperator
 from airflow_batch.operators.changing import BatchChangeOperator
 from airflow_batch.payloads import check_new, check_payload
-from airflow_batch.policies.retry import MAX_WAIT
+from airflow_batch.policies.retry import MAX_WAIT, read_duration
 from airflow_batch.results import CampaignResult
-from airflow_batch.runs import lateness, run_began, wanted_live
+from airflow_batch.runs import lateness, name_index, run_began, wanted_live
 from airflow_batch.windows import CampaignWindow
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class BatchSetCampaignLiveOperator(BatchChangeOperator):
     ) -> None:
         super().__init__(campaign=campaign, **kwargs)
         self.live = live
-        self.max_lateness = max_lateness if max_lateness == "auto" else positive("max_lateness", max_lateness)
+        self.max_lateness = max_lateness if max_lateness == "auto" else read_duration("max_lateness", max_lateness)
 
     def wanted(self, context: Context) -> dict[str, Any]:
         """Return ``live`` at this moment."""
@@ -196,7 +196,7 @@ class BatchCreateCampaignOperator(BatchOperator):
         """Create the campaign, or find it, and return its result."""
         payload = check_new(check_payload(self.read_json("payload", context)))
         hook = self.hook_for(None)
-        self.name_index(context, hook.app, payload["name"])
+        name_index(context, hook.app, payload["name"])
         requested_at = datetime.now(UTC)
         ti = context["ti"]
         creation = CampaignCreation(
@@ -272,7 +272,7 @@ class BatchDeleteCampaignOperator(BatchOperator):
         """Delete the campaign and return the result."""
         token, app = read_reference(self.campaign)
         hook = self.hook_for(app)
-        self.name_index(context, hook.app, token)
+        name_index(context, hook.app, token)
         requested_at = datetime.now(UTC)
         status, changed = self.give_way(
             context, self.max_wait or MAX_WAIT, lambda: self._delete(hook, token, self.may_have_been_applied(context))
@@ -334,7 +334,7 @@ class BatchGetCampaignStatsOperator(BatchOperator):
         """Read the statistics and return them."""
         token, app = read_reference(self.campaign)
         hook = self.hook_for(app)
-        self.name_index(context, hook.app, token)
+        name_index(context, hook.app, token)
         stats = self.give_way(context, self.max_wait or MAX_WAIT, lambda: hook.get_campaign_stats(token))
         self.log.info("Campaign %r has statistics of %s dates.", token, len(stats["detail"]))
         return {"campaign_token": token, "app": hook.app, "detail": stats["detail"]}

@@ -13,6 +13,7 @@ from airflow_batch.operators.base import BatchOperator
 from airflow_batch.payloads import check_payload, stops
 from airflow_batch.policies.retry import MAX_WAIT, MAX_WAIT_TO_STOP
 from airflow_batch.results import CampaignResult
+from airflow_batch.runs import name_index
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -60,14 +61,14 @@ class BatchChangeOperator(BatchOperator):
             before_sending=lambda wanted: self.check_in_time(context, wanted),
             confirmed=lambda: remember(context, WROTE, True),
         )
-        self.name_index(context, change.hook.app, self.expect_name or token)
+        name_index(context, change.hook.app, self.expect_name or token)
         ti = context["ti"]
         outcome = self.give_way(
             context,
             self.max_wait or (MAX_WAIT_TO_STOP if stops(wanted) else MAX_WAIT),
             lambda: change.make(doubtful=self.may_have_been_applied(context), last=ti.try_number > ti.max_tries),
         )
-        self.name_index(context, change.hook.app, outcome.name or token)
+        name_index(context, change.hook.app, outcome.name or token)
         return self._shaped(context, token, change.hook.app, outcome)
 
     def wanted(self, context: Context) -> dict[str, Any]:

@@ -10,6 +10,7 @@ Two rules are floors that nothing shortens: Batch's own "wait for at least 5 sec
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
@@ -21,7 +22,13 @@ from airflow_batch.compat import (
     RetryPolicy,
     doubling_backoff,
 )
-from airflow_batch.exceptions import BatchApiError, BatchError, BatchMaintenanceError, BatchRateLimitError
+from airflow_batch.exceptions import (
+    BatchApiError,
+    BatchConfigurationError,
+    BatchError,
+    BatchMaintenanceError,
+    BatchRateLimitError,
+)
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -124,6 +131,18 @@ def _seconds(value: Any, default: timedelta) -> float:
     if value is None:
         return default.total_seconds()
     return value.total_seconds() if isinstance(value, timedelta) else float(value)
+
+
+def read_duration(name: str, value: timedelta | float | None) -> timedelta | None:
+    """Return a duration given as seconds or as a timedelta; None stays None.
+
+    :raises BatchConfigurationError: for anything else, and for what is not above 0.
+    """
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        value = timedelta(seconds=value)
+    if value is not None and (not isinstance(value, timedelta) or value <= timedelta(0)):
+        raise BatchConfigurationError(f"{name} must be seconds above 0 or a timedelta, not {value!r}.")
+    return value
 
 
 class BatchRetryPolicy(RetryPolicy):

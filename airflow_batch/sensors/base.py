@@ -16,6 +16,7 @@ from airflow_batch.exceptions import BatchApiError
 from airflow_batch.hooks.batch import BatchHook, rendered_or_none
 from airflow_batch.policies.retry import RetryDefaults, delay_floor, jitter
 from airflow_batch.results import iso_utc
+from airflow_batch.runs import INDEX_NAME
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -51,6 +52,11 @@ class BatchSensor(RetryDefaults, BaseSensorOperator):
         super().__init__(mode=mode, poke_interval=poke_interval, timeout=timeout, **kwargs)
         self.batch_conn_id = batch_conn_id
         self.app = app
+
+    @classmethod
+    def task_defaults(cls) -> dict[str, Any]:
+        """Return the arguments that a task gets where nobody gives them."""
+        return {**super().task_defaults(), "map_index_template": INDEX_NAME}
 
     def look(self, context: Context) -> PokeReturnValue:
         """Read from Batch once and return whether the wait is over, with the result.

@@ -16,7 +16,7 @@ from airflow_batch.campaigns import read_reference
 from airflow_batch.exceptions import BatchPayloadError
 from airflow_batch.payloads import shown
 from airflow_batch.results import MAX_COUNT, campaign_summary
-from airflow_batch.runs import wanted_live
+from airflow_batch.runs import name_index, wanted_live
 from airflow_batch.sensors.base import BatchSensor
 
 if TYPE_CHECKING:
@@ -78,12 +78,14 @@ class BatchCampaignLiveSensor(BatchSensor):
     def look(self, context: Context) -> PokeReturnValue:
         """See whether the campaign, or every one of many, is what it should be now."""
         wanted = wanted_live(self.live, context)
-        return self._look_at_many(wanted) if _is_many(self.campaign) else self._look_at_one(wanted)
+        return self._look_at_many(wanted) if _is_many(self.campaign) else self._look_at_one(context, wanted)
 
-    def _look_at_one(self, wanted: bool) -> PokeReturnValue:
+    def _look_at_one(self, context: Context, wanted: bool) -> PokeReturnValue:
         token, app = read_reference(self.campaign)
         hook = self.hook_for(app)
+        name_index(context, hook.app, token)
         summary = campaign_summary(token, hook.app, hook.get_campaign(token), datetime.now(UTC))
+        name_index(context, hook.app, summary["name"] or token)
         done = summary["live"] is wanted
         self.log.info("Campaign %r is %s.", token, _live_or_not(summary["live"]))
         return PokeReturnValue(is_done=done, xcom_value=summary if done else None)
@@ -189,6 +191,7 @@ class BatchCampaignStatsSensor(BatchSensor):
         token, app = read_reference(self.campaign)
         least = _read_min_sent(self.min_sent)
         hook = self.hook_for(app)
+        name_index(context, hook.app, token)
         detail = hook.get_campaign_stats(token)["detail"]
         sent = _sent(detail)
         self.log.info("Campaign %r has sent %d pushes; at least %d are awaited.", token, sent, least)

@@ -558,3 +558,27 @@ def test_a_connection_that_is_wrong_fails_the_test(batch, connect):
     assert accepted is False
     assert "has no login" in text
     assert batch.requests == ()
+
+
+@pytest.mark.parametrize(
+    "swapped",
+    [
+        lambda rest, app: {"password": app, "login": rest},
+        lambda rest, app: {"password": app, "login": app + "2"},
+        lambda rest, app: {"password": rest, "login": rest + "2"},
+    ],
+    ids=["both", "app key as password", "REST key as login"],
+)
+def test_a_key_in_the_place_of_the_other_gets_a_hint_and_is_not_shown(batch, connect, swapped):
+    connect({**batch.connection(), **swapped(batch.rest_key, batch.app_key())})
+    with pytest.raises(BatchAuthenticationError, match="one in the place of the other") as caught:
+        BatchHook().get_campaign("abc")
+    assert batch.rest_key not in str(caught.value)
+    assert batch.app_key() not in str(caught.value)
+
+
+def test_where_batch_answers_a_wrong_app_key_with_404_the_hint_is_there_too(connect):
+    with BatchSandbox(contract=Contract(unknown_app_key="ROUTE_NOT_FOUND")) as sandbox:
+        connect({**sandbox.connection(), "login": "sandbox-other"})
+        with pytest.raises(BatchNotFoundError, match="no REST API key stands in its place"):
+            BatchHook().get_campaign("abc")

@@ -307,6 +307,6 @@ class TestPermanent:
 
     @pytest.mark.parametrize("wrong", [b"abc", {"abc"}])
     def test_bytes_and_sets_are_no_lists(self, batch, wrong):
-        with pytest.raises(BatchPayloadError, match="^A campaign token must be text"):
+        with pytest.raises(BatchPayloadError, match=r"^A campaign token must be text"):
             attempt(sensor(wrong))
         assert batch.requests == ()

@@ -6,10 +6,11 @@ All runs start together on one private Airflow; each test waits for its own.
 from __future__ import annotations
 
 import json
+import runpy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,19 @@ from private_airflow import PrivateAirflow
 
 from airflow_batch import compat
 from airflow_batch.sandbox import BatchSandbox, Fault
+from airflow_batch.windows import CampaignWindow
 
 HERE = Path(__file__).parent
 EXAMPLES = HERE.parent.parent / "dags_examples"
+ANDROID_KEYS = {"live": f"{APP_KEYS['live']}-android", "dev": f"{APP_KEYS['dev']}-android"}
+ON_THE_DEFAULT = ("summer_sale", "both_platforms", "launch_campaign", "stop_on_failure")
+"""Examples that use the connection batch_default, and so share a sandbox."""
+STARTS_LIVE: dict[str, Callable[[], bool]] = {
+    "summer_sale": lambda: not window_of("summer_sale").is_live_at(datetime.now(UTC)),
+    "both_platforms": lambda: not window_of("both_platforms").is_live_at(datetime.now(UTC)),
+    "stop_on_failure": lambda: True,
+    "dag_callback": lambda: True,
+}
 CAMPAIGN = {
     "name": "Morning news",
     "live": False,
@@ -30,6 +41,12 @@ CAMPAIGN = {
     "recurrence": {"repeat_unit": "DAILY", "repeat_frequency": 1},
     "messages": [{"language": "en", "body": "Good morning"}],
 }
+
+
+def window_of(example: str) -> CampaignWindow:
+    window = runpy.run_path(str(EXAMPLES / f"{example}.py"))["window"]
+    assert isinstance(window, CampaignWindow)
+    return window
 
 
 @dataclass
@@ -47,8 +64,10 @@ def prepare(scenarios: dict[str, Scenario]) -> None:
     """Give each sandbox what its scenario needs."""
     for name in ("throttled", "throttled_retry"):
         scenarios[name].sandbox.inject(refuse())
-    scenarios["thirty_mapped"].sandbox.set_throttle(1, 1)
+    scenarios["thirty_mapped"].sandbox.set_throttle(3, 3)
     scenarios["reset"].sandbox.inject(Fault("reset_after", "update"))
+    scenarios["created_once"].sandbox.inject(Fault("reset_after", "create"))
+    scenarios["dag_callback"].sandbox.inject(refuse())
     scenarios["scheduled_campaign_toggle"].sandbox.inject(refuse())
     every = scenarios["every_fault"]
     for fault, token in zip(FAULTS, every.campaigns, strict=True):
@@ -60,14 +79,22 @@ def scenarios():
     sizes = {"thirty_mapped": 30, "every_fault": len(FAULTS)}
     names = [
         *("throttled", "throttled_retry", "wrong_key", "thirty_mapped", "reset", "payload_files", "nested_json"),
-        *("every_fault", "scheduled_campaign_toggle", "summer_sale"),
+        *("every_fault", "created_once", "dag_callback", "late", "scheduled_campaign_toggle", *ON_THE_DEFAULT),
     ]
-    found = {}
+    found: dict[str, Scenario] = {}
+    shared = BatchSandbox(rest_key=REST_KEY, apps={"ios": APP_KEYS, "android": ANDROID_KEYS})
     try:
         for name in names:
-            sandbox = BatchSandbox(rest_key=REST_KEY, apps={"ios": APP_KEYS})
-            sandbox.start()
-            found[name] = Scenario(sandbox, [sandbox.add_campaign(CAMPAIGN) for _ in range(sizes.get(name, 1))])
+            on_the_default = name in ON_THE_DEFAULT
+            sandbox = shared if on_the_default else BatchSandbox(rest_key=REST_KEY, apps={"ios": APP_KEYS})
+            if not (on_the_default and any(other in found for other in ON_THE_DEFAULT)):
+                sandbox.start()
+            live = STARTS_LIVE[name]() if name in STARTS_LIVE else False
+            count = sizes.get(name, 1)
+            found[name] = Scenario(sandbox, [sandbox.add_campaign({**CAMPAIGN, "live": live}) for _ in range(count)])
+        android = {**CAMPAIGN, "live": STARTS_LIVE["both_platforms"]()}
+        found["both_platforms"].campaigns.append(shared.add_campaign(android, app="android"))
+        found["late"].campaigns.append(found["late"].sandbox.add_campaign({**CAMPAIGN, "live": True}))
         prepare(found)
         yield found
     finally:
@@ -81,11 +108,13 @@ def airflow(scenarios, tmp_path_factory):
     connections["scheduled_campaign_toggle"] = scenarios["scheduled_campaign_toggle"].sandbox.connection("api_keys")
     connections["wrong_key"]["password"] = f"{REST_KEY}-wrong"
     connections["every_fault"]["extra"] = {"timeout": [2, 2]}
-    connections["batch_default"] = connections.pop("summer_sale")
+    for name in ON_THE_DEFAULT:
+        del connections[name]
+    connections["batch_default"] = scenarios["summer_sale"].sandbox.connection("api_keys")
     stored = connections.pop("scheduled_campaign_toggle")
     private = PrivateAirflow(
         tmp_path_factory.mktemp("airflow"),
-        dags=[HERE / "dags" / "scenarios.py", HERE / "dags" / "definition.json", *EXAMPLES.glob("s*.py")],
+        dags=[*(HERE / "dags").glob("*.*"), *(file for file in EXAMPLES.glob("*.*") if file.name != "demo.py")],
         connections=connections,
         config={"logging.logging_level": "DEBUG"},
     )
@@ -99,10 +128,20 @@ def airflow(scenarios, tmp_path_factory):
         # Alone at first: beside the others, two cores start tasks more slowly than the throttle admits them.
         wait_until(lambda: len(mapped.sandbox.requests) >= 30)
         for name, scenario in scenarios.items():
-            conf: dict[str, Any] = {"campaign": scenario.campaigns[0], "campaigns": scenario.campaigns}
-            if name == "scheduled_campaign_toggle":
-                conf = {"campaign": scenario.campaigns[0], "name": "Evening news", "live": "on"}
-                conf |= {"batch_conn_id": "stored", "app": "ios"}
+            tokens = scenario.campaigns
+            confs: dict[str, dict[str, Any]] = {
+                "scheduled_campaign_toggle": {"live": "on", "name": "Morning news", "batch_conn_id": "stored"},
+                "both_platforms": {
+                    "campaigns": [
+                        {"app": app, "campaign": t} for app, t in zip(("ios", "android"), tokens, strict=False)
+                    ]
+                },
+                "launch_campaign": {"name": "Launched"},
+                "stop_on_failure": {"offers": []},
+            }
+            conf = {"campaign": tokens[0], "campaigns": tokens, "app": "ios", **confs.get(name, {})}
+            if name == "late":
+                scenario.run_id = private.backfill("late", conf, "2026-01-05T00:00:00Z", "2026-01-05T23:59:59Z")
             scenario.run_id = scenario.run_id or private.trigger(name, conf)
         yield private
 
@@ -122,6 +161,10 @@ def wait_until(happened: Callable[[], bool], timeout: float = 120) -> None:
     while not happened():
         assert time.monotonic() < deadline
         time.sleep(0.2)
+
+
+def operations(scenario: Scenario) -> list[str]:
+    return [record.operation for record in scenario.sandbox.requests]
 
 
 def gaps(scenario: Scenario, operation: str = "update") -> list[float]:
@@ -148,8 +191,7 @@ def test_as_a_retry_it_waits_as_long_and_the_reason_is_stored(airflow, ran):
     (gap,) = gaps(scenario)
     assert gap >= 6
     if compat.HAS_RETRY_POLICY:
-        # The first attempt is known not to have written, so the second does not look.
-        assert [record.operation for record in scenario.sandbox.requests] == ["update", "update"]
+        assert operations(scenario) == ["view", "update", "view", "update", "view"]
         assert [attempt["try_number"] for attempt in tries] == [1, 2]
         assert "429 TOO_MANY_REQUESTS" in tries[0]["retry_reason"]
         assert "Retry-After 6 s" in tries[0]["retry_reason"]
@@ -162,26 +204,26 @@ def test_a_wrong_key_is_one_request_and_a_failed_task(airflow, ran):
     assert [record.status for record in scenario.sandbox.requests] == [401]
 
 
-def test_thirty_mapped_updates_pass_a_throttle_of_one_a_second_and_not_in_lockstep(airflow, ran):
+def test_thirty_mapped_updates_pass_a_throttle_and_not_in_lockstep(airflow, ran):
     scenario, state = ran("thirty_mapped")
     tasks = [t for t in airflow.task_instances("thirty_mapped", scenario.run_id) if t["task_id"] == "update"]
     assert (state, [task["try_number"] for task in tasks]) == ("success", [1] * 30)
     assert all(scenario.sandbox.campaign(token)["live"] for token in scenario.campaigns)
-    first_waits = []
-    for task in tasks:
-        (attempt,) = airflow.tries("thirty_mapped", scenario.run_id, "update", task["map_index"])
-        for reschedule in attempt["reschedules"]:
-            assert reschedule["reschedule_date"] - reschedule["end_date"] >= timedelta(seconds=9)
-        first_waits += [(r["reschedule_date"] - r["end_date"]).total_seconds() for r in attempt["reschedules"][:1]]
-    assert len(first_waits) > 5
-    assert max(first_waits) - min(first_waits) > 4
-    assert len({round(wait, 1) for wait in first_waits}) > len(first_waits) / 2
+    waits = []
+    for token in scenario.campaigns:
+        asked = [record for record in scenario.sandbox.requests if record.campaign_token == token]
+        refused = [(record, following) for record, following in pairwise(asked) if record.status == 429]
+        waits += [(following.time - record.time).total_seconds() for record, following in refused]
+    assert len(waits) > 5
+    assert min(waits) >= 10
+    assert max(waits) - min(waits) > 4
+    assert len({round(wait, 1) for wait in waits}) > len(waits) / 2
 
 
 def test_after_a_reset_that_came_too_late_the_campaign_is_looked_at_and_not_written_again(airflow, ran):
     scenario, state = ran("reset")
     assert state == "success"
-    assert [record.operation for record in scenario.sandbox.requests] == ["update", "view"]
+    assert operations(scenario) == ["view", "update", "view"]
     result = airflow.xcom("reset", scenario.run_id, "update")
     assert (result["live"], result["changed"], result["attempt"]) == (True, None, 2)
 
@@ -208,20 +250,95 @@ def test_the_example_switches_the_campaign_and_its_sensor_takes_the_operators_xc
     scenario, state = ran("scheduled_campaign_toggle")
     (token,) = scenario.campaigns
     assert state == "success"
-    assert [record.status for record in scenario.sandbox.requests] == [429, 200, 200]
+    asked = [(record.operation, record.status) for record in scenario.sandbox.requests]
+    assert asked[:2] == [("view", 200), ("update", 429)]
+    assert asked[2:] == [("view", 200), ("update", 200), ("view", 200), ("view", 200)]
     toggled = airflow.xcom("scheduled_campaign_toggle", scenario.run_id, "toggle")
     confirmed = airflow.xcom("scheduled_campaign_toggle", scenario.run_id, "confirm")
     assert (toggled["campaign_token"], confirmed["campaign_token"]) == (token, token)
-    assert (toggled["live"], confirmed["live"], confirmed["name"]) == (True, True, "Evening news")
+    assert (toggled["live"], confirmed["live"], confirmed["name"]) == (True, True, "Morning news")
 
 
-def test_the_readmes_dag_runs(airflow, ran):
+def test_the_readmes_dag_does_what_its_window_says_now(airflow, ran):
     scenario, state = ran("summer_sale")
     (token,) = scenario.campaigns
+    wanted = window_of("summer_sale").is_live_at(datetime.now(UTC))
     assert state == "success"
-    assert scenario.sandbox.campaign(token)["name"] == "Summer sale"
+    assert scenario.sandbox.campaign(token)["live"] is wanted
     toggled, confirmed = (airflow.xcom("summer_sale", scenario.run_id, name) for name in ("toggle", "confirm"))
-    assert toggled["live"] == confirmed["live"] == scenario.sandbox.campaign(token)["live"]
+    assert (toggled["live"], toggled["changed"], toggled["app"]) == (wanted, True, "ios")
+    assert confirmed["live"] is wanted
+
+
+def test_both_platforms_are_switched_and_each_index_is_named(airflow, ran):
+    scenario, state = ran("both_platforms")
+    wanted = window_of("both_platforms").is_live_at(datetime.now(UTC))
+    assert state == "success"
+    assert [scenario.sandbox.campaign(token)["live"] for token in scenario.campaigns] == [wanted, wanted]
+    tasks = [t for t in airflow.task_instances("both_platforms", scenario.run_id) if t["task_id"] == "toggle"]
+    assert [task["rendered_map_index"] for task in tasks] == ["ios Morning news", "android Morning news"]
+    confirmed = airflow.xcom("both_platforms", scenario.run_id, "confirm")
+    assert [(seen["app"], seen["live"]) for seen in confirmed] == [("ios", wanted), ("android", wanted)]
+
+
+def test_a_campaign_is_launched_from_a_template_and_its_statistics_come(airflow, scenarios, ran):
+    sandbox = scenarios["launch_campaign"].sandbox
+
+    def launched() -> str | None:
+        found = [token for token in sandbox.tokens("ios") if sandbox.campaign(token)["name"] == "Launched"]
+        return found[0] if found and sandbox.campaign(found[0])["live"] else None
+
+    wait_until(lambda: launched() is not None, timeout=400)
+    token = launched()
+    assert token is not None
+    sandbox.set_stats(token, [{"date": "2026-11-22", "sent": 10, "direct_open": 2, "influenced_open": 1, "errors": 0}])
+    scenario, state = ran("launch_campaign")
+    assert state == "success"
+    assert [t for t in sandbox.tokens("ios") if sandbox.campaign(t)["name"] == "Launched"] == [token]
+    assert sandbox.campaign(token)["messages"] == [
+        {"language": "en", "title": "Launched", "body": "Everything must go"}
+    ]
+    assert "sent 10, opened 30.0%" in airflow.task_log("launch_campaign", scenario.run_id, "report")
+
+
+def test_a_failing_pipeline_stops_the_campaign_by_its_callback_and_by_its_task(airflow, ran):
+    scenario, _ = ran("stop_on_failure")
+    (token,) = scenario.campaigns
+    states = {t["task_id"]: t["state"] for t in airflow.task_instances("stop_on_failure", scenario.run_id)}
+    assert states == {"check_offers": "failed", "publish_offers": "upstream_failed", "stop": "success"}
+    assert scenario.sandbox.campaign(token)["live"] is False
+    assert "is now not live" in airflow.task_log("stop_on_failure", scenario.run_id, "check_offers")
+    assert airflow.xcom("stop_on_failure", scenario.run_id, "stop")["live"] is False
+
+
+def test_a_callback_of_the_dag_stops_the_campaign_and_waits_out_a_429(ran):
+    scenario, state = ran("dag_callback")
+    (token,) = scenario.campaigns
+    assert state == "failed"
+    wait_until(lambda: scenario.sandbox.campaign(token)["live"] is False)
+    (gap,) = gaps(scenario)
+    assert gap >= 6
+
+
+def test_a_creation_in_doubt_is_found_and_a_cleared_task_creates_nothing(airflow, ran):
+    scenario, state = ran("created_once")
+    assert state == "success"
+    created = airflow.xcom("created_once", scenario.run_id, "create")
+    (token,) = scenario.sandbox.tokens()
+    assert (created["campaign_token"], created["changed"], created["attempt"]) == (token, None, 2)
+    assert airflow.xcom("created_once", scenario.run_id, "delete")["changed"] is True
+    airflow.clear("created_once", scenario.run_id, "create")
+    assert airflow.wait_for_run("created_once", scenario.run_id, timeout=120) == "success"
+    assert airflow.xcom("created_once", scenario.run_id, "create")["campaign_token"] == token
+    assert operations(scenario).count("create") == 1
+
+
+def test_a_late_run_switches_off_but_not_on_and_what_follows_is_skipped(airflow, ran):
+    scenario, state = ran("late")
+    states = {t["task_id"]: t["state"] for t in airflow.task_instances("late", scenario.run_id)}
+    assert (state, states) == ("success", {"on": "skipped", "after_on": "skipped", "off": "success"})
+    assert [scenario.sandbox.campaign(token)["live"] for token in scenario.campaigns] == [False, False]
+    assert "max_lateness is 1 h" in airflow.task_log("late", scenario.run_id, "on")
 
 
 def test_no_key_is_left_anywhere(airflow, scenarios, ran):

@@ -404,3 +404,10 @@ def test_the_settings_do_not_print_their_keys():
 def test_the_secrets_to_mask_are_every_key():
     assert set(settings({"api_keys": API_KEYS}).secrets) == {REST, IOS, ANDROID}
     assert set(settings().secrets) == {REST, APP}
+
+
+@pytest.mark.parametrize("fields", [{"login": REST}, {"extra": {"api_keys": {"ios": IOS, "android": REST}}}])
+def test_one_key_in_two_places_is_refused_and_not_shown(fields):
+    text = refusal(**fields)
+    assert "one key in two places" in text
+    assert_shows_no_key(text)

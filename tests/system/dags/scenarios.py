@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from airflow.sdk import DAG, task
 
 from airflow_batch.hooks.batch import BatchHook
-from airflow_batch.operators.campaigns import BatchUpdateCampaignOperator
+from airflow_batch.notifications.campaigns import SetCampaignLiveNotifier
+from airflow_batch.operators.campaigns import (
+    BatchCreateCampaignOperator,
+    BatchDeleteCampaignOperator,
+    BatchSetCampaignLiveOperator,
+    BatchUpdateCampaignOperator,
+)
 from airflow_batch.sensors.campaigns import BatchCampaignLiveSensor
 
 ON = {"live": True}
 CAMPAIGN = "{{ params.campaign }}"
+MESSAGE = {"language": "en", "body": "hello"}
 
 
-def scenario(dag_id, **arguments):
-    return DAG(dag_id, schedule=None, params={"campaign": "", "campaigns": []}, **arguments)
+def scenario(dag_id, schedule=None, **arguments):
+    return DAG(dag_id, schedule=schedule, params={"campaign": "", "campaigns": []}, **arguments)
 
 
 @task
@@ -41,10 +50,9 @@ with scenario("reset"):
     BatchUpdateCampaignOperator(task_id="update", campaign=CAMPAIGN, payload=ON, batch_conn_id="reset")
 
 with scenario("payload_files"):
-    BatchUpdateCampaignOperator(
-        task_id="plain", campaign=CAMPAIGN, payload="definition.json", batch_conn_id="payload_files"
-    ) >> BatchUpdateCampaignOperator.partial(
-        task_id="mapped", payload="definition.json", batch_conn_id="payload_files"
+    files = {"payload": "definition.json", "read": "never", "batch_conn_id": "payload_files"}
+    BatchUpdateCampaignOperator(task_id="plain", campaign=CAMPAIGN, **files) >> BatchUpdateCampaignOperator.partial(
+        task_id="mapped", **files
     ).expand(campaign=[CAMPAIGN])
 
 with scenario("nested_json"):
@@ -69,3 +77,29 @@ with scenario("every_fault"):
         print(hook, hook.get_conn(), hook.test_connection())
 
     ask()
+
+with scenario("created_once"):
+    created = BatchCreateCampaignOperator(
+        task_id="create",
+        payload={"name": "Once", "live": False, "push_time": "2099-01-01T09:00:00", "messages": [MESSAGE]},
+        batch_conn_id="created_once",
+    )
+    BatchDeleteCampaignOperator(task_id="delete", campaign=CAMPAIGN, batch_conn_id="created_once")
+
+stop = SetCampaignLiveNotifier(campaign=CAMPAIGN, batch_conn_id="dag_callback")
+with scenario("dag_callback", on_failure_callback=stop):
+
+    @task
+    def fail():
+        raise ValueError("on purpose")
+
+    fail()
+
+with scenario("late", start_date=datetime(2026, 1, 1, tzinfo=UTC), catchup=False, schedule="0 9 * * *"):
+    (
+        BatchSetCampaignLiveOperator(
+            task_id="on", live=True, campaign="{{ params.campaigns[0] }}", batch_conn_id="late"
+        )
+        >> task(lambda: None).override(task_id="after_on")()
+    )
+    BatchSetCampaignLiveOperator(task_id="off", live=False, campaign="{{ params.campaigns[1] }}", batch_conn_id="late")
