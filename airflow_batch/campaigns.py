@@ -295,8 +295,21 @@ def _filled(seen: Any, given: Any) -> Any:
     if isinstance(seen, Mapping) and isinstance(given, Mapping):
         return {**given, **{key: _filled(value, given[key]) if key in given else value for key, value in seen.items()}}
     if isinstance(seen, list) and isinstance(given, list) and len(seen) == len(given):
-        return list(map(_filled, seen, given))
+        return [_filled(item, given[partner]) for item, partner in zip(seen, _partners(seen, given), strict=True)]
     return seen
+
+
+def _partners(seen: list[Any], given: list[Any]) -> list[int]:
+    """Return for each item which of the given ones it is, though the order may have changed and an item been edited."""
+    free = list(range(len(given)))
+    partners: dict[int, int] = {}
+    for index, item in enumerate(seen):
+        alike = [other for other in free if not _contradicts(given[other], item)]
+        if alike:
+            partners[index] = index if index in alike else alike[0]
+            free.remove(partners[index])
+    edited = iter(free)
+    return [partners[index] if index in partners else next(edited) for index in range(len(seen))]
 
 
 def _lost(before: Any, after: Any, place: str) -> list[str]:

@@ -108,7 +108,7 @@ class CampaignCreation:
         settled = (_moment(kept, "posted_at") or self.waiting_since or now) + SETTLE_TIME
         found = self._find(kept)
         if found:
-            return self._adopt(found, kept, settled)
+            return self._adopt(found, kept)
         looks = (kept or {}).get("looks", 0) + 1
         if now < settled or (kept and looks < LOOKS):
             if kept:
@@ -190,7 +190,9 @@ class CampaignCreation:
         """Return the campaign whose token an earlier attempt has kept."""
         token = kept["token"]
         if kept["repeated"]:
-            settled = (_moment(kept, "posted_at") or datetime.now(UTC)) + SETTLE_TIME
+            settled = (_moment(kept, "posted_at") or datetime.now(UTC)) + (
+                2 if kept.get("adopted") else 1
+            ) * SETTLE_TIME
             return LookAgain(settled) if datetime.now(UTC) < settled else self._only_one(kept)
         if kept.get("generation") != self.generation:
             self._check_there(token)
@@ -213,7 +215,7 @@ class CampaignCreation:
         self.keep({**kept, "repeated": False})
         return Created(token, None) if kept.get("adopted") else Created(token, True, 201)
 
-    def _adopt(self, found: list[str], kept: Record | None, settled: datetime) -> Created | LookAgain:
+    def _adopt(self, found: list[str], kept: Record | None) -> Created | LookAgain:
         if len(found) > 1:
             raise self._refusal(
                 f"several campaigns may be it: {_listed(found)}. Delete the wrong ones and clear the task"
@@ -223,8 +225,9 @@ class CampaignCreation:
                 f"{found[0]!r} may be the one that force_new is to create, or an older one. Use it or delete it"
             )
         (token,) = found
-        # Of several requests, one more may still take effect.
+        # Of several requests one more may take effect, as late after the last as the last was sent after the first.
         several = kept["repeated"] if kept else self.attempt > 2
+        settled = (_moment(kept, "posted_at") or self.waiting_since or datetime.now(UTC)) + 2 * SETTLE_TIME
         if kept:
             self.keep({**kept, "token": token, "adopted": True, "repeated": several})
         if several and datetime.now(UTC) < settled:

@@ -251,26 +251,30 @@ class PrivateAirflow:
         self._wait(f"DAG {dag_id} to be parsed", lambda: self._unpause(dag_id), timeout)
         run_id = run_id or f"manual__{secrets.token_hex(4)}"
         body = {"conf": dict(conf or {}), "logical_date": logical_date and logical_date.isoformat()}
-        self._wait(f"a run of {dag_id}", lambda: self._make_run(dag_id, {**body, "dag_run_id": run_id}), timeout)
+        body["dag_run_id"] = run_id
+        # Asking again is safe: the run has its id.
+        self._wait(f"a run of {dag_id}", lambda: self._post(f"/api/v2/dags/{dag_id}/dagRuns", body), timeout)
         return run_id
 
     def backfill(self, dag_id: str, conf: Mapping[str, Any], start: str, end: str, timeout: float = 60) -> str:
         """Make runs for past moments, of type backfill; returns the id of the first."""
         self._wait(f"DAG {dag_id} to be parsed", lambda: self._unpause(dag_id), timeout)
         body = {"dag_id": dag_id, "from_date": start, "to_date": end, "dag_run_conf": dict(conf)}
-        self.api("POST", "/api/v2/backfills", body)
+        self._wait(f"a backfill of {dag_id}", lambda: self._post("/api/v2/backfills", body), timeout)
         runs = "SELECT run_id FROM dag_run WHERE dag_id = ? AND run_type = 'backfill' ORDER BY run_after"
         return str(self._wait("the backfill's runs", lambda: self.query(runs, dag_id), timeout)[0]["run_id"])
 
     def clear(self, dag_id: str, run_id: str, task_id: str) -> None:
         """Clear a task of a run, so that it runs again."""
         body = {"dry_run": False, "dag_run_id": run_id, "task_ids": [task_id], "only_failed": False}
-        self.api("POST", f"/api/v2/dags/{dag_id}/clearTaskInstances", body)
+        self._wait(
+            f"{task_id} to be cleared", lambda: self._post(f"/api/v2/dags/{dag_id}/clearTaskInstances", body), 60
+        )
 
-    def _make_run(self, dag_id: str, body: Mapping[str, Any]) -> bool:
-        """False where the api-server and its database were in each other's way; with a run id, asking again is safe."""
+    def _post(self, path: str, body: Mapping[str, Any]) -> bool:
+        """False where the api-server and its database were in each other's way; 409 says that it was done then."""
         try:
-            self.api("POST", f"/api/v2/dags/{dag_id}/dagRuns", body)
+            self.api("POST", path, body)
         except HTTPError as error:
             if error.code < 500 and error.code != 409:
                 raise

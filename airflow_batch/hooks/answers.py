@@ -232,8 +232,8 @@ def _advice(answer: Answer) -> str:
     if 300 <= answer.status < 400:
         return " Redirects are not followed, so that the key does not travel: correct the connection's host."
     return {
-        401: " Check the connection's password (company REST API key) and the app API key (login, or extra api_keys): is "
-        "one in the place of the other?",
+        401: " Check the connection's password (company REST API key) and the app API key (login, or extra api_keys): "
+        "is one in the place of the other?",
         403: " The keys are accepted, but this call is not allowed with them.",
         404: " Check the campaign's token, that it belongs to the app whose API key is used, and that no REST API key "
         "stands in its place.",

@@ -105,7 +105,7 @@ class BatchOperator(RetryDefaults, BaseOperator):
         Only a field that is itself such a string is a file. Airflow's ``template_ext`` would take every nested string
         that ends in ``.json`` for one, a deep link for instance.
 
-        :raises BatchPayloadError: for a file that is not found, and for text that is not JSON.
+        :raises BatchPayloadError: for a file that is not found or cannot be rendered, and for text that is not JSON.
         """
         value = getattr(self, field)
         if not isinstance(value, str):
@@ -128,12 +128,13 @@ class BatchOperator(RetryDefaults, BaseOperator):
         try:
             if env.loader is None:
                 raise jinja2.TemplateNotFound(name)
-            template = env.get_template(name)
+            # generate() gives text in a DAG with render_template_as_native_obj, too, where render() would not.
+            return "".join(str(part) for part in env.get_template(name).generate(dict(context)))
         except jinja2.TemplateNotFound:
             places = ", ".join(getattr(env.loader, "searchpath", [])) or "no folder (the task is in no DAG)"
             raise BatchPayloadError(f"{source} was not found in {places}.") from None
-        # generate() gives text in a DAG with render_template_as_native_obj, too, where render() would not.
-        return "".join(str(part) for part in template.generate(dict(context)))
+        except Exception as error:  # a template can raise anything
+            raise BatchPayloadError(f"{source} cannot be rendered: {type(error).__name__}: {error}") from None
 
     def result(
         self,

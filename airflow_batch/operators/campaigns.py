@@ -41,11 +41,13 @@ class BatchSetCampaignLiveOperator(BatchChangeOperator):
     :param definition: What the campaign was created from: an object, JSON text, or the name of a ``.json`` file next to
         the DAG. Fills what view does not give; where they differ, the campaign is kept as it is in Batch. Templated.
     :param read: ``auto`` (default): read the campaign first where the key can, and send the whole of it back.
-        ``never``: send the definition if there is one, else ``live`` alone (and ``expect_name``).
+        ``never``: send the definition if there is one, else ``live`` alone. A definition with a ``push_time`` of
+        ``now`` then sends the push when it switches on.
     :param max_lateness: How long after the run's ``run_after`` a boolean may still be sent, in scheduled, backfill and
         asset runs; seconds or a timedelta. Default ``auto``: 1 hour to switch on, no limit to switch off. None: no
         limit. Later, the task is skipped, and so is what follows it (unless its ``trigger_rule`` says otherwise).
-    :param expect_name: Fail where the campaign has another name. Sent along where it cannot be read. Templated.
+    :param expect_name: Fail where the campaign has another name. Where it cannot be read, the name is sent along: a
+        wrong token would rename the wrong campaign. Templated.
     :param dry_run: Judge and compare, but send nothing; the result has ``differences`` then: a list of
         ``{"parameter", "now", "wanted"}``.
     :param batch_conn_id: Airflow connection of type ``batch``. Templated.
@@ -84,7 +86,9 @@ class BatchSetCampaignLiveOperator(BatchChangeOperator):
     ) -> None:
         super().__init__(campaign=campaign, **kwargs)
         self.live = live
-        self.max_lateness = max_lateness if max_lateness == "auto" else read_duration("max_lateness", max_lateness)
+        self.max_lateness: timedelta | str | None = (
+            "auto" if max_lateness == "auto" else read_duration("max_lateness", max_lateness, also=", 'auto'")
+        )
 
     def wanted(self, context: Context) -> dict[str, Any]:
         """Return ``live`` at this moment."""

@@ -79,9 +79,10 @@ class BatchChangeOperator(BatchOperator):
         """Skip the task where it is too late to send."""
 
     def _definition(self, context: Context, *, stopping: bool) -> dict[str, Any] | None:
+        if self.definition in (None, "", "None"):  # what a template may have made of nothing
+            return None
         try:
-            definition = self.read_json("definition", context)
-            return None if definition in (None, "") else check_payload(definition, "definition")
+            return check_payload(self.read_json("definition", context), "definition")
         except BatchPayloadError as error:
             if not stopping:
                 raise

@@ -10,7 +10,6 @@ Two rules are floors that nothing shortens: Batch's own "wait for at least 5 sec
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
@@ -133,16 +132,18 @@ def _seconds(value: Any, default: timedelta) -> float:
     return value.total_seconds() if isinstance(value, timedelta) else float(value)
 
 
-def read_duration(name: str, value: timedelta | float | None) -> timedelta | None:
+def read_duration(name: str, value: timedelta | float | None, *, also: str = "") -> timedelta | None:
     """Return a duration given as seconds or as a timedelta; None stays None.
 
+    :param also: What else the argument may be, for the message.
     :raises BatchConfigurationError: for anything else, and for what is not above 0.
     """
-    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-        value = timedelta(seconds=value)
-    if value is not None and (not isinstance(value, timedelta) or value <= timedelta(0)):
-        raise BatchConfigurationError(f"{name} must be seconds above 0 or a timedelta, not {value!r}.")
-    return value
+    duration = value
+    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= timedelta.max.total_seconds():
+        duration = timedelta(seconds=value)
+    if duration is not None and (not isinstance(duration, timedelta) or duration <= timedelta(0)):
+        raise BatchConfigurationError(f"{name} must be seconds above 0, a timedelta{also} or None, not {value!r}.")
+    return duration
 
 
 class BatchRetryPolicy(RetryPolicy):

@@ -9,7 +9,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from zoneinfo import ZoneInfo
 
-import jinja2
 import pytest
 from airflow.sdk import BaseOperator
 from airflow.timetables.trigger import MultipleCronTriggerTimetable

@@ -795,3 +795,27 @@ def test_a_worker_that_died_after_sending_counts_as_an_attempt_that_may_have_wri
     BatchHook().update_campaign(token, {"live": True})
     assert run(toggle(token), try_number=2, store=Store())["changed"] is None
     assert operations(batch) == ["update", "view"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"{{ nothing.at.all }}", b"{% if %}", b"\xff\xfe", b"{{ 1 / 0 }}", b"[1]", b""],
+    ids=["undefined", "syntax", "bytes", "division", "list", "empty"],
+)
+def test_off_goes_ahead_with_a_definition_file_that_cannot_be_used_and_on_says_why(batch, tmp_path, content):
+    (tmp_path / "broken.json").write_bytes(content)
+    token = batch.add_campaign({**DEFINITION, "live": True})
+    with DAG("with_a_file", schedule=None, template_searchpath=str(tmp_path)):
+        off = BatchSetCampaignLiveOperator(task_id="off", campaign=token, live=False, definition="broken.json")
+        on = BatchSetCampaignLiveOperator(task_id="on", campaign=token, live=True, definition="broken.json")
+    run(off)
+    assert batch.campaign(token)["live"] is False
+    with pytest.raises(BatchPayloadError, match="definition"):
+        run(on)
+
+
+@pytest.mark.parametrize("nothing", [None, "", "None"])
+def test_a_definition_that_renders_to_nothing_is_none(batch, nothing):
+    token = batch.add_campaign(DEFINITION)
+    run(toggle(token, definition=nothing))
+    assert batch.campaign(token)["live"] is True

@@ -204,3 +204,27 @@ def test_a_collapse_key_that_stays_has_no_row():
 def test_a_push_that_would_go_out_now_has_a_row():
     rows = difference_rows({"push_time": "now"}, {"push_time": "2030-01-01T00:00:00"})
     assert rows == [{"parameter": "push_time", "now": "2030-01-01T00:00:00", "wanted": "now"}]
+
+
+MESSAGES = [
+    {"language": "en", "body": "Hello"},
+    {"language": "fr", "body": "Bonjour"},
+    {"language": "de", "body": "Hallo"},
+]
+
+
+@pytest.mark.parametrize(
+    ("bodies", "languages"),
+    [
+        (["Hello", "Bonjour", "Hallo"], ["en", "fr", "de"]),
+        (["Bonjour", "Hallo", "Hello"], ["fr", "de", "en"]),
+        (["Hello", "Salut", "Hallo"], ["en", "fr", "de"]),
+        (["Hallo", "Hello", "Salut"], ["de", "en", "fr"]),
+    ],
+    ids=["as created", "in another order", "one edited", "one edited, in another order"],
+)
+def test_a_message_gets_the_language_of_the_one_it_is(bodies, languages):
+    seen = {"messages": [{"body": body} for body in bodies]}
+    filled = completed(seen, {"messages": MESSAGES})["messages"]
+    assert [message["language"] for message in filled] == languages
+    assert [message["body"] for message in filled] == bodies
