@@ -92,8 +92,15 @@ ASSUMPTIONS: dict[str, Assumption] = {
     ),
     "settle_time": Assumption(
         "UNKNOWN",
-        "A creation that Batch has received shows in the list within 2 minutes, twice the time a request may take.",
+        "A creation that Batch has received shows in the list within 2 minutes, twice the time a request may take; "
+        "where two were sent, within 4 minutes of the second.",
         "how long the list lags behind a creation",
+    ),
+    "dev_only": Assumption(
+        "INFERRED",
+        "A campaign whose view has dev_only true was created with a Dev key, which cannot view: so not by the task that "
+        "views it.",
+        "a view with a Dev key",
     ),
     "created_date": Assumption(
         "INFERRED",

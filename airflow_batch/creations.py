@@ -101,7 +101,6 @@ class CampaignCreation:
         kept = self._kept(digest)
         if kept and kept.get("token"):
             return self._known(kept)
-        self._check_no_other(digest)
         if not kept and not self._in_doubt:
             return self._create({"digest": digest, "since": _text(datetime.now(UTC)), "repeated": False})
         now = datetime.now(UTC)
@@ -190,10 +189,8 @@ class CampaignCreation:
         """Return the campaign whose token an earlier attempt has kept."""
         token = kept["token"]
         if kept["repeated"]:
-            settled = (_moment(kept, "posted_at") or datetime.now(UTC)) + (
-                2 if kept.get("adopted") else 1
-            ) * SETTLE_TIME
-            return LookAgain(settled) if datetime.now(UTC) < settled else self._only_one(kept)
+            requests = 2 if kept.get("adopted") else 1
+            return self._until_settled(kept, requests) or self._only_one(kept)
         if kept.get("generation") != self.generation:
             self._check_there(token)
         log.info("Campaign %r was created by an earlier attempt. Nothing is sent again.", token)
@@ -225,14 +222,18 @@ class CampaignCreation:
                 f"{found[0]!r} may be the one that force_new is to create, or an older one. Use it or delete it"
             )
         (token,) = found
+        if not kept and not self.force_new and (self.record or {}).get("digest"):
+            raise self._refusal(
+                f"{token!r} may be of another payload, which an earlier attempt sent. Use it or delete it"
+            )
         # Of several requests one more may take effect, as late after the last as the last was sent after the first.
         several = kept["repeated"] if kept else self.attempt > 2
-        settled = (_moment(kept, "posted_at") or self.waiting_since or datetime.now(UTC)) + 2 * SETTLE_TIME
         if kept:
             self.keep({**kept, "token": token, "adopted": True, "repeated": several})
-        if several and datetime.now(UTC) < settled:
-            log.warning("Found %r. Looking again at %s whether it is the only one.", token, _text(settled))
-            return LookAgain(settled)
+        again = self._until_settled(kept, 2) if several else None
+        if again:
+            log.warning("Found %r. Looking again at %s whether it is the only one.", token, _text(again.moment))
+            return again
         if kept and several:
             return self._only_one({**kept, "token": token, "adopted": True})
         log.warning(
@@ -241,6 +242,12 @@ class CampaignCreation:
             self.payload.get("name"),
         )
         return Created(token, None)
+
+    def _until_settled(self, kept: Record | None, requests: int) -> LookAgain | None:
+        """Return when all of that many doubtful requests show, if that is not past."""
+        now = datetime.now(UTC)
+        settled = (_moment(kept, "posted_at") or self.waiting_since or now) + requests * SETTLE_TIME
+        return LookAgain(max(settled, now + AT_LEAST)) if now < settled else None
 
     def _older(self) -> list[str]:
         """Return the campaigns that ``force_new`` leaves aside."""
@@ -310,22 +317,6 @@ class CampaignCreation:
         # Only a Live key can view, and what it creates is for all builds: this one is another environment's.
         foreign = ["dev_only"] if seen.get("dev_only") is True else []
         return contradictions(self.payload, seen) + foreign
-
-    def _check_no_other(self, digest: str) -> None:
-        """Refuse where an earlier attempt is known to have created another payload, unless that is gone."""
-        record = self.record or {}
-        token = record.get("token")
-        if self.force_new or not token or record.get("digest") == digest:
-            return
-        try:
-            self.hook.get_campaign(token)
-        except BatchNotFoundError:
-            return
-        except BatchApiMisuseError:
-            pass
-        raise self._refusal(
-            f"it was, as {token!r}, from another payload. Update that one, or delete it and clear the task"
-        )
 
     def _check_there(self, token: str) -> None:
         try:

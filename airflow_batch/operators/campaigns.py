@@ -165,9 +165,10 @@ class BatchCreateCampaignOperator(BatchOperator):
     none. Only where several looks over 2 minutes after the request find nothing is it sent again, and then the list is
     looked at once more.
 
-    What remains possible: two processes of one task at the same moment, and a first request that takes effect more than
-    2 minutes after a second one. On Airflow below 3.3 nothing is kept between attempts, so the search goes back to the
-    run's ``run_after``.
+    What remains possible: two processes of one task at the same moment, and a request that takes effect more than 4
+    minutes after it was sent, where a second one was. On Airflow below 3.3 nothing is kept between attempts: the search
+    goes back to the run's ``run_after``, a second request keeps its worker slot for the 2 minutes until it is checked,
+    and from the third attempt on a campaign that is found is adopted 4 minutes later.
 
     :param payload: What to create: an object, JSON text, or the name of a ``.json`` file next to the DAG, which is
         rendered and parsed. ``name``, ``live`` and ``messages`` are required, and a time. Templated.
@@ -233,11 +234,7 @@ class BatchCreateCampaignOperator(BatchOperator):
 
     def _claimed(self, context: Context) -> set[str]:
         """Return the campaigns that this task has created in its other indexes and in earlier runs."""
-        try:
-            results = context["ti"].xcom_pull(task_ids=self.task_id, include_prior_dates=True)
-        except Exception as error:
-            self.log.warning("What other runs of this task created cannot be told: %s", error)
-            return set()
+        results = context["ti"].xcom_pull(task_ids=self.task_id, include_prior_dates=True)
         results = results if isinstance(results, list) else [results]
         return {
             str(result["campaign_token"])

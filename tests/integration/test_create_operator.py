@@ -314,6 +314,13 @@ class TestAnswerLost:
         BatchHook().update_campaign(batch.tokens()[0], {"live": True})
         assert airflow.run(create())["changed"] is None
 
+    @pytest.mark.parametrize(("minutes", "adopted"), [(4, True), (6, False)])
+    def test_a_creation_up_to_five_minutes_before_the_request_may_be_it(self, batch, airflow, minutes, adopted):
+        other = batch.add_campaign(DEFINITION, created=NOON - timedelta(minutes=minutes))
+        batch.inject(Fault("reset_before", "create"))
+        airflow.fail(create(), BatchAmbiguousError)
+        assert (airflow.run(create())["campaign_token"] == other) is adopted
+
     @pytest.mark.parametrize("minutes", [-20, 20])
     def test_a_clock_of_batch_that_differs_from_ours_does_not_matter(self, connect, airflow, minutes):
         with BatchSandbox(clock=lambda: datetime.now(UTC) + timedelta(minutes=minutes)) as sandbox:
@@ -427,6 +434,13 @@ class TestNothingFound:
         airflow.run(create())
         assert operations(batch).count("create") == 3
         assert len(batch.tokens()) == 1
+
+    def test_a_repeated_request_that_is_throttled_leaves_what_was_kept(self, batch, remembering):
+        remembering.run_after = NOON - timedelta(hours=1)
+        other = batch.add_campaign(DEFINITION, created=NOON - timedelta(minutes=10))
+        batch.inject(Fault("reset_before", "create"), Fault("answer", "create", status=429))
+        remembering.fail(create(), BatchAmbiguousError)
+        assert remembering.run(create())["campaign_token"] != other
 
     def test_a_worker_that_dies_while_a_repeated_request_settles_loses_nothing(self, batch, remembering):
         batch.inject(Fault("reset_before", "create"))
@@ -551,6 +565,18 @@ class TestTokenKept:
         assert token in str(remembering.fail(changed, BatchRepeatRefusedError))
         assert batch.tokens() == (token,)
 
+    @pytest.mark.parametrize("lost", [True, False])
+    def test_a_payload_that_goes_live_now_does_not_pass_for_created_as_a_draft(self, batch, remembering, lost):
+        if lost:
+            batch.inject(ANSWERS_LOST["reset"])
+            remembering.fail(create(), BatchAmbiguousError)
+        else:
+            remembering.run(create())
+            remembering.clear()
+        error = remembering.fail(create({**DEFINITION, "live": True}), BatchRepeatRefusedError)
+        assert batch.tokens()[0] in str(error)
+        assert "another payload" in str(error)
+
     def test_a_payload_that_was_changed_is_created_once_the_first_is_deleted(self, batch, remembering):
         token = remembering.run(create())["campaign_token"]
         BatchHook().delete_campaign(token)
@@ -610,11 +636,14 @@ class TestWhatIsNotIt:
             airflow.fail(create(app="ios"), BatchAmbiguousError)
             assert airflow.run(create(app="ios"))["campaign_token"] == sandbox.tokens("ios")[0]
 
-    def test_other_runs_that_cannot_be_asked_do_not_stop_the_task(self, batch, airflow):
-        airflow.others = RuntimeError("no XCom")
+    def test_nothing_is_adopted_while_other_runs_cannot_be_asked(self, batch, airflow):
         batch.inject(ANSWERS_LOST["reset"])
         airflow.fail(create(), BatchAmbiguousError)
+        airflow.others = RuntimeError("no XCom")
+        airflow.fail(create(), RuntimeError)
+        airflow.others = None
         assert airflow.run(create())["campaign_token"] == batch.tokens()[0]
+        assert len(batch.tokens()) == 1
 
 
 class TestWhatCannotBeTold:

@@ -1,4 +1,4 @@
-"""BatchCreateCampaignOperator in 1,000 seeded sequences of faults: never two campaigns, and never none, without an error.
+"""BatchCreateCampaignOperator in 1,000 seeded sequences of faults: no second campaign and no missing one without error.
 
 A driver plays Airflow for one task of each sequence: attempts, reschedules, retries, clears, workers that die (a forked
 child), results that are lost. Nothing sleeps: time-machine moves the clock of client and sandbox alike.
@@ -103,9 +103,9 @@ class Sequence:
         self.random = random.Random(f"sequence {self.seed}")
         draw = self.random
         self.trouble = draw.uniform(0.3, 0.95)
-        self.may_be_late = draw.random() < 0.2
+        self.may_be_late = draw.random() < 0.3
         self.deadly = 0.5 if draw.random() < 0.25 else 0.0
-        self.loses = 0.3 if draw.random() < 0.25 else 0.0
+        self.loses = 0.4 if draw.random() < 0.3 else 0.0
         self.retries = draw.choice([6, 6, 6, 3, 1, 0])
         self.max_tries = self.retries
         self.clears = draw.choice([0, 0, 0, 1, 2])
@@ -141,7 +141,7 @@ class Sequence:
 
     def lateness(self, within):
         """Return after how many seconds something shows, and whether that is beyond the settle time."""
-        late = self.may_be_late and self.random.random() < 0.6
+        late = self.may_be_late and self.random.random() < 0.8
         return (self.random.uniform(121, 235) if late else self.random.uniform(1, within)), late
 
     def draw_creation(self):
@@ -329,7 +329,7 @@ class Sequence:
                     raise ResultLost
                 return result, None
             except AirflowRescheduleException as asked:
-                if not started < asked.reschedule_date <= started + timedelta(hours=2):
+                if not started + timedelta(seconds=10) <= asked.reschedule_date <= started + timedelta(hours=2):
                     raise AssertionError(f"it asked for {asked.reschedule_date}") from None
                 self.began, self.reschedules = self.began or started, self.reschedules + 1
                 self.move_to(asked.reschedule_date + timedelta(seconds=self.random.choice([0, 1, 5, 5, 200])))
@@ -395,9 +395,9 @@ class Sequence:
         assert all(token in str(error) for token in self.there())
 
 
-@pytest.fixture(scope="module")
-def running():
-    """One sandbox and one moved clock for all; each sequence has a name and ten days of its own."""
+@pytest.fixture
+def running(monkeypatch):
+    """One sandbox and one moved clock for a group; each sequence has a name and ten days of its own."""
     with time_machine.travel(START, tick=False) as clock, BatchSandbox() as sandbox:
         logging.disable(logging.CRITICAL)
         yield sandbox, clock
@@ -441,7 +441,7 @@ def test_the_sequences_went_through_what_they_are_for(totals):
     if totals["sequences"] < SEQUENCES:
         pytest.skip("not all sequences were played")
     least = {
-        "adopted": 200, "repeated": 200, "error": 50, "named in an error": 15, "token kept": 40, "late": 60,
+        "adopted": 300, "repeated": 200, "error": 100, "named in an error": 10, "token kept": 30, "late": 60,
         "died": 100, "results lost": 50, "without a store": 400, "success": 500, "none": 5,
     }  # fmt: skip
     assert {name: totals[name] for name, count in least.items() if totals[name] < count} == {}
