@@ -98,7 +98,7 @@ ASSUMPTIONS: dict[str, Assumption] = {
     ),
     "dev_only": Assumption(
         "INFERRED",
-        "A campaign whose view has dev_only true was created with a Dev key, which cannot view: so not by the task that "
+        "A campaign whose view has dev_only true was created with a Dev key, which cannot view: not by the task that "
         "views it.",
         "a view with a Dev key",
     ),
