@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -55,6 +55,7 @@ class Outcome:
     """
 
     requested_at: datetime
+    completed_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     changed: bool | None
     sent: Campaign
     live: bool | None

@@ -47,6 +47,16 @@ class BatchChangeRefusedError(AirflowFailException, BatchError):
     """The change is refused for what the campaign is, before anything is sent."""
 
 
+class BatchSyncError(AirflowFailException, BatchError):
+    """More campaigns failed than allowed, and trying again does not help."""
+
+
+class BatchSyncIncompleteError(BatchError):
+    """More campaigns failed than allowed, some for a reason that may pass."""
+
+    transient = True
+
+
 class BatchApiError(BatchError):
     """A request failed.
 

@@ -43,6 +43,11 @@ class Pacer:
         self._not_before = now
         self._sent: deque[float] = deque()
 
+    @property
+    def not_before(self) -> float:
+        """The moment before which nothing goes out, after a refusal."""
+        return self._not_before
+
     def slot(self, now: float) -> float:
         """Take the next slot: return the moment, now or later, at which one request may be sent."""
         moment = max(now, self._not_before)

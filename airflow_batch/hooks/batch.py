@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 from airflow.sdk import BaseHook
@@ -54,6 +54,7 @@ DELETE = Endpoint("delete", "POST", "delete/{token}", writes=True)
 VIEW = Endpoint("view", "GET", "{token}", writes=False)
 STATS = Endpoint("stats", "GET", "stats/{token}", writes=False)
 LIST = Endpoint("list", "GET", "list", writes=False)
+Hook = TypeVar("Hook", bound="BatchHook")
 MAX_PAGE = 100
 """Campaigns in one request of the list (https://doc.batch.com/developer/api/mep/campaigns/list)."""
 
@@ -81,6 +82,19 @@ class BatchHook(BaseHook):
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
         """Return the labels and placeholders of the connection form, as Airflow 3.1 and 3.2 spell them."""
         return {name.replace("-", "_"): value for name, value in UI_FIELD_BEHAVIOUR.items()}
+
+    @property
+    def settings(self) -> BatchSettings:
+        """What the connection says, read once.
+
+        :raises BatchConfigurationError: when the connection is wrong.
+        """
+        return self._settings
+
+    def lend_settings(self, hook: Hook) -> Hook:
+        """Make another hook of this connection use what this one has read; return it."""
+        hook.__dict__["_settings"] = self._settings
+        return hook
 
     def get_conn(self) -> BatchSession:
         """Return the ``requests.Session`` that carries the auth header. It is made once and reused.
@@ -245,9 +259,9 @@ class BatchHook(BaseHook):
         return True, f"Connected to {where}; {name} can read campaigns."
 
     def _for_app(self, app: str | None) -> BatchHook:
-        hook = BatchHook(self.batch_conn_id, app)
         # The same settings and session: a Test must not read the connection again.
-        hook.__dict__["_settings"], hook.__dict__["_session"] = self._settings, self._session
+        hook = self.lend_settings(BatchHook(self.batch_conn_id, app))
+        hook.__dict__["_session"] = self._session
         return hook
 
     @cached_property

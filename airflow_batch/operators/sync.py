@@ -1,0 +1,249 @@
+"""Many campaigns in one task: declare what they should be, and the task makes them so.
+
+The work itself is in ``syncing.py``; here it becomes a task of Airflow: rendered, resumed, reported.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow_batch.compat import recall, remember
+from airflow_batch.exceptions import (
+    BatchConfigurationError,
+    BatchError,
+    BatchPayloadError,
+    BatchSyncError,
+    BatchSyncIncompleteError,
+)
+from airflow_batch.hooks.batch import rendered_or_none
+from airflow_batch.operators.base import BatchOperator
+from airflow_batch.payloads import payload_digest, shown
+from airflow_batch.policies.retry import MAX_WAIT, MAX_WAIT_TO_STOP
+from airflow_batch.results import iso_utc, text_or_none
+from airflow_batch.runs import present_moment
+from airflow_batch.syncing import CampaignSync, Progress, connect
+from airflow_batch.wanted import WantedCampaign, read_wanted, wanted_digest
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+PROGRESS = "airflow_batch_sync"
+MAX_REPORT = 48_000
+"""Bytes of a report that goes to XCom whole; a larger one has only the counts and the failures."""
+MAX_SHOWN = 10
+"""Failures that the task's error names."""
+
+
+class BatchSyncCampaignsOperator(BatchOperator):
+    """Make many campaigns what they should be, as fast as Batch allows and no faster.
+
+    Reads the actual state (the list, 100 campaigns a request), and writes only the differences, each by the rules of
+    :class:`~airflow_batch.operators.campaigns.BatchSetCampaignLiveOperator`: the whole definition goes back, what has
+    passed does not go live, off is never refused for its definition. The first write of each app is checked by a look
+    at the campaign, and if it lost a parameter nothing else is written; the others are compared with the list at the
+    end. Campaigns that are not declared are never touched.
+
+    :param campaigns: A list of ``{"campaign": token or result, "live": boolean or CampaignWindow}``, each perhaps with
+        ``app``, ``expect_name`` and ``definition``; or the output of another task. Templated.
+    :param calendar: Instead: the path of a calendar file. Templated.
+    :param at: The moment to judge windows by; an aware datetime or ISO 8601 text. Default: that of each write.
+        Templated.
+    :param max_changes: Write nothing where more campaigns than that differ: bad data must not switch thousands.
+    :param max_failures: How many campaigns may fail without failing the task. Default 0.
+    :param dry_run: Compare and report, but write nothing.
+    :param max_in_flight: Requests at a time, 1 to 32. Default 4, so that the API's latency is not the limit.
+    :param batch_conn_id: Airflow connection of type ``batch``, with Live API keys. Its ``requests_per_second`` is never
+        exceeded; without one the limit is found. Templated.
+    :param app: App of the campaigns that name none. Templated.
+
+    The other arguments are those of :class:`~airflow_batch.operators.base.BatchOperator`: ``throttle``, ``max_wait``.
+
+    A campaign that fails does not stop the others. What may pass is tried again at the end; a throttle of up to 30 s is
+    waited for, for a longer one the slot is given back. A task that runs again compares anew, so it repeats at most the
+    writes that were in flight; on Airflow 3.3 and later it also remembers what it has changed.
+
+    The report in XCom, also when the task fails: ``{"total", "changed", "unchanged", "failed", "requests",
+    "throttled_seconds", "campaigns": [...]}`` with a :class:`~airflow_batch.results.CampaignResult` for each campaign,
+    or ``{"campaign_token", "app", "error", "message"}``. Above 48 kB ``campaigns`` has the failures only.
+
+    :raises BatchPayloadError: before anything is sent, when an argument is wrong.
+    :raises BatchChangeRefusedError: before anything is sent, for more than ``max_changes``.
+    :raises BatchSyncError: when more than ``max_failures`` failed for good.
+    :raises BatchSyncIncompleteError: when more failed, and trying again may help.
+    :raises BatchParametersLostError: when the first write lost a parameter.
+    :raises BatchApiError: one of its other subclasses, when nothing can be read.
+    """
+
+    template_fields: Sequence[str] = ("campaigns", "calendar", "at", "batch_conn_id", "app")
+    template_fields_renderers: ClassVar[dict[str, str]] = {"campaigns": "json"}
+    ui_color = "#f4e4ff"
+
+    def __init__(
+        self,
+        *,
+        campaigns: Any = None,
+        calendar: str | None = None,
+        at: datetime | str | None = None,
+        max_changes: int | None = None,
+        max_failures: int = 0,
+        dry_run: bool = False,
+        max_in_flight: int = 4,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if (campaigns is None) is (calendar is None):
+            raise BatchConfigurationError("Pass campaigns or calendar, one of the two.")
+        self.campaigns = campaigns
+        self.calendar = calendar
+        self.at = at
+        self.max_changes = None if max_changes is None else _count("max_changes", max_changes)
+        self.max_failures = _count("max_failures", max_failures)
+        self.only_compare = dry_run
+        self.max_in_flight = _count("max_in_flight", max_in_flight, least=1, most=32)
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Make the campaigns so and return the report."""
+        wanted = self._wanted()
+        at = _moment(self.at)
+        digest = wanted_digest(wanted)
+        kept = recall(context, PROGRESS)
+        before = _unpacked(kept["changed"]) if isinstance(kept, dict) and kept.get("digest") == digest else frozenset()
+        sync = CampaignSync(
+            wanted=wanted,
+            connect=lambda gate: connect(self.batch_conn_id, gate),
+            moment=lambda: at or present_moment(context),
+            max_changes=self.max_changes,
+            dry_run=self.only_compare,
+            max_in_flight=self.max_in_flight,
+            doubtful=self.may_have_been_applied(context),
+            changed_before=frozenset(index for index in before if index < len(wanted)),
+            save=lambda progress: remember(context, PROGRESS, {"digest": digest, "changed": _packed(progress.changed)}),
+        )
+        stops = any(not campaign.is_live_at(at or present_moment(context)) for campaign in wanted)
+        try:
+            progress = self.give_way(context, self.max_wait or (MAX_WAIT_TO_STOP if stops else MAX_WAIT), sync.run)
+            self._judge(progress, wanted)
+        except BatchError:
+            context["ti"].xcom_push(key="return_value", value=self._report(context, sync, wanted))
+            raise
+        return self._report(context, sync, wanted)
+
+    def _wanted(self) -> list[WantedCampaign]:
+        items = self.campaigns
+        if self.calendar is not None:
+            from airflow_batch.calendars import read_calendar
+
+            items = read_calendar(self.calendar).wanted()
+        elif isinstance(items, str):
+            try:
+                items = json.loads(items)
+            except ValueError as error:
+                raise BatchPayloadError(f"campaigns is text that is not JSON: {error}.") from None
+        return read_wanted(items, rendered_or_none(self.app))
+
+    def _judge(self, progress: Progress, wanted: Sequence[WantedCampaign]) -> None:
+        failed = progress.failed
+        for index, error in failed.items():
+            self.log.error("Campaign %r: %s", wanted[index].token, error)
+        if len(failed) <= self.max_failures:
+            return
+        first = "; ".join(
+            f"{wanted[index].token!r}: {str(error)[:200]}" for index, error in list(failed.items())[:MAX_SHOWN]
+        )
+        more = f"; and {len(failed) - MAX_SHOWN} more" if len(failed) > MAX_SHOWN else ""
+        kind = BatchSyncIncompleteError if any(error.transient for error in failed.values()) else BatchSyncError
+        raise kind(
+            f"{len(failed)} of {len(wanted)} campaigns failed, more than max_failures={self.max_failures}; "
+            f"{len(progress.changed)} were changed. {first}{more}"
+        )
+
+    def _report(self, context: Context, sync: CampaignSync, wanted: Sequence[WantedCampaign]) -> dict[str, Any]:
+        progress = sync.progress
+        report: dict[str, Any] = {
+            "total": progress.total,
+            "changed": len(progress.changed),
+            "unchanged": len(progress.unchanged),
+            "failed": len(progress.failed),
+            **({"would_change": len(progress.would_change)} if self.only_compare else {}),
+            "requests": sync.gate.requests,
+            "throttled_seconds": round(sync.gate.paused, 1),
+        }
+        failures = [self._failure(wanted[index], error) for index, error in progress.failed.items()]
+        results = [self._result(context, wanted[index], sync, index) for index in sorted(progress.outcomes)]
+        whole = {**report, "campaigns": [*failures, *results]}
+        if len(json.dumps(whole)) <= MAX_REPORT:
+            return whole
+        room = MAX_REPORT - len(json.dumps(report)) - 100
+        shown_failures = []
+        for failure in failures:
+            room -= len(json.dumps(failure)) + 2
+            if room < 0:
+                break
+            shown_failures.append(failure)
+        return {**report, "campaigns": shown_failures}
+
+    def _failure(self, campaign: WantedCampaign, error: BatchError) -> dict[str, Any]:
+        return {
+            "campaign_token": campaign.token,
+            "app": campaign.app,
+            "error": type(error).__name__,
+            "message": str(error)[:500],
+        }
+
+    def _result(self, context: Context, campaign: WantedCampaign, sync: CampaignSync, index: int) -> dict[str, Any]:
+        outcome = sync.progress.outcomes[index]
+        return {
+            "campaign_token": campaign.token,
+            "app": campaign.app,
+            "action": "dry_run" if self.only_compare else "set_live",
+            "live": outcome.live,
+            "name": text_or_none(outcome.name),
+            "changed": True if index in sync.changed_before else outcome.changed,
+            "http_status": outcome.http_status,
+            "attempt": context["ti"].try_number,
+            "requested_at": iso_utc(outcome.requested_at),
+            "completed_at": iso_utc(outcome.completed_at),
+            "payload_digest": payload_digest(outcome.sent),
+            **({} if outcome.differences is None else {"differences": outcome.differences}),
+        }
+
+
+def _count(name: str, value: Any, least: int = 0, most: int = 10**9) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        allowed = f"of at least {least}" if most == 10**9 else f"from {least} to {most}"
+        raise BatchConfigurationError(f"{name} must be a whole number {allowed}, not {value!r}.")
+    return value
+
+
+def _moment(value: Any) -> datetime | None:
+    if value in (None, "", "None"):
+        return None
+    moment = value
+    if isinstance(value, str):
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            moment = None
+    if not isinstance(moment, datetime) or moment.utcoffset() is None:
+        raise BatchPayloadError(
+            f"at must be a moment with a time zone such as '2026-07-01T09:00+02:00', not {shown(value)}."
+        )
+    return moment.astimezone(UTC)
+
+
+def _packed(indexes: set[int]) -> str:
+    """Write a set of indexes small: the state store takes 64 kB, and 10,000 tokens are five times that."""
+    bits = sum(1 << index for index in indexes)
+    return base64.b85encode(bits.to_bytes((bits.bit_length() + 7) // 8, "little")).decode()
+
+
+def _unpacked(text: Any) -> frozenset[int]:
+    try:
+        bits = int.from_bytes(base64.b85decode(str(text)), "little")
+    except ValueError:
+        return frozenset()
+    return frozenset(index for index in range(bits.bit_length()) if bits >> index & 1)

@@ -1,0 +1,101 @@
+"""What many campaigns should be, as a DAG author or an upstream task says it: read and checked. Pure functions.
+
+One campaign's definition is in ``campaigns.py``; making them so in ``syncing.py``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol, runtime_checkable
+
+from airflow_batch.campaigns import read_reference
+from airflow_batch.exceptions import BatchError, BatchPayloadError
+from airflow_batch.payloads import check_payload, kind_of, read_live
+
+Moment = Callable[[], datetime]
+KEYS = ("campaign", "app", "live", "expect_name", "definition")
+
+
+@runtime_checkable
+class Schedule(Protocol):
+    """What says when a campaign should be live, such as a :class:`~airflow_batch.windows.CampaignWindow`."""
+
+    def is_live_at(self, moment: datetime) -> bool: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class WantedCampaign:
+    """One campaign of many, and what it should be."""
+
+    token: str
+    app: str | None
+    live: bool | Schedule
+    expect_name: str | None = None
+    definition: Mapping[str, Any] | None = None
+
+    def is_live_at(self, moment: datetime) -> bool:
+        """Return what it should be at a moment."""
+        return self.live if isinstance(self.live, bool) else self.live.is_live_at(moment)
+
+
+def read_wanted(items: Any, default_app: str | None = None) -> list[WantedCampaign]:
+    """Return the campaigns of a list of objects.
+
+    Each has ``campaign`` (a token, or the result of another Batch task) and ``live`` (a boolean, text that renders to
+    one, or a window), and may have ``app``, ``expect_name`` and ``definition`` (what it was created from).
+
+    :param default_app: For those that name no app.
+    :raises BatchPayloadError: for anything else, and for a campaign that is there twice; the message has its place.
+    """
+    if not isinstance(items, Sequence) or isinstance(items, str | bytes | bytearray):
+        raise BatchPayloadError(f"campaigns must be a list of objects such as {_example()}, not {kind_of(items)}.")
+    # Sliced: Airflow's lazy sequence takes one request for a slice, but one for each item when it is iterated.
+    wanted = [_read_one(item, f"campaigns[{index}]", default_app) for index, item in enumerate(items[:])]
+    places: dict[tuple[str | None, str], int] = {}
+    for index, campaign in enumerate(wanted):
+        first = places.setdefault((campaign.app, campaign.token), index)
+        if first != index:
+            raise BatchPayloadError(
+                f"campaigns[{index}] is campaign {campaign.token!r} of campaigns[{first}] again. Name each once."
+            )
+    return wanted
+
+
+def wanted_digest(wanted: Iterable[WantedCampaign]) -> str:
+    """Return what tells this work from another: the campaigns and what they should be, in their order."""
+    text = repr([(campaign.app, campaign.token, campaign.live) for campaign in wanted])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _read_one(item: Any, place: str, default_app: str | None) -> WantedCampaign:
+    if not isinstance(item, Mapping):
+        raise BatchPayloadError(f"{place} must be an object such as {_example()}, not {kind_of(item)}.")
+    unknown = [key for key in item if key not in KEYS]
+    missing = [key for key in ("campaign", "live") if key not in item]
+    if unknown or missing:
+        found = f"has the unknown key {unknown[0]!r}" if unknown else f"has no {missing[0]!r}"
+        raise BatchPayloadError(f"{place} {found}. Allowed are {', '.join(KEYS)}; campaign and live are needed.")
+    try:
+        token, app = read_reference(item["campaign"])
+        live = item["live"] if isinstance(item["live"], Schedule) else read_live(item["live"])
+        definition = item.get("definition")
+        checked = None if definition is None else check_payload(definition, "definition")
+    except BatchError as error:
+        raise BatchPayloadError(f"{place}: {error}") from None
+    for key in ("app", "expect_name"):
+        if not isinstance(item.get(key), str | None):
+            raise BatchPayloadError(f"{place}: {key} must be text, not {kind_of(item[key])}.")
+    return WantedCampaign(
+        token=token,
+        app=item.get("app") or app or default_app,
+        live=live,
+        expect_name=item.get("expect_name") or None,
+        definition=checked,
+    )
+
+
+def _example() -> str:
+    return "{'campaign': TOKEN, 'app': 'ios', 'live': True}"
