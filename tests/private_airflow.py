@@ -314,7 +314,7 @@ class PrivateAirflow:
     def _story(self) -> str:
         """What a reader of a failed test wants to see first."""
         broken = [row["stacktrace"] for row in self.query("SELECT stacktrace FROM import_error")]
-        tasks = self.query("SELECT dag_id, run_id, task_id, map_index, state, try_number FROM task_instance")
+        tasks = self.query("SELECT dag_id, run_id, task_id, state, try_number FROM task_instance")
         ends = [f"--- {name}.log\n{_text(self.home / f'{name}.log')[-1500:]}" for name in self._roots]
         return "\n".join([*broken, *map(str, tasks), *ends])
 

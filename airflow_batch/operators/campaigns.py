@@ -166,9 +166,9 @@ class BatchCreateCampaignOperator(BatchOperator):
     looked at once more.
 
     What remains possible: two processes of one task at the same moment, and a request that takes effect more than 4
-    minutes after it was sent, where a second one was. On Airflow below 3.3 nothing is kept between attempts: the search
-    goes back to the run's ``run_after``, a second request keeps its worker slot for the 2 minutes until it is checked,
-    and from the third attempt on a campaign that is found is adopted 4 minutes later.
+    minutes after it was sent, where a second one was. Where nothing is kept between attempts (Airflow below 3.3; on
+    3.4 after a clear) the search goes back to the run's ``run_after``, a second request keeps its worker slot for the 2
+    minutes until it is checked, and from the third attempt on a campaign that is found is adopted 4 minutes later.
 
     :param payload: What to create: an object, JSON text, or the name of a ``.json`` file next to the DAG, which is
         rendered and parsed. ``name``, ``live`` and ``messages`` are required, and a time. Templated.
