@@ -40,7 +40,12 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "hooks": [{"integration-name": "Batch", "python-modules": ["airflow_batch.hooks.batch"]}],
-        "operators": [{"integration-name": "Batch", "python-modules": ["airflow_batch.operators.campaigns"]}],
+        "operators": [
+            {
+                "integration-name": "Batch",
+                "python-modules": ["airflow_batch.operators.campaigns", "airflow_batch.operators.sync"],
+            }
+        ],
         "sensors": [{"integration-name": "Batch", "python-modules": ["airflow_batch.sensors.campaigns"]}],
         "notifications": ["airflow_batch.notifications.campaigns.SetCampaignLiveNotifier"],
         "connection-types": [

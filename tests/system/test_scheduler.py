@@ -6,8 +6,11 @@ All runs start together on one private Airflow; each test waits for its own.
 from __future__ import annotations
 
 import json
+import os
 import runpy
+import signal
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -26,7 +29,7 @@ from airflow_batch.windows import CampaignWindow
 HERE = Path(__file__).parent
 EXAMPLES = HERE.parent.parent / "dags_examples"
 ANDROID_KEYS = {"live": f"{APP_KEYS['live']}-android", "dev": f"{APP_KEYS['dev']}-android"}
-ON_THE_DEFAULT = ("summer_sale", "both_platforms", "launch_campaign", "stop_on_failure")
+ON_THE_DEFAULT = ("summer_sale", "both_platforms", "launch_campaign", "stop_on_failure", "sync_from_query")
 """Examples that use the connection batch_default, and so share a sandbox."""
 STARTS_LIVE: dict[str, Callable[[], bool]] = {
     "summer_sale": lambda: not window_of("summer_sale").is_live_at(datetime.now(UTC)),
@@ -68,6 +71,9 @@ def prepare(scenarios: dict[str, Scenario]) -> None:
     scenarios["reset"].sandbox.inject(Fault("reset_after", "update"))
     scenarios["created_once"].sandbox.inject(Fault("reset_after", "create"))
     scenarios["dag_callback"].sandbox.inject(refuse())
+    scenarios["sync_killed"].sandbox.inject(Fault("delay", delay=0.2, times=None))
+    long_wait = Fault("answer", "update", status=429, headers={"Retry-After": "35"})
+    scenarios["sync_throttled"].sandbox.inject(long_wait)
     scenarios["scheduled_campaign_toggle"].sandbox.inject(refuse())
     every = scenarios["every_fault"]
     for fault, token in zip(FAULTS, every.campaigns, strict=True):
@@ -76,10 +82,11 @@ def prepare(scenarios: dict[str, Scenario]) -> None:
 
 @pytest.fixture(scope="module")
 def scenarios():
-    sizes = {"thirty_mapped": 30, "every_fault": len(FAULTS)}
+    sizes = {"thirty_mapped": 30, "every_fault": len(FAULTS), "sync_killed": 60, "sync_throttled": 10}
     names = [
         *("throttled", "throttled_retry", "wrong_key", "thirty_mapped", "reset", "payload_files", "nested_json"),
-        *("every_fault", "created_once", "dag_callback", "late", "scheduled_campaign_toggle", *ON_THE_DEFAULT),
+        *("every_fault", "created_once", "dag_callback", "late", "sync_killed", "sync_throttled"),
+        *("scheduled_campaign_toggle", *ON_THE_DEFAULT),
     ]
     found: dict[str, Scenario] = {}
     shared = BatchSandbox(rest_key=REST_KEY, apps={"ios": APP_KEYS, "android": ANDROID_KEYS})
@@ -138,11 +145,15 @@ def airflow(scenarios, tmp_path_factory):
                 },
                 "launch_campaign": {"name": "Launched"},
                 "stop_on_failure": {"offers": []},
+                "sync_from_query": {
+                    "rows": [{"token": tokens[0], "app": "ios", "name": "Morning news", "in_stock": 3}]
+                },
             }
             conf = {"campaign": tokens[0], "campaigns": tokens, "app": "ios", **confs.get(name, {})}
             if name == "late":
                 scenario.run_id = private.backfill("late", conf, "2026-01-05T00:00:00Z", "2026-01-05T23:59:59Z")
             scenario.run_id = scenario.run_id or private.trigger(name, conf)
+        kill_in_the_middle(scenarios["sync_killed"].sandbox, private.home / "sync.pid")
         yield private
 
 
@@ -156,7 +167,14 @@ def ran(airflow, scenarios):
     return wait
 
 
-def wait_until(happened: Callable[[], bool], timeout: float = 120) -> None:
+def kill_in_the_middle(sandbox: BatchSandbox, pids: Path) -> None:
+    """End the sync's process by SIGKILL when a third of its writes are done."""
+    wait_until(lambda: sum(record.operation == "update" for record in sandbox.requests) >= 20, timeout=400)
+    (pid,) = pids.read_text().split()
+    os.kill(int(pid), signal.SIGKILL)
+
+
+def wait_until(happened: Callable[[], bool], timeout: float = 300) -> None:
     deadline = time.monotonic() + timeout
     while not happened():
         assert time.monotonic() < deadline
@@ -333,6 +351,41 @@ def test_a_creation_in_doubt_is_found_and_a_cleared_task_creates_nothing(airflow
     assert airflow.wait_for_run("created_once", scenario.run_id, timeout=120) == "success"
     assert airflow.xcom("created_once", scenario.run_id, "create")["campaign_token"] == token
     assert operations(scenario).count("create") == 1
+
+
+def test_a_sync_that_is_killed_goes_on_where_it_was(airflow, scenarios, ran):
+    sandbox = scenarios["sync_killed"].sandbox
+    pids = airflow.home / "sync.pid"
+    scenario, state = ran("sync_killed")
+    tries = airflow.tries("sync_killed", scenario.run_id, "sync")
+    writes = Counter(r.campaign_token for r in sandbox.requests if r.operation == "update" and r.applied)
+    assert (state, [attempt["try_number"] for attempt in tries]) == ("success", [1, 2])
+    assert len(pids.read_text().split()) == 2
+    assert all(sandbox.campaign(token)["live"] for token in scenario.campaigns)
+    assert set(writes) == set(scenario.campaigns)
+    assert sum(writes.values()) - len(writes) <= 4  # what was in flight
+    report = airflow.xcom("sync_killed", scenario.run_id, "sync")
+    assert (report["total"], report["failed"]) == (60, 0)
+    if compat.HAS_RETRY_POLICY:
+        assert report["changed"] >= 50
+
+
+def test_a_sync_gives_its_slot_back_for_a_long_throttle_and_resumes(airflow, ran):
+    scenario, state = ran("sync_throttled")
+    (attempt,) = airflow.tries("sync_throttled", scenario.run_id, "sync")
+    assert (state, attempt["try_number"], len(attempt["reschedules"])) == ("success", 1, 1)
+    assert all(scenario.sandbox.campaign(token)["live"] for token in scenario.campaigns)
+    (refused,) = [record.time for record in scenario.sandbox.requests if record.status == 429]
+    later = [(record.time - refused).total_seconds() for record in scenario.sandbox.requests if record.time > refused]
+    assert not [seconds for seconds in later if 2 < seconds < 35]
+
+
+def test_a_sync_takes_its_campaigns_from_an_upstream_task(airflow, ran):
+    scenario, state = ran("sync_from_query")
+    assert state == "success"
+    assert scenario.sandbox.campaign(scenario.campaigns[0])["live"] is True
+    report = airflow.xcom("sync_from_query", scenario.run_id, "sync")
+    assert (report["total"], report["changed"], report["campaigns"][0]["name"]) == (1, 1, "Morning news")
 
 
 def test_a_late_run_switches_off_but_not_on_and_what_follows_is_skipped(airflow, ran):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime
+from pathlib import Path
 
 from airflow.sdk import DAG, task
 
@@ -14,6 +16,7 @@ from airflow_batch.operators.campaigns import (
     BatchSetCampaignLiveOperator,
     BatchUpdateCampaignOperator,
 )
+from airflow_batch.operators.sync import BatchSyncCampaignsOperator
 from airflow_batch.sensors.campaigns import BatchCampaignLiveSensor
 
 ON = {"live": True}
@@ -103,3 +106,24 @@ with scenario("late", start_date=datetime(2026, 1, 1, tzinfo=UTC), catchup=False
         >> task(lambda: None).override(task_id="after_on")()
     )
     BatchSetCampaignLiveOperator(task_id="off", live=False, campaign="{{ params.campaigns[1] }}", batch_conn_id="late")
+
+
+def leave_pid(context):
+    """Let the test know which process to kill."""
+    with Path(os.environ["AIRFLOW_HOME"], "sync.pid").open("a") as file:
+        file.write(f"{os.getpid()}\n")
+
+
+@task
+def all_on(params):
+    return [{"campaign": token, "live": True} for token in params["campaigns"]]
+
+
+for name in ("sync_killed", "sync_throttled"):
+    with scenario(name):
+        BatchSyncCampaignsOperator(
+            task_id="sync",
+            campaigns=all_on(),
+            batch_conn_id=name,
+            pre_execute=leave_pid if name == "sync_killed" else None,
+        )

@@ -1,0 +1,38 @@
+"""Hundreds of campaigns whose state follows the data: a query says what should be live, and one task makes it so.
+
+Mapping a task over the rows would be a worker start and three requests for each, all at once against a limit that Batch
+does not publish. One sync reads the list (100 campaigns a request), writes only what differs, and finds the pace that
+Batch allows. Below about 20 campaigns, map; above, sync.
+
+``max_changes`` is for the day on which the query is wrong: nothing is written then.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.sdk import DAG, Param, task
+
+from airflow_batch.operators.sync import BatchSyncCampaignsOperator
+
+ROWS = [{"name": "Umbrellas", "app": "ios", "token": "TOKEN", "in_stock": 12}]
+
+with DAG(
+    "sync_from_query",
+    schedule="*/15 * * * *",
+    catchup=False,
+    max_active_runs=1,
+    params={"rows": Param(ROWS, type="array", description="what the query would return")},
+    tags=["batch", "example"],
+    doc_md=__doc__,
+):
+
+    @task
+    def wanted(params: Any = None) -> list[dict[str, Any]]:
+        rows = params["rows"]  # your query, for instance with a SQL hook
+        return [
+            {"campaign": row["token"], "app": row["app"], "expect_name": row["name"], "live": row["in_stock"] > 0}
+            for row in rows
+        ]
+
+    BatchSyncCampaignsOperator(task_id="sync", campaigns=wanted(), max_changes=100, max_failures=5)
