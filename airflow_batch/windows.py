@@ -7,40 +7,28 @@ belongs to the operators. croniter and Airflow's timetables are loaded at the fi
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, tzinfo
-from functools import cache
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import pendulum
 
+from airflow_batch.crons import as_airflow_runs_it, dated_cron, meaning, newest_moment, read_cron
 from airflow_batch.exceptions import BatchConfigurationError
 
 if TYPE_CHECKING:
     from airflow.timetables.trigger import MultipleCronTriggerTimetable
 
-PRESETS = {
-    "@hourly": "0 * * * *",
-    "@daily": "0 0 * * *",
-    "@weekly": "0 0 * * 0",
-    "@monthly": "0 0 1 * *",
-    "@quarterly": "0 0 1 */3 *",
-    "@yearly": "0 0 1 1 *",
-}
-"""Airflow's own presets that are crons."""
-
 SEARCH_STEPS = 2_000
 """``next_changes`` gives up after this many moments of the crons without a change. A cron itself is searched 50 years
 ahead, croniter's own bound."""
 
-_MINUTE = timedelta(minutes=1)
 _FURTHEST = timedelta(hours=26)
 """Further than any change of the clocks reaches, the 24 hours of Pacific/Apia in 2011 included."""
 _AFTERWARDS = timedelta(hours=2)
 """After so long the fires of an hourly cron no longer depend on those before a change of the clocks."""
-_RANDOM = re.compile(r"(?<![a-z])[hr](?![a-z])", re.IGNORECASE)
 
 
 @dataclass(frozen=True, init=False, repr=False)
@@ -109,8 +97,8 @@ class CampaignWindow:
         zone_name = _zone_name(timezone)
         zone = pendulum.timezone(zone_name)
         if on is not None and off is not None:
-            on, off = _cron(on, "on"), _cron(off, "off")
-            if _meaning(on) == _meaning(off):
+            on, off = read_cron(on, "on"), read_cron(off, "off")
+            if meaning(on) == meaning(off):
                 _refuse(f"on and off are the same cron, {on!r}: the campaign would never be live. Change one of them.")
         first, last = (
             None if value is None else _moment(value, name, zone) for value, name in ((start, "start"), (end, "end"))
@@ -162,13 +150,27 @@ class CampaignWindow:
         after = _aware(after, "next_changes")
         if isinstance(count, bool) or not isinstance(count, int) or count < 1:
             _refuse(f"count must be a whole number of at least 1, not {count!r}.")
-        found: list[tuple[pendulum.DateTime, bool]] = []
+        return list(islice(self.changes(after), count))
+
+    def changes(self, after: datetime) -> Iterator[tuple[pendulum.DateTime, bool]]:
+        """Yield what ``next_changes`` returns, one by one and without an end but its own.
+
+        :raises BatchConfigurationError: at the first one, when ``after`` is naive or no datetime.
+        """
+        after = _aware(after, "changes")
         for change, live in self._changes(after):
             if change > after:
-                found.append((pendulum.instance(change), live))
-            if len(found) == count:
-                break
-        return found
+                yield pendulum.instance(change), live
+
+    def crons(self) -> tuple[str, ...]:
+        """Return the crons, in ``timezone``, whose moments may change the campaign, for a timetable of many windows.
+
+        Those of ``timetable()``, but that the ends of a one-off are dated by the local clock. On the days on which the
+        clocks change, Airflow may pass over a moment of one cron because of another's: see ``calendars/schedule.py``.
+        """
+        if self.start is None:
+            return self._crons()
+        return tuple(dict.fromkeys(dated_cron(self._wall(moment)) for moment in sorted(self._edges())))
 
     def timetable(self) -> MultipleCronTriggerTimetable:
         """Return Airflow's own timetable that runs a DAG at every change: ``DAG(..., schedule=window.timetable())``.
@@ -182,7 +184,7 @@ class CampaignWindow:
 
         if self.start is None:
             return MultipleCronTriggerTimetable(*self._crons(), timezone=self.timezone)
-        dated = dict.fromkeys(_dated(moment) for moment in sorted(self._edges()))
+        dated = dict.fromkeys(dated_cron(moment) for moment in sorted(self._edges()))
         return MultipleCronTriggerTimetable(*dated, timezone="UTC")
 
     def _changes(self, after: datetime) -> Iterator[tuple[datetime, bool]]:
@@ -206,7 +208,7 @@ class CampaignWindow:
             fire = None
             if self._is_clear(now):
                 excepted = self._wall(now).date() in self.except_dates
-                ending = () if excepted else _split(self.off if live else self.on)
+                ending = () if excepted else as_airflow_runs_it(self.off if live else self.on)
                 fire = self._next(now, (*ending, *self._midnights()))
                 if fire is None:
                     return
@@ -253,14 +255,14 @@ class CampaignWindow:
         """Return what the newest moment of the crons at or before a wall time says."""
         if wall.date() in self.except_dates:
             return False
-        newest_on, newest_off = _newest(self.on, wall), _newest(self.off, wall)
+        newest_on, newest_off = newest_moment(self.on, wall), newest_moment(self.off, wall)
         return newest_on is not None and (newest_off is None or newest_on > newest_off)
 
     def _crons(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys((*_split(self.on), *_split(self.off), *self._midnights())))
+        return tuple(dict.fromkeys((*as_airflow_runs_it(self.on), *as_airflow_runs_it(self.off), *self._midnights())))
 
     def _midnights(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(_dated(midnight) for midnight in self._exception_ends()))
+        return tuple(dict.fromkeys(dated_cron(midnight) for midnight in self._exception_ends()))
 
     def _exception_ends(self) -> list[datetime]:
         """Return the midnights, as wall times, at which dates without the campaign begin or end."""
@@ -313,77 +315,10 @@ def _zone_name(timezone: Any) -> str:
     _refuse(f"timezone {timezone!r} is not known. Pass an IANA name such as 'Europe/Paris' or 'UTC'.")
 
 
-def _cron(value: Any, name: str) -> str:
-    """Return a cron as it was given, spaces apart, once it is known to be one that fires."""
-    from croniter import croniter
-
-    allowed = f"A cron of five fields (minute hour day month weekday, such as '0 9 * * 1-5') or {', '.join(PRESETS)}"
-    if not isinstance(value, str):
-        _refuse(f"{name} must be a cron, not {value!r}. {allowed} is allowed.")
-    cron = " ".join(value.split())
-    fields = len(cron.split())
-    if cron not in PRESETS:
-        if fields != 5:
-            hint = " Seconds and years have no field: leave them out." if fields > 5 else ""
-            _refuse(f"{name}={value!r} has {fields} field{'' if fields == 1 else 's'}. {allowed} is allowed.{hint}")
-        if _RANDOM.search(cron):
-            _refuse(
-                f"{name}={value!r} has a random field (H or R), whose moments are not known. Write numbers instead."
-            )
-    try:
-        schedule = croniter(PRESETS.get(cron, cron), datetime(2024, 1, 1))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BatchConfigurationError(f"{name}={value!r} is no cron: {error}. {allowed} is allowed.") from error
-    try:
-        schedule.get_next(datetime)
-    except ValueError as error:
-        raise BatchConfigurationError(f"{name}={value!r} never fires. Correct its day and month.") from error
-    return cron
-
-
-def _meaning(cron: str) -> Any:
-    from croniter import croniter
-
-    schedule = croniter(PRESETS.get(cron, cron))
-    return schedule.expanded, schedule.nth_weekday_of_month
-
-
-@cache
-def _split(cron: str | None) -> tuple[str, ...]:
-    """Return the crons that Airflow is given for one of the window's; see ``timetable``."""
-    from croniter import croniter
-
-    if cron is None:
-        return ()
-    cron = PRESETS.get(cron, cron)
-    hours, *days = croniter(cron).expanded[1:5]
-    if hours != ["*"] or all(field == ["*"] for field in days):
-        return (cron,)
-    minute, _, *rest = cron.split()
-    return tuple(" ".join((minute, half, *rest)) for half in ("0-11", "12-23"))
-
-
-def _newest(cron: str | None, wall: datetime) -> datetime | None:
-    from croniter import croniter
-
-    if cron is None:
-        return None
-    minute_after = wall.replace(second=0, microsecond=0) + _MINUTE
-    try:
-        newest: datetime = croniter(PRESETS.get(cron, cron), minute_after).get_prev(datetime)
-    except (ValueError, OverflowError):
-        return None
-    return newest
-
-
 def _from_wall(wall: datetime, zone: Any, fold: int = 1) -> datetime:
     """Return the moment of a wall time as Airflow reads it: skipped, it comes later; repeated, the second time."""
     moment: datetime = zone.convert(wall.replace(fold=fold))
     return moment.astimezone(UTC)
-
-
-def _dated(moment: datetime) -> str:
-    return f"{moment.minute} {moment.hour} {moment.day} {moment.month} *"
 
 
 def _moment(value: Any, name: str, zone: Any) -> datetime:

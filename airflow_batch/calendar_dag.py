@@ -1,0 +1,111 @@
+"""The DAG of a calendar file: it runs when something changes, and its one task makes the campaigns so.
+
+What a calendar says is in ``calendars/``, how the campaigns are made so in ``operators/sync.py``.
+"""
+
+from __future__ import annotations
+
+import sys
+from datetime import timedelta
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import DAG
+
+from airflow_batch.calendars import CampaignCalendar, read_calendar
+from airflow_batch.calendars.words import name_words, window_words
+from airflow_batch.exceptions import BatchConfigurationError
+from airflow_batch.operators.sync import BatchSyncCampaignsOperator
+
+MAX_ROWS = 200
+"""Campaigns that the DAG's page lists."""
+OWN_ARGUMENTS = ("schedule", "catchup", "max_active_runs")
+
+
+def campaign_calendar_dag(
+    path: str | PathLike[str],
+    *,
+    dag_id: str,
+    reconcile_every: timedelta | None = timedelta(minutes=15),
+    batch_conn_id: str = "batch_default",
+    max_changes: int | None = None,
+    max_failures: int = 0,
+    **dag_arguments: Any,
+) -> DAG:
+    """Return the DAG that keeps the campaigns of a calendar file as it says.
+
+    ::
+
+        dag = campaign_calendar_dag("campaign_calendar.yaml", dag_id="campaign_calendar")
+
+    It runs at every change that the calendar knows and every ``reconcile_every`` besides, in the calendar's time zone,
+    by Airflow's own timetable. Its task ``sync`` is a :class:`~airflow_batch.operators.sync.BatchSyncCampaignsOperator`
+    that reads the file again when it runs. The DAG's page lists the campaigns and their windows, so a calendar that
+    says something else is a new version of the DAG; the same one is always the same DAG.
+
+    :param path: The calendar: see :func:`airflow_batch.calendars.read_calendar`. A relative one is relative to the
+        file that calls this.
+    :param dag_id: Id of the DAG.
+    :param reconcile_every: How often the campaigns are compared with the calendar between its changes; a divisor of an
+        hour in minutes, or of a day in hours. Default 15 minutes. None: at the changes only.
+    :param batch_conn_id: Airflow connection of type ``batch``.
+    :param max_changes: Write nothing where more campaigns than that differ. Default: no limit.
+    :param max_failures: How many campaigns may fail without failing the task. Default 0.
+    :param dag_arguments: Any other argument of a DAG (``default_args``, ``tags``, ...); a ``doc_md`` goes above the
+        list. ``schedule``, ``catchup`` and ``max_active_runs`` are the calendar's own.
+    :raises BatchConfigurationError: for a broken calendar, with file and line, and for a wrong argument: the DAG file
+        shows as an import error.
+    """
+    caller = sys._getframe(1).f_globals.get("__file__")
+    refused = [name for name in OWN_ARGUMENTS if name in dag_arguments]
+    if refused:
+        raise BatchConfigurationError(
+            f"campaign_calendar_dag sets {', '.join(OWN_ARGUMENTS)} itself: leave out {' and '.join(refused)}."
+        )
+    calendar = read_calendar(Path(caller).absolute().parent / path if caller else path)
+    doc = "\n\n".join(part for part in (dag_arguments.pop("doc_md", None), _doc(calendar, reconcile_every)) if part)
+    with DAG(
+        dag_id,
+        schedule=calendar.timetable(reconcile_every=reconcile_every),
+        catchup=False,
+        max_active_runs=1,
+        doc_md=doc,
+        **dag_arguments,
+    ) as dag:
+        BatchSyncCampaignsOperator(
+            task_id="sync",
+            calendar=str(calendar.path),
+            batch_conn_id=batch_conn_id,
+            max_changes=max_changes,
+            max_failures=max_failures,
+        )
+    if caller:
+        dag.fileloc = str(Path(caller).absolute())
+    return dag
+
+
+def _doc(calendar: CampaignCalendar, reconcile_every: timedelta | None) -> str:
+    """Return the calendar as Markdown, without a moment in it: the same calendar is always the same text."""
+    every = "" if reconcile_every is None else f", and every {_duration(reconcile_every)} to see that it is still so"
+    lines = [
+        f"Campaigns of `{calendar.path.name}`, times in {calendar.timezone}. A run comes at every change{every}; the",
+        "task `sync` then makes each campaign what the calendar says at that moment.",
+        "",
+        "| campaign | app | token | live |",
+        "|---|---|---|---|",
+    ]
+    for campaign in calendar.campaigns[:MAX_ROWS]:
+        live = "; or ".join(window_words(window) for window in campaign.windows)
+        cells = (name_words(campaign), campaign.app or "", f"`{campaign.token}`", live)
+        lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+    more = len(calendar.campaigns) - MAX_ROWS
+    if more > 0:
+        lines += ["", f"And {more} more."]
+    return "\n".join((*lines, "", f"Version of the calendar: `{calendar.digest()[:16]}`", ""))
+
+
+def _duration(every: timedelta) -> str:
+    minutes = every // timedelta(minutes=1)
+    count, unit = (minutes // 60, "hour") if minutes % 60 == 0 else (minutes, "minute")
+    return unit if count == 1 else f"{count} {unit}s"

@@ -1,0 +1,13 @@
+"""A calendar file: which campaigns should be live when. Read, checked, shown and drawn.
+
+``model.py`` is what a calendar is, ``nodes.py`` and ``reading.py`` how a file becomes one, ``schedule.py`` when Airflow
+runs, ``words.py``, ``showing.py`` and ``drawing.py`` how a person sees it. ``python -m airflow_batch.calendars show``
+is the command. The DAG of a calendar is made in ``airflow_batch/calendar_dag.py``.
+"""
+
+from __future__ import annotations
+
+from airflow_batch.calendars.model import CalendarCampaign, CampaignCalendar, LiveWindows
+from airflow_batch.calendars.reading import read_calendar
+
+__all__ = ["CalendarCampaign", "CampaignCalendar", "LiveWindows", "read_calendar"]

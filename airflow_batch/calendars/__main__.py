@@ -1,0 +1,75 @@
+"""A calendar from the shell: ``python -m airflow_batch.calendars show calendar.yaml``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pendulum
+
+from airflow_batch.calendars import CampaignCalendar, read_calendar
+from airflow_batch.calendars.showing import show_lines
+from airflow_batch.exceptions import BatchConfigurationError
+
+MAX_DAYS = 366
+
+
+def _days(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MAX_DAYS:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 to {MAX_DAYS}")
+    return int(text)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m airflow_batch.calendars", description="What a calendar file of Batch campaigns says."
+    )
+    show = parser.add_subparsers(dest="command", required=True).add_parser(
+        "show", help="check a calendar, print what is live and the coming changes, draw them"
+    )
+    show.add_argument("calendar", type=Path, help="the YAML file")
+    show.add_argument("--days", type=_days, default=14, help=f"how far to look, 1 to {MAX_DAYS} (default 14)")
+    show.add_argument("--at", metavar="MOMENT", help="instead of now, such as 2026-07-01T00:00; in the calendar's zone")
+    show.add_argument("--plot", type=Path, metavar="FILE", help="draw the changes into this .svg or .png file")
+    return parser
+
+
+def _moment(text: str | None, calendar: CampaignCalendar) -> datetime:
+    if text is None:
+        return datetime.now(UTC)
+    try:
+        moment = datetime.fromisoformat(text)
+        if moment.utcoffset() is None:
+            return pendulum.instance(moment, tz=calendar.timezone)
+        return moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise BatchConfigurationError(f"--at must be a moment such as 2026-07-01T00:00, not {text!r}.") from None
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command. Returns the exit code: 0, or 2 after an error, which goes to stderr."""
+    options = _parser().parse_args(arguments)
+    try:
+        calendar = read_calendar(options.calendar)
+        now = _moment(options.at, calendar)
+        if options.plot:
+            from airflow_batch.calendars.drawing import draw_calendar
+
+            draw_calendar(calendar, now, options.days, options.plot)
+        for line in show_lines(calendar, now, options.days):
+            sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
+    except BatchConfigurationError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,188 @@
+"""What a calendar is: campaigns, and the windows in which each should be live. Pure functions of the moment given.
+
+How a file becomes one is in ``reading.py``, at which moments Airflow looks at it in ``schedule.py``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from itertools import groupby, islice, takewhile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pendulum
+
+from airflow_batch.exceptions import BatchConfigurationError
+from airflow_batch.windows import SEARCH_STEPS, CampaignWindow
+
+if TYPE_CHECKING:
+    from airflow.timetables.trigger import MultipleCronTriggerTimetable
+
+
+@dataclass(frozen=True)
+class LiveWindows:
+    """Windows of one campaign, of one time zone: it is live when any of them says so. Immutable."""
+
+    windows: tuple[CampaignWindow, ...]
+
+    def is_live_at(self, moment: datetime) -> bool:
+        """Return whether the campaign should be live at ``moment``, an aware datetime.
+
+        :raises BatchConfigurationError: when it is naive or no datetime.
+        """
+        if not isinstance(moment, datetime) or moment.utcoffset() is None:
+            return self.windows[0].is_live_at(moment)
+        minute = int(moment.timestamp() // 60)
+        return any(_is_live_in(window, minute) for window in self.windows)
+
+    def changes(self, after: datetime) -> Iterator[tuple[pendulum.DateTime, bool]]:
+        """Yield the moments after ``after`` at which ``is_live_at`` changes, each with its value from then on.
+
+        In UTC, as those of a window. Ends where no window changes any more, and after ``SEARCH_STEPS`` changes of
+        windows that change nothing together.
+
+        :raises BatchConfigurationError: at the first one, when ``after`` is naive or no datetime.
+        """
+        states = [window.is_live_at(after) for window in self.windows]
+        live, steps = any(states), 0
+        moves = heapq.merge(
+            *(_numbered(index, window.changes(after)) for index, window in enumerate(self.windows)),
+            key=lambda move: move[0],
+        )
+        for moment, together in groupby(moves, key=lambda move: move[0]):
+            for _, index, state in together:
+                states[index] = state
+            steps += 1
+            if any(states) != live:
+                live, steps = not live, 0
+                yield moment, live
+            elif steps > SEARCH_STEPS:
+                return
+
+
+@lru_cache(maxsize=10_000)
+def _is_live_in(window: CampaignWindow, minute: int) -> bool:
+    """Return whether a window is live in a minute since 1970, for thousands of campaigns that share a few windows."""
+    return window.is_live_at(datetime.fromtimestamp(60 * minute, UTC))
+
+
+def _numbered(
+    index: int, changes: Iterator[tuple[pendulum.DateTime, bool]]
+) -> Iterator[tuple[pendulum.DateTime, int, bool]]:
+    return ((moment, index, live) for moment, live in changes)
+
+
+@dataclass(frozen=True)
+class CalendarCampaign:
+    """One campaign of a calendar. Immutable; ``definition`` is shared and not to be changed."""
+
+    token: str
+    """What Batch gave the campaign when it was created."""
+    app: str | None
+    """Name of the app in the connection's ``api_keys``; None where the connection has one key."""
+    name: str
+    """What the campaign must be called in Batch."""
+    windows: tuple[CampaignWindow, ...]
+    """At least one, all in the calendar's time zone; the campaign is live when any of them says so."""
+    definition: dict[str, Any] | None = field(default=None, hash=False)
+    """What the campaign was created from."""
+    line: int = 1
+    """Where the campaign begins in the file, from 1."""
+
+    @property
+    def live(self) -> LiveWindows:
+        """Return its windows as one."""
+        return LiveWindows(self.windows)
+
+    def is_live_at(self, moment: datetime) -> bool:
+        """Return whether the campaign should be live at ``moment``, an aware datetime.
+
+        :raises BatchConfigurationError: when it is naive or no datetime.
+        """
+        return self.live.is_live_at(moment)
+
+    def next_changes(self, after: datetime, count: int = 10) -> list[tuple[pendulum.DateTime, bool]]:
+        """Return the next moments, in UTC and strictly after ``after``, at which ``is_live_at`` changes.
+
+        Each with its value from then on; fewer than ``count`` where there are no more.
+
+        :raises BatchConfigurationError: when ``after`` is naive or no datetime, or ``count`` no positive number.
+        """
+        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+            raise BatchConfigurationError(f"count must be a whole number of at least 1, not {count!r}.")
+        return list(islice(self.live.changes(after), count))
+
+
+@dataclass(frozen=True)
+class CampaignCalendar:
+    """What a calendar file says. Immutable."""
+
+    path: Path
+    """The file, absolute."""
+    timezone: str
+    """IANA name of the time zone that all of its times are in."""
+    campaigns: tuple[CalendarCampaign, ...]
+    """At least one, in the file's order; no two of the same app and token."""
+
+    def changes(self, after: datetime, until: datetime) -> list[tuple[pendulum.DateTime, CalendarCampaign, bool]]:
+        """Return all changes after ``after`` and up to ``until``, both aware: moment in UTC, campaign, live from then.
+
+        In order of time, at one moment in the file's order.
+
+        :raises BatchConfigurationError: when a moment is naive or no datetime.
+        """
+        known: dict[tuple[CampaignWindow, ...], list[tuple[pendulum.DateTime, bool]]] = {}
+        found = []
+        for campaign in self.campaigns:
+            if campaign.windows not in known:
+                coming = campaign.live.changes(after)
+                known[campaign.windows] = list(takewhile(lambda change: change[0] <= until, coming))
+            found += [(moment, campaign, live) for moment, live in known[campaign.windows]]
+        return sorted(found, key=lambda change: change[0])
+
+    def timetable(self, *, reconcile_every: timedelta | None = timedelta(minutes=15)) -> MultipleCronTriggerTimetable:
+        """Return Airflow's own timetable that runs a DAG at every change, and every ``reconcile_every`` besides.
+
+        It also runs it at moments that change nothing: see ``schedule.py``.
+
+        :param reconcile_every: A divisor of an hour in minutes, or of a day in hours. None: at the changes only.
+        :raises BatchConfigurationError: when it is anything else.
+        """
+        from airflow.timetables.trigger import MultipleCronTriggerTimetable
+
+        from airflow_batch.calendars.schedule import crons_of
+
+        windows = (window for campaign in self.campaigns for window in campaign.windows)
+        return MultipleCronTriggerTimetable(*crons_of(windows, self.timezone, reconcile_every), timezone=self.timezone)
+
+    def wanted(self) -> list[dict[str, Any]]:
+        """Return the campaigns as ``BatchSyncCampaignsOperator(campaigns=...)`` takes them.
+
+        Each is ``{"campaign": token, "app", "live": LiveWindows, "expect_name": name, "definition"}``; ``app`` and
+        ``definition`` are left out where there is none.
+        """
+        wanted = []
+        for campaign in self.campaigns:
+            item = {
+                "campaign": campaign.token,
+                "app": campaign.app,
+                "live": campaign.live,
+                "expect_name": campaign.name,
+                "definition": campaign.definition,
+            }
+            wanted.append({key: value for key, value in item.items() if value is not None})
+        return wanted
+
+    def digest(self) -> str:
+        """Return the SHA-256 of what the calendar says, definitions included; comments and layout do not change it."""
+        content = [
+            [item.token, item.app, item.name, [repr(window) for window in item.windows], item.definition]
+            for item in self.campaigns
+        ]
+        return hashlib.sha256(json.dumps([self.timezone, content], sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,129 @@
+"""The crons at which a DAG of a calendar runs: every change of every window, and the periodic check. Pure functions.
+
+Many windows in one timetable need more than their own crons. Airflow steps from run to run by the wall clock, so where
+the clocks go forward or back, the run of one cron may make it pass over a moment of another: with 02:30 and 03:00 in
+Paris, the skipped 02:30 (due at 03:30) is passed over by the run of 03:00. A cron of every hour of every day is the
+exception, for Airflow steps it by real time. So for crons whose hours the zone's clocks ever skip or repeat, their
+minutes are added as such a cron: ``30 2 * * *`` brings ``30 * * * *``. The periodic check has them already, mostly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import UTC, date, datetime, timedelta
+from functools import cache
+from typing import Any
+
+import pendulum
+
+from airflow_batch.exceptions import BatchConfigurationError
+from airflow_batch.windows import CampaignWindow
+
+HOUR, DAY = 60, 24 * 60
+PERIODS = tuple(
+    minutes for minutes in range(1, DAY + 1) if HOUR % minutes == 0 or (minutes % HOUR == 0 and DAY % minutes == 0)
+)
+"""Minutes from one periodic check to the next that a cron can say."""
+
+_YEARS = 2020, 2040
+"""The years whose changes of the clocks tell which hours a zone skips or repeats. Long enough for Ramadan in Morocco,
+and fixed, so that the same file always makes the same timetable."""
+
+
+def crons_of(windows: Iterable[CampaignWindow], timezone: str, reconcile_every: timedelta | None) -> tuple[str, ...]:
+    """Return the crons in ``timezone``, each once: those of the windows, those for the clocks, the periodic check.
+
+    :raises BatchConfigurationError: when ``reconcile_every`` is none of ``PERIODS``.
+    """
+    check = None if reconcile_every is None else _check(reconcile_every)
+    crons = dict.fromkeys(cron for window in dict.fromkeys(windows) for cron in window.crons())
+    sparse = sorted(_minutes_at_risk(crons, timezone))
+    if sparse and not (check and _every_hour(check) and set(sparse) <= _minutes(check)):
+        crons["* * * * *" if len(sparse) == HOUR else f"{','.join(map(str, sparse))} * * * *"] = None
+    if check:
+        crons[check] = None
+    return tuple(crons)
+
+
+def _check(every: Any) -> str:
+    minutes = every / timedelta(minutes=1) if isinstance(every, timedelta) else None
+    if minutes not in PERIODS:
+        allowed = [f"{period} min" if period < HOUR else f"{period // HOUR} h" for period in PERIODS]
+        raise BatchConfigurationError(
+            f"reconcile_every is {every!r}. A timedelta of {', '.join(allowed)} is allowed, so that the checks are "
+            "evenly spaced over the day, and None for no checks between the changes."
+        )
+    step = int(minutes)
+    if step < HOUR:
+        return f"*/{step} * * * *" if step > 1 else "* * * * *"
+    hours = step // HOUR
+    return "0 * * * *" if hours == 1 else f"0 */{hours} * * *" if hours < 24 else "0 0 * * *"
+
+
+def _minutes_at_risk(crons: Iterable[str], timezone: str) -> set[int]:
+    hours, shifts = _moved(timezone)
+    uneven = {shift % HOUR for shift in shifts} - {0}
+    minutes: set[int] = set()
+    for cron in crons:
+        if _every_hour(cron):
+            minutes |= _minutes(cron) if uneven else set()
+        elif _hours(cron) & hours:
+            minutes |= _minutes(cron)
+    while more := {(minute + shift) % HOUR for minute in minutes for shift in uneven} - minutes:
+        minutes |= more
+    return minutes
+
+
+@cache
+def _moved(timezone: str) -> tuple[frozenset[int], frozenset[int]]:
+    """Return the hours of the day in which wall times are skipped, repeated, or put off to; and by how many minutes."""
+    hours, shifts = set(), set()
+    for moment, shift in _clock_changes(timezone, *_YEARS):
+        zone = pendulum.timezone(timezone)
+        after = moment.astimezone(zone).replace(tzinfo=None)
+        first = min(after, after - shift)
+        for minute in range(0, int(2 * abs(shift) / timedelta(minutes=1)) + 1):
+            hours.add((first + timedelta(minutes=minute)).hour)
+        shifts.add(int(shift / timedelta(minutes=1)))
+    return frozenset(hours), frozenset(shifts)
+
+
+def _clock_changes(timezone: str, first_year: int, last_year: int) -> Iterator[tuple[datetime, timedelta]]:
+    """Yield the moments at which the clocks of a zone change, to the minute, and by how much they go forward."""
+    zone = pendulum.timezone(timezone)
+
+    def offset(moment: datetime) -> timedelta:
+        return moment.astimezone(zone).utcoffset() or timedelta(0)
+
+    day, last = datetime(first_year, 1, 1, tzinfo=UTC), datetime(last_year, 1, 1, tzinfo=UTC)
+    while day < last:
+        before, after = day, day + timedelta(days=1)
+        day, old = after, offset(before)
+        if offset(after) == old:
+            continue
+        while after - before > timedelta(minutes=1):
+            middle = before + timedelta(minutes=(after - before) // timedelta(minutes=2))
+            before, after = (middle, after) if offset(middle) == old else (before, middle)
+        yield after, offset(after) - old
+
+
+@cache
+def _fields(cron: str) -> list[list[Any]]:
+    from croniter import croniter  # type: ignore[import-untyped]
+
+    fields: list[list[Any]] = croniter(cron, datetime.combine(date(2024, 1, 1), datetime.min.time())).expanded
+    return fields
+
+
+def _every_hour(cron: str) -> bool:
+    """Return whether Airflow steps a cron by real time: ``airflow.timetables._cron._covers_every_hour``."""
+    return _fields(cron)[1] == ["*"]
+
+
+def _minutes(cron: str) -> set[int]:
+    minutes = _fields(cron)[0]
+    return set(range(HOUR)) if minutes == ["*"] else set(minutes)
+
+
+def _hours(cron: str) -> set[int]:
+    return set(_fields(cron)[1])

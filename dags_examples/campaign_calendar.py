@@ -1,0 +1,14 @@
+"""Many campaigns from one file: ``campaign_calendar.yaml``, next to this one, says what should be live when.
+
+The DAG runs at every change that the calendar knows, and every 15 minutes to see that Batch still agrees. One task
+writes what differs, and no campaign that the calendar does not name is ever touched. Look before you merge:
+``python -m airflow_batch.calendars show campaign_calendar.yaml --days 14``.
+"""
+
+from __future__ import annotations
+
+from airflow_batch.calendar_dag import campaign_calendar_dag
+
+dag = campaign_calendar_dag(
+    "campaign_calendar.yaml", dag_id="campaign_calendar", max_changes=10, tags=["batch", "example"], doc_md=__doc__
+)

@@ -1,0 +1,518 @@
+"""A calendar file: what it says, what is refused with file and line, and that Airflow runs at every change."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
+from zoneinfo import ZoneInfo
+
+import pendulum
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from airflow_batch.calendars import CalendarCampaign, CampaignCalendar, LiveWindows, read_calendar
+from airflow_batch.calendars.nodes import MAX_DEPTH, MAX_SIZE
+from airflow_batch.calendars.schedule import PERIODS
+from airflow_batch.exceptions import BatchConfigurationError
+from airflow_batch.wanted import read_wanted
+from airflow_batch.windows import CampaignWindow
+
+PARIS = "Europe/Paris"
+TOKEN = "d9d5e5a52ca08110d4893af3254ec21b"
+OFFICE = '{on: "0 9 * * 1-5", off: "0 18 * * 1-5"}'
+SALE = f"""\
+timezone: Europe/Paris
+campaigns:
+  - name: Summer sale
+    app: ios
+    token: {TOKEN}
+    windows:
+      - {OFFICE}
+      - {{start: 2026-07-04T10:00, end: 2026-07-05T20:00}}
+    except_dates: [2026-12-25]
+    definition: summer_sale.json
+"""
+
+
+@pytest.fixture
+def calendar(tmp_path):
+    """Return a function that writes a calendar and reads it."""
+
+    def write(text, **files):
+        for name, content in files.items():
+            (tmp_path / f"{name}.json").write_text(json.dumps(content))
+        path = tmp_path / "calendar.yaml"
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return read_calendar(path)
+
+    return write
+
+
+def one(rest="", *, name="Sale", token=TOKEN, windows=f"[{OFFICE}]"):
+    return f"timezone: Europe/Paris\ncampaigns:\n- name: {name}\n  token: {token}\n  windows: {windows}\n{rest}"
+
+
+def paris(*parts):
+    return pendulum.datetime(*parts, tz=PARIS)
+
+
+# ------------------------------------------------------------------------------------------------------ what it says
+
+
+def test_a_calendar_says_what_its_file_says(calendar, tmp_path):
+    definition = {"name": "Summer sale", "live": False}
+    assert calendar(SALE, summer_sale=definition) == CampaignCalendar(
+        path=tmp_path / "calendar.yaml",
+        timezone=PARIS,
+        campaigns=(
+            CalendarCampaign(
+                token=TOKEN,
+                app="ios",
+                name="Summer sale",
+                windows=(
+                    CampaignWindow(
+                        on="0 9 * * 1-5", off="0 18 * * 1-5", timezone=PARIS, except_dates=[date(2026, 12, 25)]
+                    ),
+                    CampaignWindow(
+                        start="2026-07-04T10:00", end="2026-07-05T20:00", timezone=PARIS, except_dates=["2026-12-25"]
+                    ),
+                ),
+                definition=definition,
+                line=3,
+            ),
+        ),
+    )
+
+
+def test_what_may_be_left_out_is_none_and_left_out_of_what_is_wanted(calendar):
+    (campaign,) = calendar(one("  app:\n  except_dates: []\n  definition: ~\n")).campaigns
+    assert (campaign.app, campaign.definition, campaign.windows[0].except_dates) == (None, None, ())
+    (wanted,) = calendar(one()).wanted()
+    assert wanted == {"campaign": TOKEN, "live": LiveWindows(campaign.windows), "expect_name": "Sale"}
+
+
+def test_what_is_wanted_is_what_the_sync_operator_takes(calendar):
+    (wanted,) = read_wanted(calendar(SALE, summer_sale={"name": "Summer sale"}).wanted())
+    assert (wanted.token, wanted.app, wanted.expect_name) == (TOKEN, "ios", "Summer sale")
+    assert wanted.definition == {"name": "Summer sale"}
+    assert wanted.is_live_at(paris(2026, 7, 4, 10))
+    assert not wanted.is_live_at(paris(2026, 7, 5, 20))
+
+
+# ------------------------------------------------------------------------------------------- traps of YAML are no traps
+
+
+def test_on_and_off_are_keys_though_yaml_takes_them_for_booleans(calendar):
+    (campaign,) = calendar(one(windows="[{on: 0 9 * * *, off: 0 18 * * *}]")).campaigns
+    assert (campaign.windows[0].on, campaign.windows[0].off) == ("0 9 * * *", "0 18 * * *")
+
+
+@pytest.mark.parametrize("token", ["12345678901234567890123456789012", "0123", "1e5", "0x1F", "1_000", "yes"])
+def test_a_token_is_the_text_that_is_written(calendar, token):
+    assert calendar(one(token=token)).campaigns[0].token == token
+
+
+@pytest.mark.parametrize("name", ["2026", "No", "2026-07-01", "1.50", "on"])
+def test_a_name_is_the_text_that_is_written(calendar, name):
+    assert calendar(one(name=name)).campaigns[0].name == name
+
+
+@pytest.mark.parametrize(
+    "start", ["2026-07-01 09:00:00", "2026-07-01T09:00:00", "2026-07-01T09:00", "2026-07-01T07:00Z"]
+)
+def test_a_time_is_in_the_calendars_zone_unless_it_has_an_offset(calendar, start):
+    (campaign,) = calendar(one(windows=f"[{{start: {start}, end: 2026-07-15}}]")).campaigns
+    assert campaign.windows[0].start == datetime(2026, 7, 1, 7, tzinfo=UTC)
+    assert campaign.windows[0].end == datetime(2026, 7, 14, 22, tzinfo=UTC)
+
+
+def test_in_a_definition_only_what_json_knows_is_more_than_text(calendar):
+    text = (
+        "{name: Sale, live: true, push_time: 2026-07-01 09:00:00, a: 12, b: -1.5, c: 007, d: 10:30, e: no, "
+        "f: '12', g: null, h: [true, {on: 1}]}"
+    )
+    assert calendar(one(f"  definition: {text}\n")).campaigns[0].definition == {
+        "name": "Sale",
+        "live": True,
+        "push_time": "2026-07-01T09:00:00",
+        "a": 12,
+        "b": -1.5,
+        "c": "007",
+        "d": "10:30",
+        "e": "no",
+        "f": "12",
+        "g": None,
+        "h": [True, {"on": 1}],
+    }
+
+
+def test_anchors_aliases_and_merge_keys_work_and_the_own_key_wins(calendar):
+    read = calendar(
+        f"""\
+timezone: Europe/Paris
+x-base: &base {{app: ios, windows: &office [{OFFICE}], except_dates: [2026-12-25]}}
+campaigns:
+- {{<<: *base, name: One, token: a}}
+- {{<<: [*base, {{name: Other}}], token: b, app: android, except_dates: []}}
+- {{name: Three, token: c, windows: *office}}
+"""
+    )
+    assert [(item.name, item.app, len(item.windows[0].except_dates)) for item in read.campaigns] == [
+        ("One", "ios", 1),
+        ("Other", "android", 0),
+        ("Three", None, 0),
+    ]
+
+
+def test_a_byte_order_mark_and_windows_line_ends_are_no_matter(calendar, tmp_path):
+    assert calendar(b"\xef\xbb\xbf" + one().replace("\n", "\r\n").encode()).campaigns == calendar(one()).campaigns
+
+
+# ------------------------------------------------------------------------------------------------------------ refusals
+
+AGAIN = f"- {{name: Sale, token: {TOKEN}, windows: [{OFFICE}]}}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "words"),
+    [
+        ("", 1, "the file is empty"),
+        ("# soon\n", 1, "comments only"),
+        ("- a\n", 1, "the file must be a mapping, not a list. Allowed in the file: timezone, campaigns"),
+        (one().replace("timezone", "zone"), 1, "unknown key 'zone'. Allowed in the file: timezone, campaigns"),
+        ("timezone: UTC\n", 1, "the file has no campaigns"),
+        ("timezone: UTC\ncampaigns:\n", 2, "campaigns has no value"),
+        ("timezone: UTC\ncampaigns: []\n", 2, "campaigns is empty"),
+        ("timezone: UTC\ncampaigns: {}\n", 2, "campaigns must be a list, not a mapping"),
+        ("timezone: UTC\ncampaigns: [TOKEN]\n", 2, "a campaign must be a mapping, not the text 'TOKEN'"),
+        (one().replace(PARIS, "Paris"), 1, "timezone 'Paris' is not known"),
+        (one().replace(PARIS, "+02:00"), 1, "IANA name"),
+        (one("  tokens: x\n"), 6, "unknown key 'tokens'. Allowed in a campaign: name, app, token, windows"),
+        (one().replace("  token:", "  #"), 3, "a campaign has no token. Needed: name, token, windows"),
+        (one(name=""), 3, "name has no value"),
+        (one(name="' '"), 3, "name must be text"),
+        (one(name="[a]"), 3, "name must be text, not a list"),
+        (one(token="a/b"), 4, "'a/b' is no campaign token"),
+        (one(token="{{ params.x }}"), 4, "a key that is no text"),
+        (one(AGAIN), 6, f"campaign '{TOKEN}' again, which stands in line 3"),
+        (one("  name: Other\n"), 6, "the key 'name' again, which stands in line 3"),
+        (one(windows="[]"), 5, "windows is empty"),
+        (one(windows=OFFICE), 5, "windows must be a list"),
+        (one(windows="\n  - on: 0 9 * * *\n    off: 0 25 * * *"), 7, "off='0 25 * * *' is no cron"),
+        (one(windows="\n  - on: 0 9 * * *\n    of: 0 8 * * *"), 7, "unknown key 'of'. Allowed in a window: on, off"),
+        (one(windows="\n  - on: 0 9 * * *\n    start: 2026-01-01"), 6, "given: on and start"),
+        (one(windows='[{on: "@daily"}]'), 5, "on and off (two crons), or start and end"),
+        (one(windows="[{on: 1, off: 2}]"), 5, "on='1' has 1 field"),
+        (one(windows="\n  - start: 2026-01-02\n    end: 2026-01-01"), 7, "must be after start"),
+        (one(windows="[{start: tomorrow, end: 2026-01-01}]"), 5, "not 'tomorrow'"),
+        (one("  except_dates:\n  - 2026-12-25\n  - 25.12.2026\n"), 8, "holds '25.12.2026'. Dates such as 2026-12-25"),
+        (one("  except_dates: [2026-12-25T00:00]\n"), 6, "holds '2026-12-25T00:00'"),
+        (one("  except_dates: 2026-12-25\n"), 6, "except_dates must be a list, not the text '2026-12-25'"),
+        (one("  definition: none.json\n"), 6, "none.json: there is no such file"),
+        (one("  definition: calendar.yaml\n"), 6, "definition file 'calendar.yaml' is not JSON"),
+        (one("  definition: list.json\n"), 6, "definition file 'list.json' must be an object"),
+        (one("  definition: [a]\n"), 6, "definition is a list"),
+        (one("  definition: {name: ab}\n"), 6, "name must be text of at least 3 characters"),
+        (one("  definition: {labels: [a, b, c, d]}\n"), 6, "labels holds 4 entries"),
+        (one("  definition: .\n"), 6, "cannot be read"),
+        (one("  app: *none\n"), 6, "not YAML: found undefined alias"),
+        (one("  app: &a {<<: *a}\n"), 6, "never end"),
+        (one("  app: !!python/name:os.system x\n"), 6, "the tag"),
+        (one("  app: !!binary aGk=\n"), 6, "the tag '!!binary'"),
+        (one("\tapp: ios\n"), 6, "not YAML: "),
+        (one("  app: [ios\n"), 7, "not YAML: while parsing a flow sequence"),
+        (one("  app: \x01\n"), 6, "not YAML: control characters"),
+        (one("---\na: b\n"), 6, "expected a single document"),
+        (one().encode() + "  app: é\n".encode("latin-1"), 6, "not UTF-8: the byte 0xe9"),
+        ("[" * 100_000, 1, f"At most {MAX_DEPTH} levels"),
+    ],
+)
+def test_what_is_no_calendar_is_refused_with_file_and_line(calendar, tmp_path, text, line, words):
+    (tmp_path / "list.json").write_text("[]")
+    with pytest.raises(BatchConfigurationError) as caught:
+        calendar(text)
+    assert str(caught.value).startswith(f"{tmp_path / 'calendar.yaml'}, line {line}: ")
+    assert words in str(caught.value)
+
+
+def test_the_same_token_in_two_apps_is_two_campaigns(calendar):
+    assert len(calendar(one("  app: ios\n" + AGAIN)).campaigns) == 2
+
+
+def test_a_file_that_is_missing_or_too_large_is_refused(calendar, tmp_path):
+    with pytest.raises(BatchConfigurationError, match=r"calendar\.yaml: there is no such file"):
+        read_calendar(tmp_path / "calendar.yaml")
+    with pytest.raises(BatchConfigurationError, match="larger than 10 MB"):
+        calendar(b"#" * (MAX_SIZE + 1))
+    with pytest.raises(BatchConfigurationError, match="cannot be read"):
+        read_calendar(tmp_path)
+
+
+def test_aliases_that_multiply_to_billions_of_values_are_refused(calendar):
+    lines = ["x-0: &a0 [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]"]
+    lines += [f"x-{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 10)}]" for level in range(1, 10)]
+    with pytest.raises(BatchConfigurationError, match="definitions of more than 1,000,000 values"):
+        calendar("\n".join((*lines, one("  definition: {name: Sale, list: *a9}\n"))))
+
+
+# ----------------------------------------------------------------------------------------------------- overlapping
+
+
+def test_where_windows_overlap_it_is_live(calendar):
+    hours = [(9, 12), (12, 15), (14, 16)]
+    lunch = ", ".join(f"{{on: 0 {begin} * * *, off: 0 {end} * * *}}" for begin, end in hours)
+    (campaign,) = calendar(one(windows=f"[{lunch}]")).campaigns
+    assert [moment.in_timezone(PARIS).hour for moment, _ in campaign.next_changes(paris(2026, 6, 1), 4)] == [9, 16] * 2
+    assert [campaign.is_live_at(paris(2026, 6, 1, hour)) for hour in (8, 9, 12, 15, 16)] == [
+        False,
+        True,
+        True,
+        True,
+        False,
+    ]
+
+
+def test_windows_that_take_turns_for_ever_have_no_changes():
+    day, night = (
+        CampaignWindow(on=on, off=off, timezone=PARIS)
+        for on, off in (("0 6 * * *", "0 18 * * *"), ("0 18 * * *", "0 6 * * *"))
+    )
+    assert CalendarCampaign(TOKEN, None, "Always", (day, night)).next_changes(paris(2026, 5, 1), 1) == []
+
+
+def test_an_excepted_date_holds_for_every_window(calendar):
+    both = f"[{OFFICE}, {{start: 2026-12-24T20:00, end: 2026-12-26T10:00}}]"
+    (campaign,) = calendar(one("  except_dates: [2026-12-25]\n", windows=both)).campaigns
+    changes = campaign.next_changes(paris(2026, 12, 24, 18), 4)
+    assert [(moment.in_timezone(PARIS).format("DD HH:mm"), live) for moment, live in changes] == [
+        ("24 20:00", True),
+        ("25 00:00", False),
+        ("26 00:00", True),
+        ("26 10:00", False),
+    ]
+
+
+def test_the_changes_of_all_campaigns_come_in_order_up_to_the_last_moment(calendar):
+    read = calendar(one(AGAIN.replace(TOKEN, "b").replace("0 9", "30 8").replace("Sale", "Early")))
+    changes = read.changes(paris(2026, 6, 1, 8, 30), paris(2026, 6, 1, 18))
+    assert [(moment.in_timezone(PARIS).format("HH:mm"), item.name, live) for moment, item, live in changes] == [
+        ("09:00", "Sale", True),
+        ("18:00", "Sale", False),
+        ("18:00", "Early", False),
+    ]
+    assert changes[0][0].timezone_name == "UTC"
+
+
+@pytest.mark.parametrize("moment", [datetime(2026, 6, 1), "2026-06-01"])
+def test_a_naive_moment_is_refused(calendar, moment):
+    read = calendar(one())
+    for ask in (
+        read.campaigns[0].is_live_at,
+        read.campaigns[0].next_changes,
+        lambda at: read.changes(at, paris(2030, 1, 1)),
+    ):
+        with pytest.raises(BatchConfigurationError, match=r"without time zone|takes a datetime"):
+            ask(moment)
+
+
+@pytest.mark.parametrize("count", [0, True, 1.5])
+def test_a_count_below_one_or_no_whole_number_is_refused(calendar, count):
+    with pytest.raises(BatchConfigurationError, match="count must be"):
+        calendar(one()).campaigns[0].next_changes(paris(2026, 6, 1), count)
+
+
+def test_what_a_calendar_says_and_not_how_it_is_written_makes_its_digest(calendar):
+    said = calendar(one()).digest()
+    assert calendar("# a comment\n" + one().replace("[2026", "[ 2026")).digest() == said
+    assert calendar(one(name="Other")).digest() != said
+    assert calendar(one("  definition: {name: Sale}\n")).digest() != said
+    assert calendar(one("  except_dates: [2026-12-25]\n")).digest() != said
+    assert calendar(one().replace(PARIS, "UTC")).digest() != said
+
+
+# ----------------------------------------------------------------------------------------------------- the timetable
+
+
+def crons(read, reconcile_every=None):
+    return read.timetable(reconcile_every=reconcile_every).summary.split(", ")
+
+
+def test_the_timetable_has_every_cron_once_and_the_check(calendar):
+    read = calendar(
+        one(
+            "  except_dates: [2026-12-25]\n" + AGAIN.replace(TOKEN, "b"),
+            windows=f"[{OFFICE}, {{start: 2026-07-04T10:00, end: 2026-07-05T20:00}}]",
+        )
+    )
+    assert crons(read, timedelta(minutes=15)) == [
+        "0 9 * * 1-5",
+        "0 18 * * 1-5",
+        "0 0 25 12 *",
+        "0 0 26 12 *",
+        "0 10 4 7 *",
+        "0 20 5 7 *",
+        "*/15 * * * *",
+    ]
+    assert str(read.timetable().serialize()["timezone"]) == PARIS
+    assert crons(read, timedelta(minutes=15)) == read.timetable().summary.split(", ")
+
+
+@pytest.mark.parametrize(
+    ("every", "cron"),
+    [(1, "* * * * *"), (20, "*/20 * * * *"), (60, "0 * * * *"), (180, "0 */3 * * *"), (1440, "0 0 * * *")],
+)
+def test_the_check_is_a_cron(calendar, every, cron):
+    assert crons(calendar(one()), timedelta(minutes=every))[-1] == cron
+
+
+@pytest.mark.parametrize("minutes", PERIODS)
+def test_the_checks_are_evenly_spaced(calendar, minutes):
+    from croniter import croniter
+
+    schedule = croniter(crons(calendar(one()), timedelta(minutes=minutes))[-1], datetime(2026, 6, 1))
+    moments = [schedule.get_next(datetime) for _ in range(100)]
+    assert {later - earlier for earlier, later in pairwise(moments)} == {timedelta(minutes=minutes)}
+
+
+@pytest.mark.parametrize("every", [0, 7, 45, 90, 300, 2880, 0.5, -15])
+def test_a_check_that_would_not_be_evenly_spaced_is_refused_with_what_is_allowed(calendar, every):
+    with pytest.raises(BatchConfigurationError, match=r"of 1 min, .*30 min, 1 h, 2 h, .*24 h is allowed"):
+        calendar(one()).timetable(reconcile_every=timedelta(minutes=every))
+
+
+def test_a_check_that_is_no_timedelta_is_refused(calendar):
+    with pytest.raises(BatchConfigurationError, match="reconcile_every is 15"):
+        calendar(one()).timetable(reconcile_every=15)
+
+
+@pytest.mark.parametrize(
+    ("zone", "crons_expected"),
+    [
+        (PARIS, ["30 2 * * *", "0 18 * * *", "30 * * * *"]),
+        ("Australia/Lord_Howe", ["30 2 * * *", "0 18 * * *", "0,30 * * * *"]),
+        ("America/Havana", ["30 2 * * *", "0 18 * * *", "30 * * * *"]),
+        ("Asia/Tokyo", ["30 2 * * *", "0 18 * * *"]),
+    ],
+)
+def test_crons_in_hours_that_the_clocks_change_come_each_hour_besides(calendar, zone, crons_expected):
+    read = calendar(one(windows="[{on: 30 2 * * *, off: 0 18 * * *}]").replace(PARIS, zone))
+    assert crons(read) == crons_expected
+
+
+def test_the_check_takes_the_place_of_the_hourly_crons_that_it_has(calendar):
+    read = calendar(one(windows="[{on: 30 2 * * *, off: 0 18 * * *}]"))
+    assert crons(read, timedelta(minutes=15))[-1:] == ["*/15 * * * *"]
+    assert crons(read, timedelta(hours=1))[-2:] == ["30 * * * *", "0 * * * *"]
+
+
+ZONES = [PARIS, "America/New_York", "Australia/Lord_Howe", "America/Havana", "Africa/Casablanca", "UTC"]
+MINUTES = st.sampled_from(["0", "30", "15,45", "59", "7", "*/30", "0-10/5"])
+HOURS = st.sampled_from(["0", "1", "2", "3", "1-3", "2,14", "23", "*/2", "*", "*/6"])
+DAYS = st.sampled_from(["* * *"] * 4 + ["* * 1-5", "* * 0", "1 * *", "29-31 * *"])
+CRONS = st.builds("{} {} {}".format, MINUTES, HOURS, DAYS)
+
+
+def clock_changes(zone):
+    days = [datetime(2026, 1, 1, tzinfo=UTC) + timedelta(days) for days in range(2 * 365)]
+    offsets = [day.astimezone(ZoneInfo(zone)).utcoffset() for day in days]
+    return [day for day, (before, after) in zip(days[1:], pairwise(offsets), strict=True) if before != after]
+
+
+DAYS_OF = {zone: [*clock_changes(zone), datetime(2026, 6, 15, tzinfo=UTC)] for zone in ZONES}
+
+
+@st.composite
+def calendars(draw):
+    """A calendar, the day around which the clocks change, and how often is checked."""
+    zone = draw(st.sampled_from(ZONES))
+    middle = draw(st.sampled_from(DAYS_OF[zone]))
+    campaigns = []
+    for number in range(draw(st.integers(1, 2))):
+        excepted = [(middle + timedelta(day)).date() for day in draw(st.lists(st.integers(-2, 2), max_size=2))]
+        windows = []
+        for _ in range(draw(st.integers(1, 2))):
+            if draw(st.integers(0, 3)):
+                on, off = draw(CRONS), draw(CRONS)
+                arguments = {"on": on, "off": "45 2 * * *" if on == off else off}
+            else:
+                start = middle + timedelta(minutes=draw(st.integers(-3000, 2000)))
+                arguments = {"start": start, "end": start + timedelta(minutes=draw(st.integers(1, 3000)))}
+            try:
+                windows.append(CampaignWindow(**arguments, timezone=zone, except_dates=excepted))
+            except BatchConfigurationError:  # crons that mean the same
+                windows.append(CampaignWindow(on="30 2 * * *", off="45 2 * * *", timezone=zone, except_dates=excepted))
+        campaigns.append(CalendarCampaign(f"t{number}", None, "Name", tuple(windows)))
+    every = draw(st.sampled_from([None, timedelta(minutes=30), timedelta(hours=4)]))
+    return CampaignCalendar(path=None, timezone=zone, campaigns=tuple(campaigns)), middle, every
+
+
+def fires(timetable, after, until):
+    from airflow.timetables.base import DataInterval, TimeRestriction
+
+    unrestricted = TimeRestriction(earliest=None, latest=None, catchup=True)
+    moment = pendulum.instance(after)
+    while moment < until:
+        moment = timetable.next_dagrun_info(
+            last_automated_data_interval=DataInterval.exact(moment), restriction=unrestricted
+        ).run_after
+        yield moment
+
+
+@settings(deadline=None, max_examples=12, suppress_health_check=list(HealthCheck))
+@given(calendars(), st.floats(0, 0.999), st.integers(0, 40))
+def test_airflow_runs_at_every_change_and_what_is_said_at_each_run_and_in_between_is_what_the_windows_say(
+    situation, part, offset
+):
+    calendar, middle, every = situation
+    # Airflow steps from run to run: wherever it began, it is there at every change. The clocks change in these hours.
+    begin, until = middle - timedelta(hours=26, minutes=offset), middle + timedelta(hours=5)
+    runs = [run for run in fires(calendar.timetable(reconcile_every=every), begin, until) if run <= until]
+    changes = calendar.changes(begin, until)
+    assert {moment for moment, _, _ in changes} <= set(runs)
+    for campaign in calendar.campaigns:
+        live = campaign.is_live_at(begin)
+        said = {moment: state for moment, item, state in changes if item is campaign}
+        for earlier, later in pairwise([begin, *runs]):
+            assert campaign.is_live_at(earlier + (later - earlier) * part) is live
+            now = any(window.is_live_at(later) for window in campaign.windows)
+            assert said.get(later) is (None if now is live else now)
+            live = now
+
+
+@pytest.mark.parametrize(
+    ("zone", "day", "on", "other", "change"),
+    [
+        (PARIS, (2026, 3, 29), "30 2 * * *", "0 3 * * *", "2026-03-29T03:30+02:00"),
+        (PARIS, (2026, 10, 25), "30 2 * * *", "50 * * * *", "2026-10-25T02:30+01:00"),
+        ("Australia/Lord_Howe", (2026, 4, 5), "45 1 * * *", "50 * * * *", "2026-04-05T01:45+10:30"),
+    ],
+)
+def test_where_the_clocks_change_airflow_passes_over_no_change_because_of_another_campaigns(
+    zone, day, on, other, change
+):
+    late, busy = (
+        CalendarCampaign(token, None, "Sale", (CampaignWindow(on=cron, off="0 18 * * *", timezone=zone),))
+        for token, cron in (("a", on), ("b", other))
+    )
+    calendar = CampaignCalendar(path=None, timezone=zone, campaigns=(late, busy))
+    midnight = pendulum.datetime(*day, tz=zone)
+    (expected,) = (moment for moment, item, live in calendar.changes(midnight, midnight.add(hours=6)) if item is late)
+    assert expected == datetime.fromisoformat(change)
+    assert expected in set(fires(calendar.timetable(reconcile_every=None), midnight, midnight.add(hours=6)))
+
+
+# -------------------------------------------------------------------------------------------------------------- import
+
+
+def test_importing_the_package_loads_neither_yaml_nor_matplotlib_nor_schedule_code():
+    code = (
+        "import sys, airflow.sdk, airflow_batch.exceptions; before = set(sys.modules); import airflow_batch.calendars;"
+        "new = set(sys.modules) - before;"
+        "print(sorted(name for name in new if name.split('.')[0] in ('yaml', 'matplotlib', 'croniter', 'airflow')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
