@@ -23,13 +23,18 @@ from canary import APP_KEYS, FAULTS, REST_KEY, assert_free
 from private_airflow import PrivateAirflow
 
 from airflow_batch import compat
+from airflow_batch.calendars import read_calendar
 from airflow_batch.sandbox import BatchSandbox, Fault
 from airflow_batch.windows import CampaignWindow
 
 HERE = Path(__file__).parent
 EXAMPLES = HERE.parent.parent / "dags_examples"
 ANDROID_KEYS = {"live": f"{APP_KEYS['live']}-android", "dev": f"{APP_KEYS['dev']}-android"}
-ON_THE_DEFAULT = ("summer_sale", "both_platforms", "launch_campaign", "stop_on_failure", "sync_from_query")
+CALENDAR = EXAMPLES / "campaign_calendar.yaml"
+ON_THE_DEFAULT = (
+    *("summer_sale", "both_platforms", "launch_campaign", "stop_on_failure", "sync_from_query"),
+    "campaign_calendar",
+)
 """Examples that use the connection batch_default, and so share a sandbox."""
 STARTS_LIVE: dict[str, Callable[[], bool]] = {
     "summer_sale": lambda: not window_of("summer_sale").is_live_at(datetime.now(UTC)),
@@ -102,6 +107,13 @@ def scenarios():
         android = {**CAMPAIGN, "live": STARTS_LIVE["both_platforms"]()}
         found["both_platforms"].campaigns.append(shared.add_campaign(android, app="android"))
         found["late"].campaigns.append(found["late"].sandbox.add_campaign({**CAMPAIGN, "live": True}))
+        now = datetime.now(UTC)
+        found["campaign_calendar"].campaigns = [
+            shared.add_campaign(
+                {**CAMPAIGN, "name": planned.name, "live": not planned.is_live_at(now)}, app=planned.app
+            )
+            for planned in read_calendar(CALENDAR).campaigns
+        ]
         prepare(found)
         yield found
     finally:
@@ -119,9 +131,17 @@ def airflow(scenarios, tmp_path_factory):
         del connections[name]
     connections["batch_default"] = scenarios["summer_sale"].sandbox.connection("api_keys")
     stored = connections.pop("scheduled_campaign_toggle")
+    calendar = CALENDAR.read_text()
+    for planned, token in zip(read_calendar(CALENDAR).campaigns, scenarios["campaign_calendar"].campaigns, strict=True):
+        calendar = calendar.replace(planned.token, token)
+    left_out = ("demo.py", CALENDAR.name)
     private = PrivateAirflow(
         tmp_path_factory.mktemp("airflow"),
-        dags=[*(HERE / "dags").glob("*.*"), *(file for file in EXAMPLES.glob("*.*") if file.name != "demo.py")],
+        dags=[
+            *(HERE / "dags").glob("*.*"),
+            *(file for file in EXAMPLES.glob("*.*") if file.name not in left_out),
+            (CALENDAR.name, calendar),
+        ],
         connections=connections,
         config={"logging.logging_level": "DEBUG"},
     )
@@ -386,6 +406,17 @@ def test_a_sync_takes_its_campaigns_from_an_upstream_task(airflow, ran):
     assert scenario.sandbox.campaign(scenario.campaigns[0])["live"] is True
     report = airflow.xcom("sync_from_query", scenario.run_id, "sync")
     assert (report["total"], report["changed"], report["campaigns"][0]["name"]) == (1, 1, "Morning news")
+
+
+def test_the_calendars_dag_makes_its_campaigns_what_they_should_be_now(airflow, ran):
+    scenario, state = ran("campaign_calendar")
+    planned = read_calendar(CALENDAR).campaigns
+    assert state == "success"
+    live = [scenario.sandbox.campaign(token)["live"] for token in scenario.campaigns]
+    assert live == [campaign.is_live_at(datetime.now(UTC)) for campaign in planned]
+    report = airflow.xcom("campaign_calendar", scenario.run_id, "sync")
+    # A scheduled run may have come before this one.
+    assert (report["total"], report["changed"] + report["unchanged"]) == (5, 5)
 
 
 def test_a_late_run_switches_off_but_not_on_and_what_follows_is_skipped(airflow, ran):
