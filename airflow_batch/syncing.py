@@ -1,19 +1,19 @@
 """Make many campaigns what they should be, through hooks: compare with the list, write the differences, each by the
 rules of ``changes.py``, as fast as the API allows and no faster.
 
-Knows no Airflow context. It waits for short throttles by itself and stops for long ones, so that the task can give its
-slot back; what that task then does is in ``operators/sync.py``, how fast requests may go out in ``pacing.py``.
+Knows no Airflow context. How requests wait for their turn is in ``gate.py``, what the task does that is throttled for
+long in ``operators/sync.py``.
 """
 
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -27,12 +27,12 @@ from airflow_batch.exceptions import (
     BatchError,
     BatchNotFoundError,
     BatchParametersLostError,
+    BatchSyncIncompleteError,
     BatchVerificationError,
 )
-from airflow_batch.hooks.answers import Answer, Endpoint
-from airflow_batch.hooks.batch import BatchHook
-from airflow_batch.pacing import Pacer
-from airflow_batch.policies.retry import BATCH_FLOOR, required_wait
+from airflow_batch.gate import TRIES, Gate, GateClosed, HookMaker, Outdated
+from airflow_batch.hooks.batch import MAX_PAGE
+from airflow_batch.progress import Progress
 from airflow_batch.transitions import check_identity
 from airflow_batch.wanted import Moment, WantedCampaign
 
@@ -42,112 +42,13 @@ quiet = logging.getLogger(f"{__name__}.changes")
 quiet.setLevel(logging.WARNING)
 
 FEW = 3
-"""Up to so many campaigns of an app are viewed singly: a list costs at least one request as well."""
-PAGE = 100
-HOLD, HOLD_IN_ALL = 30.0, 120.0
-"""Seconds of one throttle, and of throttles without an answer between them, for which the worker slot is kept."""
-ROUNDS = 4
-"""How often a campaign is tried that fails for a reason that may pass, before it counts as failed."""
-BETWEEN_ROUNDS = 5.0
-"""Seconds before the second round; doubled for each one after it."""
-BETWEEN_LINES = 5.0
+"""Up to so many campaigns of an app are viewed rather than listed, for a list costs at least one request as well; and
+so many writes of an app are tried one after the other until one is confirmed and looked at."""
 
+BETWEEN_SAVES = 1.0
+"""Seconds between two savings of the progress."""
 
-class Gate:
-    """Lets the requests of all threads out at the pacer's pace, and counts them."""
-
-    def __init__(self, limit: float | None) -> None:
-        self._lock = threading.Lock()
-        self._pacer = Pacer(limit, time.monotonic())
-        self._refused_since: float | None = None
-        self.requests = 0
-
-    def enter(self) -> float:
-        """Wait for a slot and return the moment, for :meth:`refused`."""
-        with self._lock:
-            moment = self._pacer.slot(time.monotonic())
-        while (left := moment - time.monotonic()) > 0:
-            time.sleep(left)
-            with self._lock:
-                # Meanwhile another request may have been refused, and then nothing goes out.
-                moment = max(moment, self._pacer.not_before)
-        with self._lock:
-            self.requests += 1
-        return time.monotonic()
-
-    def answered(self) -> None:
-        """Note that Batch has answered a request other than by a throttle."""
-        with self._lock:
-            self._refused_since = None
-
-    def refused(self, sent: float, error: BatchApiError) -> bool:
-        """Note a throttle; return whether to wait for it here."""
-        seconds = max(required_wait(error), BATCH_FLOOR)
-        with self._lock:
-            now = time.monotonic()
-            self._refused_since = now if self._refused_since is None else self._refused_since
-            holds = seconds <= HOLD and now + seconds - self._refused_since <= HOLD_IN_ALL
-            if holds:
-                self._pacer.refused(sent, now, seconds)
-        return holds
-
-    @property
-    def refusals(self) -> int:
-        return self._pacer.refusals
-
-    @property
-    def paused(self) -> float:
-        return self._pacer.paused
-
-
-class PacedHook(BatchHook):
-    """A hook whose requests go through a gate. A read that is throttled is repeated, a write is not: it is asked anew
-    what is wanted then."""
-
-    def __init__(self, batch_conn_id: str, app: str | None, gate: Gate) -> None:
-        super().__init__(batch_conn_id, app)
-        self.gate = gate
-
-    def _request(self, endpoint: Endpoint, subject: str, **request: Any) -> Answer:
-        while True:
-            sent = self.gate.enter()
-            try:
-                answer = super()._request(endpoint, subject, **request)
-            except BatchApiError as error:
-                if not error.throttled:
-                    self.gate.answered()
-                    raise
-                if not self.gate.refused(sent, error):
-                    raise ThrottledForLong(error) from None
-                if endpoint.writes:
-                    raise
-            else:
-                self.gate.answered()
-                return answer
-
-
-class ThrottledForLong(Exception):
-    """Batch throttles for longer than a worker slot should be kept."""
-
-    def __init__(self, error: BatchApiError) -> None:
-        super().__init__(str(error))
-        self.error = error
-
-
-@dataclass
-class Progress:
-    """What is known of each campaign, by its index."""
-
-    total: int
-    changed: set[int] = field(default_factory=set)
-    unchanged: set[int] = field(default_factory=set)
-    failed: dict[int, BatchError] = field(default_factory=dict)
-    would_change: set[int] = field(default_factory=set)
-    outcomes: dict[int, Outcome] = field(default_factory=dict)
-
-    @property
-    def done(self) -> int:
-        return len(self.changed) + len(self.unchanged) + len(self.failed)
+State = Mapping[str, Any]
 
 
 @dataclass(kw_only=True)
@@ -161,8 +62,9 @@ class CampaignSync:
     :param dry_run: Compare, but write nothing.
     :param max_in_flight: Requests at a time.
     :param doubtful: An earlier attempt may have written.
-    :param changed_before: Indexes of the campaigns that earlier attempts have changed.
-    :param save: Called with the progress every few seconds.
+    :param last: No attempt follows, so stopping goes ahead where reading fails.
+    :param written_before: Indexes of the campaigns that earlier attempts have changed.
+    :param save: Called with the progress about every second.
     """
 
     wanted: Sequence[WantedCampaign]
@@ -172,31 +74,45 @@ class CampaignSync:
     dry_run: bool = False
     max_in_flight: int = 4
     doubtful: bool = False
-    changed_before: frozenset[int] = frozenset()
+    last: bool = False
+    written_before: frozenset[int] = frozenset()
     save: Callable[[Progress], object] = lambda progress: None
 
     def __post_init__(self) -> None:
-        self.progress = Progress(len(self.wanted), changed=set(self.changed_before))
+        self.progress = Progress(len(self.wanted), written=set(self.written_before))
         self._hooks = self.connect(None)
+        self._saved = time.monotonic()
         self._renewed = False
         self._in_doubt: set[int] = set()
-        self._local = threading.local()
-        self._began = self._told = time.monotonic()
+        self._proven: set[str | None] = set()
+        """Apps of which a write was confirmed and looked at."""
+        self._again: dict[int, BatchError] = {}
+        """Those that failed for a reason that may pass."""
 
     @property
     def gate(self) -> Gate:
         return self._hooks.gate
 
+    def stop(self) -> None:
+        """Send nothing more and let :meth:`run` end; for another thread, or the handler of a signal."""
+        self.gate.close(BatchSyncIncompleteError("The task was told to stop. What it had done is done."))
+
     def run(self) -> Progress:
         """Make the campaigns so; return what became of each.
 
+        :raises BatchConfigurationError: before anything is sent, for an app that the connection does not know.
         :raises BatchChangeRefusedError: before anything is written, for more differences than ``max_changes``.
-        :raises BatchParametersLostError: when the first write to an app lost parameters; the others are not written.
+        :raises BatchParametersLostError: when a write lost parameters; the others are not written.
         :raises BatchAuthenticationError: for keys that are refused twice.
-        :raises BatchApiError: for a throttle that lasts long.
+        :raises BatchSyncIncompleteError: when it was stopped.
+        :raises BatchApiError: for a throttle that lasts long, and where the list cannot be read.
         """
+        if not self.wanted:
+            log.warning("No campaign is declared: there is nothing to do.")
         try:
-            state = self._state()
+            for app in {campaign.app for campaign in self.wanted}:
+                self._hooks.own(app)
+            state = self._state(range(len(self.wanted)))
             pending = self._differing(state)
             if self.max_changes is not None and len(pending) > self.max_changes:
                 raise BatchChangeRefusedError(
@@ -206,78 +122,91 @@ class CampaignSync:
             if self.dry_run:
                 self._only_compare(pending, state)
             else:
-                first = list({self.wanted[index].app: index for index in reversed(pending)}.values())
-                self._write(first, verify=True)
-                self._write([index for index in pending if index not in first], verify=False)
-                self._check(pending, first)
-        except ThrottledForLong as stopped:
-            raise stopped.error from None
+                self._write(pending)
+                self._check(pending)
+        except GateClosed as closed:
+            raise closed.reason from None
         finally:
+            self.progress.failed.update(self._again)
             self._tell(last=True)
-            self.save(self.progress)
         return self.progress
 
-    def _state(self) -> dict[int, Mapping[str, Any]]:
-        try:
-            return self._state_of(range(len(self.wanted)))
-        except BatchAuthenticationError:
-            if not self._renew():
-                raise
-            return self._state_of(range(len(self.wanted)))
-
-    def _state_of(self, indexes: Iterable[int]) -> dict[int, Mapping[str, Any]]:
+    def _state(self, indexes: Iterable[int]) -> dict[int, State]:
         """Return what Batch shows of the campaigns; one that cannot be read or is not there is left out."""
         by_app: dict[str | None, dict[str, int]] = {}
         for index in indexes:
             by_app.setdefault(self.wanted[index].app, {})[self.wanted[index].token] = index
-        seen: dict[int, Mapping[str, Any]] = {}
-        for app, missing in by_app.items():
-            hook = self._hooks.make(app)
-            for token, summary in self._listed(hook, set(missing)).items():
-                seen[missing.pop(token)] = summary
-            if len(missing) <= FEW:
-                seen.update(self._viewed(hook, missing))
+        seen: dict[int, State] = {}
+        for app, places in by_app.items():
+            try:
+                found = self._read(app, set(places))
+            except BatchAuthenticationError:
+                if not self._renew():
+                    raise
+                found = self._read(app, set(places))
+            seen.update((places[token], campaign) for token, campaign in found.items())
         return seen
 
-    def _listed(self, hook: BatchHook, tokens: set[str]) -> dict[str, Mapping[str, Any]]:
-        """Return the list's word on these tokens, reading on while that is cheaper than to view the rest singly."""
-        if len(tokens) <= FEW:
-            return {}
-        found: dict[str, Mapping[str, Any]] = {}
-        hits = 0
+    def _read(self, app: str | None, tokens: set[str]) -> dict[str, State]:
+        found = self._listed(app, tokens) if len(tokens) > FEW else {}
+        return {**found, **self._viewed(app, tokens - found.keys())}
+
+    def _listed(self, app: str | None, tokens: set[str]) -> dict[str, State]:
+        """Return the list's word on these tokens. It is read no further once pages in vain have cost as many requests
+        as it takes to view the rest."""
+        found: dict[str, State] = {}
+        last_hit = 0
         try:
-            for count, item in enumerate(hook.list_campaigns(), 1):
+            for count, item in enumerate(self._hooks.own(app).list_campaigns(), 1):
+                pages = -(-count // MAX_PAGE)
                 if item["campaign_token"] in tokens:
-                    tokens.discard(item["campaign_token"])
                     found[item["campaign_token"]] = item
-                    hits += 1
-                if not tokens:
+                    last_hit = pages
+                missing = len(tokens) - len(found)
+                if not missing or (count % MAX_PAGE == 0 and pages - last_hit >= missing):
                     break
-                if count % PAGE == 0:
-                    if not hits and len(tokens) <= FEW:
-                        break
-                    hits = 0
-                    self._tell()
-        except BatchApiMisuseError as error:
-            log.warning("This API key cannot list campaigns, so each one is written or viewed singly. %s", error)
+                self._tell()
+        except BatchApiError as error:
+            keys_are_wrong = isinstance(error, BatchAuthenticationError | BatchNotFoundError)
+            if keys_are_wrong or (error.transient and not self.last):
+                raise
+            log.warning("The campaigns cannot be listed, so each one is viewed, or written without. %s", error)
         return found
 
-    def _viewed(self, hook: BatchHook, tokens: Mapping[str, int]) -> dict[int, Mapping[str, Any]]:
-        seen: dict[int, Mapping[str, Any]] = {}
-        for token, index in tokens.items():
-            try:
-                seen[index] = hook.get_campaign(token)
-            except (BatchApiMisuseError, BatchNotFoundError):
-                continue
-        return seen
+    def _viewed(self, app: str | None, tokens: Iterable[str]) -> dict[str, State]:
+        hooks, refused = self._hooks, list[BatchApiError]()
 
-    def _differing(self, seen: Mapping[int, Mapping[str, Any]]) -> list[int]:
+        def view(token: str) -> tuple[str, State | None]:
+            if not refused:
+                try:
+                    return token, hooks.own(app).get_campaign(token)
+                except (BatchApiMisuseError, BatchAuthenticationError) as error:
+                    refused.append(error)
+                except BatchApiError as error:
+                    quiet.info("Campaign %r could not be read, so it is written or fails: %s", token, error)
+            return token, None
+
+        found: dict[str, State] = {}
+        with self._threads() as pool:
+            for token, campaign in pool.map(view, tokens):
+                if campaign is not None:
+                    found[token] = campaign
+                self._tell()
+        for error in refused:
+            if isinstance(error, BatchAuthenticationError):
+                raise error
+        return found
+
+    def _differing(self, seen: Mapping[int, State]) -> list[int]:
         """Return the campaigns to write; note those that are as wanted, and those that are others than is meant."""
         pending = []
         for index, campaign in enumerate(self.wanted):
+            written = index in self.progress.written
             state = seen.get(index)
             if state is None or not isinstance(state.get("live"), bool):
-                pending.append(index)
+                # What an earlier attempt wrote is not written again, unless something else may be wanted by now.
+                if not (written and isinstance(campaign.live, bool)):
+                    pending.append(index)
                 continue
             try:
                 check_identity(campaign.token, state, campaign.expect_name)
@@ -287,18 +216,15 @@ class CampaignSync:
             live = campaign.is_live_at(self.moment())
             if state["live"] is not live:
                 pending.append(index)
-            elif index not in self.progress.changed:
+                continue
+            if not written:
                 self.progress.unchanged.add(index)
-                self.progress.outcomes[index] = Outcome(
-                    requested_at=datetime.now(UTC),
-                    changed=False,
-                    sent={"live": live},
-                    live=live,
-                    name=state.get("name"),
-                )
+            self.progress.outcomes[index] = Outcome(
+                requested_at=datetime.now(UTC), changed=written, sent={"live": live}, live=live, name=state.get("name")
+            )
         return pending
 
-    def _only_compare(self, pending: Iterable[int], state: Mapping[int, Mapping[str, Any]]) -> None:
+    def _only_compare(self, pending: Iterable[int], state: Mapping[int, State]) -> None:
         for index in pending:
             wanted, seen = {"live": self.wanted[index].is_live_at(self.moment())}, state.get(index, {})
             self.progress.would_change.add(index)
@@ -311,74 +237,91 @@ class CampaignSync:
                 differences=difference_rows(wanted, seen),
             )
 
-    def _write(self, indexes: Sequence[int], *, verify: bool) -> None:
+    def _write(self, pending: Iterable[int]) -> None:
         """Write these campaigns; those that fail for a reason that may pass are tried again at the end."""
-        queue, later = deque(indexes), list[int]()
-        tries: dict[int, int] = {}
-        running: dict[Future[Outcome], int] = {}
+        self.progress.writing_begins()
+        by_app: dict[str | None, deque[int]] = {}
+        for index in pending:
+            by_app.setdefault(self.wanted[index].app, deque()).append(index)
+        for _ in range(FEW):
+            self._round([queue.popleft() for app, queue in by_app.items() if queue and app not in self._proven])
+        self._round([index for queue in by_app.values() for index in queue])
+        for tries in range(1, TRIES):
+            if self._again:
+                log.info("%d campaigns failed for a reason that may pass: trying them again.", len(self._again))
+                self.gate.rest(tries)
+                self._round(list(self._again), last=self.last and tries == TRIES - 1)
+
+    def _round(self, indexes: Iterable[int], *, last: bool = False) -> None:
+        """Write these campaigns once."""
+        queue = deque(indexes)
+        running: dict[Future[Outcome], tuple[int, HookMaker]] = {}
         stopped: Exception | None = None
-        with ThreadPoolExecutor(self.max_in_flight, thread_name_prefix="batch-sync") as pool:
-            while queue or running or (later and stopped is None):
-                if not queue and not running:
-                    time.sleep(BETWEEN_ROUNDS * 2 ** (max(tries[index] for index in later) - 1))
-                    queue, later = deque(later), []
+        with self._threads() as pool:
+            while running or (queue and stopped is None):
                 while queue and len(running) < self.max_in_flight and stopped is None:
                     index = queue.popleft()
-                    running[pool.submit(self._change, index, verify)] = index
-                if stopped is not None and not running:
-                    break
+                    running[pool.submit(self._change, index, self._hooks, last)] = index, self._hooks
                 done, _ = wait(running, timeout=1.0, return_when=FIRST_COMPLETED)
                 for future in done:
-                    index = running.pop(future)
+                    index, hooks = running.pop(future)
                     try:
                         self._note(index, future.result())
-                    except (ThrottledForLong, BatchParametersLostError) as error:
+                    except Outdated:
+                        queue.appendleft(index)
+                    except GateClosed as error:
                         stopped = stopped or error
-                        if isinstance(error, BatchParametersLostError):
-                            self.progress.failed[index] = error
                     except BatchAuthenticationError as error:
-                        if self._renew():
-                            queue.append(index)
+                        # Those that were on their way with the old keys say nothing of the new ones.
+                        if hooks is not self._hooks or self._renew():
+                            queue.appendleft(index)
                         else:
                             stopped = stopped or error
                     except BatchError as error:
-                        if getattr(error, "throttled", False):
+                        if isinstance(error, BatchApiError) and error.throttled:
                             queue.appendleft(index)
-                            continue
-                        if getattr(error, "may_have_been_applied", False) or isinstance(error, BatchVerificationError):
-                            self._in_doubt.add(index)
-                        tries[index] = tries.get(index, 0) + 1
-                        if error.transient and tries[index] < ROUNDS:
-                            later.append(index)
                         else:
-                            self.progress.failed[index] = error
+                            self._note_failure(index, error)
+                        if isinstance(error, BatchParametersLostError):
+                            stopped = error
+                            self.gate.close(error)
                 self._tell()
         if stopped is not None:
             raise stopped
 
-    def _change(self, index: int, verify: bool) -> Outcome:
+    def _change(self, index: int, hooks: HookMaker, last: bool) -> Outcome:
         """Change one campaign; runs in a thread."""
         campaign = self.wanted[index]
+        hook = hooks.own(campaign.app)
+        live = False
+
+        def wanted() -> dict[str, Any]:
+            nonlocal live
+            live = campaign.is_live_at(self.moment())
+            return {"live": live}
+
+        hook.still_wanted = lambda: campaign.is_live_at(self.moment()) is live
         change = CampaignChange(
-            hook=self._own_hook(campaign.app),
+            hook=hook,
             token=campaign.token,
-            wanted=lambda: {"live": campaign.is_live_at(self.moment())},
+            wanted=wanted,
             definition=campaign.definition,
             expect_name=campaign.expect_name,
-            confirmed=lambda: self.progress.changed.add(index),
-            verify=verify,
+            confirmed=lambda: self.progress.written.add(index),
+            verify=campaign.app not in self._proven,
             log=quiet,
         )
-        return change.make(doubtful=self.doubtful or index in self._in_doubt)
+        return change.make(doubtful=self.doubtful or index in self._in_doubt, last=last)
 
-    def _own_hook(self, app: str | None) -> BatchHook:
-        """Return this thread's hook for an app: a session is not shared between threads."""
-        if getattr(self._local, "maker", None) is not self._hooks:
-            self._local.maker, self._local.hooks = self._hooks, {}
-        hooks: dict[str | None, BatchHook] = self._local.hooks
-        if app not in hooks:
-            hooks[app] = self._hooks.make(app)
-        return hooks[app]
+    @contextmanager
+    def _threads(self) -> Iterator[ThreadPoolExecutor]:
+        with ThreadPoolExecutor(self.max_in_flight, thread_name_prefix="batch-sync") as pool:
+            try:
+                yield pool
+            except BaseException:
+                # The end of the pool waits for its threads: those that wait for their turn must not keep the task.
+                self.stop()
+                raise
 
     def _renew(self) -> bool:
         """Read the connection again after a 401, once: the key may have been rotated."""
@@ -390,66 +333,42 @@ class CampaignSync:
         return True
 
     def _note(self, index: int, outcome: Outcome) -> None:
-        self.progress.outcomes[index] = outcome
-        self.progress.failed.pop(index, None)
-        if outcome.changed is False and index not in self.progress.changed:
+        if outcome.changed:
+            self._proven.add(self.wanted[index].app)
+        elif index in self.progress.written:
+            outcome = replace(outcome, changed=True)
+        if outcome.changed is False:
             self.progress.unchanged.add(index)
         else:
-            self.progress.changed.add(index)
+            self.progress.written.add(index)
+        self.progress.outcomes[index] = outcome
+        self._again.pop(index, None)
 
-    def _check(self, written: Sequence[int], checked: Sequence[int]) -> None:
+    def _note_failure(self, index: int, error: BatchError) -> None:
+        if isinstance(error, BatchVerificationError) or getattr(error, "may_have_been_applied", False):
+            self._in_doubt.add(index)
+        self._again.pop(index, None)
+        (self._again if error.transient else self.progress.failed)[index] = error
+
+    def _check(self, pending: Iterable[int]) -> None:
         """Compare what was written with the list, in one go. What is not there yet is a failure that may pass."""
-        indexes = [index for index in written if index in self.progress.changed and index not in checked]
-        if not indexes:
+        written = self.progress.changed & self.progress.outcomes.keys() & set(pending)
+        try:
+            seen = self._state(sorted(written)) if written else {}
+        except BatchApiError as error:
+            log.warning("All writes are confirmed, but they could not be compared with the list afterwards: %s", error)
             return
-        for index, state in self._state_of(indexes).items():
+        for index, state in seen.items():
             live = self.wanted[index].is_live_at(self.moment())
             if self.progress.outcomes[index].live is live and state.get("live") is not live:
-                self.progress.changed.discard(index)
                 self.progress.failed[index] = BatchVerificationError(
                     f"Batch confirmed the update of campaign {self.wanted[index].token!r}, but the list still shows it "
                     f"{'not live' if live else 'live'}."
                 )
 
     def _tell(self, last: bool = False) -> None:
-        now = time.monotonic()
-        if not last and now - self._told < BETWEEN_LINES:
-            return
-        self._told = now
-        progress, took = self.progress, max(now - self._began, 0.001)
-        todo = progress.total - progress.done
-        left = "" if last or not progress.done else f"; about {took / progress.done * todo:.0f} s left"
-        log.info(
-            "%d of %d campaigns: %d changed, %d unchanged, %d failed. %d requests, %.1f a second; %d refused (429), "
-            "%.0f s waited for them%s.",
-            progress.done,
-            progress.total,
-            len(progress.changed),
-            len(progress.unchanged),
-            len(progress.failed),
-            self.gate.requests,
-            self.gate.requests / took,
-            self.gate.refusals,
-            self.gate.paused,
-            left,
-        )
-        self.save(progress)
-
-
-@dataclass(frozen=True)
-class HookMaker:
-    """Makes hooks of one reading of the connection, which share a gate."""
-
-    base: BatchHook
-    gate: Gate
-
-    def make(self, app: str | None) -> BatchHook:
-        """Return a hook with a session of its own."""
-        return self.base.lend_settings(PacedHook(self.base.batch_conn_id, app, self.gate))
-
-
-def connect(batch_conn_id: str, gate: Gate | None) -> HookMaker:
-    """Read a connection and return what makes hooks of it; its ``requests_per_second`` is the gate's limit."""
-    base = BatchHook(batch_conn_id)
-    limit = base.settings.requests_per_second
-    return HookMaker(base, gate or Gate(limit))
+        self.progress.tell(self.gate, last=last)
+        # More often than a line: what is not saved is not known to have been changed after a kill.
+        if last or time.monotonic() - self._saved >= BETWEEN_SAVES:
+            self.save(self.progress)
+            self._saved = time.monotonic()

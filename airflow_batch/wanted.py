@@ -80,7 +80,7 @@ def _read_one(item: Any, place: str, default_app: str | None) -> WantedCampaign:
         raise BatchPayloadError(f"{place} {found}. Allowed are {', '.join(KEYS)}; campaign and live are needed.")
     try:
         token, app = read_reference(item["campaign"])
-        live = item["live"] if isinstance(item["live"], Schedule) else read_live(item["live"])
+        live = _live(item["live"])
         definition = item.get("definition")
         checked = None if definition is None else check_payload(definition, "definition")
     except BatchError as error:
@@ -95,6 +95,13 @@ def _read_one(item: Any, place: str, default_app: str | None) -> WantedCampaign:
         expect_name=item.get("expect_name") or None,
         definition=checked,
     )
+
+
+def _live(value: Any) -> bool | Schedule:
+    # Most are no schedules, and to find that out takes long: the likely kinds come first.
+    if isinstance(value, bool | str | type) or not isinstance(value, Schedule):
+        return read_live(value)
+    return value
 
 
 def _example() -> str:

@@ -248,8 +248,8 @@ class BatchOperator(RetryDefaults, BaseOperator):
     def _too_long(self, error: BatchApiError, max_wait: timedelta, since: datetime) -> BatchWaitExceededError:
         return BatchWaitExceededError(
             f"{error.message} Batch asks to wait {required_wait(error):.0f} s, but this task waits at most "
-            f"{max_wait.total_seconds():.0f} s (max_wait) from its first refusal at {_clock_time(since)}. Nothing was "
-            "changed. Raise max_wait, or run the task again later.",
+            f"{max_wait.total_seconds():.0f} s (max_wait) from its first refusal at {_clock_time(since)}. What was "
+            "refused changed nothing. Raise max_wait, or run the task again later.",
             status_code=error.status_code,
             error_code=error.error_code,
             error_name=error.error_name,

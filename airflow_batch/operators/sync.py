@@ -11,21 +11,25 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from airflow_batch.changes import Outcome
 from airflow_batch.compat import recall, remember
 from airflow_batch.exceptions import (
+    BatchApiError,
     BatchConfigurationError,
     BatchError,
     BatchPayloadError,
     BatchSyncError,
     BatchSyncIncompleteError,
 )
+from airflow_batch.gate import connect
 from airflow_batch.hooks.batch import rendered_or_none
-from airflow_batch.operators.base import BatchOperator
+from airflow_batch.operators.base import REFUSED_SINCE, BatchOperator
 from airflow_batch.payloads import payload_digest, shown
 from airflow_batch.policies.retry import MAX_WAIT, MAX_WAIT_TO_STOP
-from airflow_batch.results import iso_utc, text_or_none
+from airflow_batch.progress import Progress
+from airflow_batch.results import CampaignResult, iso_utc, text_or_none
 from airflow_batch.runs import present_moment
-from airflow_batch.syncing import CampaignSync, Progress, connect
+from airflow_batch.syncing import CampaignSync
 from airflow_batch.wanted import WantedCampaign, read_wanted, wanted_digest
 
 if TYPE_CHECKING:
@@ -48,7 +52,8 @@ class BatchSyncCampaignsOperator(BatchOperator):
     end. Campaigns that are not declared are never touched.
 
     :param campaigns: A list of ``{"campaign": token or result, "live": boolean or CampaignWindow}``, each perhaps with
-        ``app``, ``expect_name`` and ``definition``; or the output of another task. Templated.
+        ``app``, ``expect_name`` and ``definition``; the output of another task; JSON text, or the name of a ``.json``
+        file. Templated.
     :param calendar: Instead: the path of a calendar file. Templated.
     :param at: The moment to judge windows by; an aware datetime or ISO 8601 text. Default: that of each write.
         Templated.
@@ -73,7 +78,7 @@ class BatchSyncCampaignsOperator(BatchOperator):
     :raises BatchPayloadError: before anything is sent, when an argument is wrong.
     :raises BatchChangeRefusedError: before anything is sent, for more than ``max_changes``.
     :raises BatchSyncError: when more than ``max_failures`` failed for good.
-    :raises BatchSyncIncompleteError: when more failed, and trying again may help.
+    :raises BatchSyncIncompleteError: when more failed, and trying again may help; and when the task is told to stop.
     :raises BatchParametersLostError: when the first write lost a parameter.
     :raises BatchApiError: one of its other subclasses, when nothing can be read.
     """
@@ -81,6 +86,8 @@ class BatchSyncCampaignsOperator(BatchOperator):
     template_fields: Sequence[str] = ("campaigns", "calendar", "at", "batch_conn_id", "app")
     template_fields_renderers: ClassVar[dict[str, str]] = {"campaigns": "json"}
     ui_color = "#f4e4ff"
+    json_fields: ClassVar[tuple[str, ...]] = ("campaigns",)
+    _sync: CampaignSync | None = None
 
     def __init__(
         self,
@@ -107,42 +114,67 @@ class BatchSyncCampaignsOperator(BatchOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Make the campaigns so and return the report."""
-        wanted = self._wanted()
+        wanted = self._wanted(context)
         at = _moment(self.at)
         digest = wanted_digest(wanted)
         kept = recall(context, PROGRESS)
-        before = _unpacked(kept["changed"]) if isinstance(kept, dict) and kept.get("digest") == digest else frozenset()
-        sync = CampaignSync(
+        before = _unpacked(kept["written"]) if isinstance(kept, dict) and kept.get("digest") == digest else frozenset()
+        ti = context["ti"]
+        self._sync = sync = CampaignSync(
             wanted=wanted,
             connect=lambda gate: connect(self.batch_conn_id, gate),
             moment=lambda: at or present_moment(context),
             max_changes=self.max_changes,
             dry_run=self.only_compare,
             max_in_flight=self.max_in_flight,
-            doubtful=self.may_have_been_applied(context),
-            changed_before=frozenset(index for index in before if index < len(wanted)),
-            save=lambda progress: remember(context, PROGRESS, {"digest": digest, "changed": _packed(progress.changed)}),
+            # A rescheduled attempt has the same number, and may have left a write of which no answer came.
+            doubtful=self.may_have_been_applied(context) or bool(context.get("task_reschedule_count")),
+            last=ti.try_number > ti.max_tries,
+            written_before=frozenset(index for index in before if index < len(wanted)),
+            save=lambda progress: remember(
+                context, PROGRESS, {"digest": digest, "written": _packed(progress.written.copy())}
+            ),
         )
         stops = any(not campaign.is_live_at(at or present_moment(context)) for campaign in wanted)
         try:
             progress = self.give_way(context, self.max_wait or (MAX_WAIT_TO_STOP if stops else MAX_WAIT), sync.run)
             self._judge(progress, wanted)
         except BatchError:
-            context["ti"].xcom_push(key="return_value", value=self._report(context, sync, wanted))
+            self._push(context, self._report(context, sync, wanted))
             raise
         return self._report(context, sync, wanted)
 
-    def _wanted(self) -> list[WantedCampaign]:
-        items = self.campaigns
-        if self.calendar is not None:
+    def on_kill(self) -> None:
+        """Send nothing more: Airflow has the task stopped, or its time is over."""
+        if self._sync is not None:
+            self._sync.stop()
+
+    def _push(self, context: Context, report: dict[str, Any]) -> None:
+        """Leave the report of a failed task, which must not hide why it failed."""
+        if not self.do_xcom_push:
+            return
+        try:
+            context["ti"].xcom_push(key="return_value", value=report)
+        except Exception as error:
+            self.log.warning("The report could not be pushed to XCom: %s", type(error).__name__)
+
+    def _refused_since(self, context: Context, now: datetime) -> datetime:
+        """Count anew where this attempt has written since: a long sync may be throttled more than once."""
+        if self._sync is not None and self._sync.progress.written > self._sync.written_before:
+            remember(context, REFUSED_SINCE, now.isoformat())
+            return now
+        return super()._refused_since(context, now)
+
+    def _note_untouched(self, error: BatchApiError, context: Context) -> None:
+        """Note nothing: one error of many requests does not tell that nothing was written."""
+
+    def _wanted(self, context: Context) -> list[WantedCampaign]:
+        if self.calendar is None:
+            items = self.read_json("campaigns", context)
+        else:
             from airflow_batch.calendars import read_calendar
 
             items = read_calendar(self.calendar).wanted()
-        elif isinstance(items, str):
-            try:
-                items = json.loads(items)
-            except ValueError as error:
-                raise BatchPayloadError(f"campaigns is text that is not JSON: {error}.") from None
         return read_wanted(items, rendered_or_none(self.app))
 
     def _judge(self, progress: Progress, wanted: Sequence[WantedCampaign]) -> None:
@@ -173,7 +205,11 @@ class BatchSyncCampaignsOperator(BatchOperator):
             "throttled_seconds": round(sync.gate.paused, 1),
         }
         failures = [self._failure(wanted[index], error) for index, error in progress.failed.items()]
-        results = [self._result(context, wanted[index], sync, index) for index in sorted(progress.outcomes)]
+        results = [
+            self._result(context, wanted[index], outcome)
+            for index, outcome in sorted(progress.outcomes.items())
+            if index not in progress.failed
+        ]
         whole = {**report, "campaigns": [*failures, *results]}
         if len(json.dumps(whole)) <= MAX_REPORT:
             return whole
@@ -194,22 +230,23 @@ class BatchSyncCampaignsOperator(BatchOperator):
             "message": str(error)[:500],
         }
 
-    def _result(self, context: Context, campaign: WantedCampaign, sync: CampaignSync, index: int) -> dict[str, Any]:
-        outcome = sync.progress.outcomes[index]
-        return {
+    def _result(self, context: Context, campaign: WantedCampaign, outcome: Outcome) -> CampaignResult:
+        result: CampaignResult = {
             "campaign_token": campaign.token,
             "app": campaign.app,
             "action": "dry_run" if self.only_compare else "set_live",
             "live": outcome.live,
             "name": text_or_none(outcome.name),
-            "changed": True if index in sync.changed_before else outcome.changed,
+            "changed": outcome.changed,
             "http_status": outcome.http_status,
             "attempt": context["ti"].try_number,
             "requested_at": iso_utc(outcome.requested_at),
             "completed_at": iso_utc(outcome.completed_at),
             "payload_digest": payload_digest(outcome.sent),
-            **({} if outcome.differences is None else {"differences": outcome.differences}),
         }
+        if outcome.differences is not None:
+            result["differences"] = outcome.differences
+        return result
 
 
 def _count(name: str, value: Any, least: int = 0, most: int = 10**9) -> int:

@@ -1,0 +1,177 @@
+"""Where the requests of many threads wait for their turn, and the hook that sends them through.
+
+How fast they may go is decided in ``pacing.py``, what they ask for in ``syncing.py``.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from airflow_batch.exceptions import BatchApiError, BatchError, BatchMaintenanceError
+from airflow_batch.hooks.answers import Answer, Endpoint
+from airflow_batch.hooks.batch import LIST, BatchHook
+from airflow_batch.pacing import Pacer
+from airflow_batch.policies.retry import delay_floor, required_wait
+
+HOLD, HOLD_IN_ALL = 30.0, 120.0
+"""Seconds of one throttle, and of throttles without an answer between them, for which the worker slot is kept."""
+TRIES = 4
+"""How often that is tried which fails for a reason that may pass."""
+BETWEEN_TRIES = 5.0
+"""Seconds before the second try; doubled for each one after it."""
+BLINK = 0.5
+"""Seconds after which one who waits looks whether the gate was closed."""
+
+
+class GateClosed(Exception):
+    """No request may be sent any more. Not a BatchError: it is no failure of the campaign that was to be next."""
+
+    def __init__(self, reason: BatchError) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
+
+
+class Outdated(Exception):
+    """What was to be written is not wanted any more now that its turn has come."""
+
+
+class Gate:
+    """Lets the requests of all threads out at the pacer's pace, and counts them."""
+
+    def __init__(self, limit: float | None) -> None:
+        self._lock, self._turnstile = threading.Lock(), threading.Lock()
+        self._pacer = Pacer(limit, time.monotonic())
+        self._refused_since: float | None = None
+        self._closed: BatchError | None = None
+        self.requests = 0
+
+    def enter(self) -> float:
+        """Wait for a turn and return the moment, for :meth:`refused`.
+
+        :raises GateClosed: also while it waits.
+        """
+        # One waits for its turn, the others for that one: turns that were given out ahead would be lost, or come all at
+        # once, when a request is refused meanwhile.
+        with self._turnstile:
+            moment = self._next_slot()
+            while True:
+                self._wait_until(moment)
+                later = self._next_slot()
+                if later <= time.monotonic():
+                    with self._lock:
+                        self._pacer.take(moment)
+                        self.requests += 1
+                    return time.monotonic()
+                moment = later
+
+    def _next_slot(self) -> float:
+        with self._lock:
+            return self._pacer.next_slot(time.monotonic())
+
+    def rest(self, tries: int) -> None:
+        """Wait before something is tried again that was tried so often."""
+        self._wait_until(time.monotonic() + BETWEEN_TRIES * 2 ** (tries - 1))
+
+    def close(self, reason: BatchError) -> None:
+        """Let nothing out any more. Takes no lock, for a signal's handler may call it."""
+        self._closed = self._closed or reason
+
+    def answered(self) -> None:
+        """Note that Batch has answered a request other than by a throttle."""
+        with self._lock:
+            self._refused_since = None
+
+    def refused(self, sent: float, error: BatchApiError) -> None:
+        """Note a throttle; close the gate where the worker slot should not be kept so long."""
+        seconds = delay_floor(error) if isinstance(error, BatchMaintenanceError) else required_wait(error)
+        with self._lock:
+            now = time.monotonic()
+            self._refused_since = now if self._refused_since is None else self._refused_since
+            if seconds <= HOLD and now + seconds - self._refused_since <= HOLD_IN_ALL:
+                self._pacer.refused(sent, now, seconds)
+            else:
+                self.close(error)
+
+    @property
+    def refusals(self) -> int:
+        return self._pacer.refusals
+
+    @property
+    def paused(self) -> float:
+        return self._pacer.paused
+
+    def _wait_until(self, moment: float) -> None:
+        while True:
+            if self._closed is not None:
+                raise GateClosed(self._closed)
+            left = moment - time.monotonic()
+            if left <= 0:
+                return
+            time.sleep(min(left, BLINK))
+
+
+class PacedHook(BatchHook):
+    """A hook whose requests go through a gate. For one thread at a time.
+
+    A read that is throttled is repeated, and so is a page of the list that fails for a reason that may pass: the pages
+    before it would have to be read again. A write is not: it is asked anew what is wanted then.
+    """
+
+    def __init__(self, batch_conn_id: str, app: str | None, gate: Gate) -> None:
+        super().__init__(batch_conn_id, app)
+        self.gate = gate
+        self.still_wanted: Callable[[], bool] = lambda: True
+        """Asked when a write's turn has come; where it says no, the write raises :class:`Outdated`."""
+
+    def _request(self, endpoint: Endpoint, subject: str, **request: Any) -> Answer:
+        tries = 0
+        while True:
+            sent = self.gate.enter()
+            if endpoint.writes and not self.still_wanted():
+                raise Outdated
+            try:
+                answer = super()._request(endpoint, subject, **request)
+            except BatchApiError as error:
+                if error.throttled:
+                    self.gate.refused(sent, error)
+                    if endpoint.writes:
+                        raise
+                    continue
+                self.gate.answered()
+                tries += 1
+                if endpoint is not LIST or not error.transient or tries == TRIES:
+                    raise
+            else:
+                self.gate.answered()
+                return answer
+            self.gate.rest(tries)
+
+
+class HookMaker:
+    """Makes hooks of one reading of the connection, which share a gate."""
+
+    def __init__(self, base: BatchHook, gate: Gate) -> None:
+        self.base = base
+        self.gate = gate
+        self._local = threading.local()
+
+    def own(self, app: str | None) -> PacedHook:
+        """Return this thread's hook for an app: a session is not shared between threads.
+
+        :raises BatchConfigurationError: for an app that the connection does not know.
+        """
+        hooks: dict[str | None, PacedHook] = self._local.__dict__.setdefault("hooks", {})
+        if app not in hooks:
+            self.base.settings.api_key(app)
+            hooks[app] = self.base.lend_settings(PacedHook(self.base.batch_conn_id, app, self.gate))
+        return hooks[app]
+
+
+def connect(batch_conn_id: str, gate: Gate | None) -> HookMaker:
+    """Read a connection and return what makes hooks of it; its ``requests_per_second`` is the gate's limit."""
+    base = BatchHook(batch_conn_id)
+    limit = base.settings.requests_per_second
+    return HookMaker(base, gate or Gate(limit))

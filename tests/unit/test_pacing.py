@@ -1,0 +1,188 @@
+"""How fast requests may follow each other: the pacer with a fake clock, against a simulated server that throttles."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from math import inf, isfinite
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from throttled_server import Bucket, Run
+
+from airflow_batch.pacing import HALVED, LEAST, MOST, START, Pacer
+
+LIMITS = st.floats(0.05, 500)
+TINY = 1e-6
+
+
+def slot(pacer, now):
+    """Take the next slot and return its moment."""
+    moment = pacer.next_slot(now)
+    pacer.take(moment)
+    return moment
+
+
+class TestWithAKnownLimit:
+    @given(limit=LIMITS, steps=st.lists(st.floats(0, 3), min_size=1, max_size=200))
+    def test_no_window_of_time_has_more_than_the_limit_allows(self, limit, steps):
+        pacer, now, moments = Pacer(limit, 0.0), 0.0, []
+        for step in steps:
+            now += step
+            moments.append(slot(pacer, now))
+        for first in range(len(moments)):
+            for last in range(first, len(moments)):
+                assert last - first + 1 <= limit * (moments[last] - moments[first]) + 1 + TINY
+
+    @given(limit=LIMITS, steps=st.lists(st.tuples(st.floats(0, 9), st.booleans()), max_size=100))
+    def test_it_is_not_exceeded_after_refusals_either(self, limit, steps):
+        pacer, now, moments = Pacer(limit, 0.0), 0.0, [0.0 - 1 / limit]
+        for step, refused in steps:
+            now += step
+            if refused:
+                pacer.refused(now, now, 5.0)
+            moments.append(slot(pacer, now))
+            assert pacer.rate(now) <= limit
+        assert all(after - before >= 1 / limit - TINY for before, after in pairwise(moments))
+
+    @given(limit=st.floats(0.5, 100))
+    def test_who_keeps_asking_gets_all_of_it(self, limit):
+        pacer = Pacer(limit, 0.0)
+        moments = [slot(pacer, 0.0) for _ in range(100)]
+        assert moments == pytest.approx([index / limit for index in range(100)])
+
+    def test_idle_time_is_not_saved_up_for_a_burst(self):
+        pacer = Pacer(10, 0.0)
+        slot(pacer, 0.0)
+        assert [slot(pacer, 100.0) for _ in range(3)] == pytest.approx([100.0, 100.1, 100.2])
+
+    def test_it_is_reached_again_a_minute_after_a_refusal(self):
+        pacer = Pacer(10, 0.0)
+        for _ in range(50):
+            slot(pacer, 0.0)
+        pacer.refused(5.0, 5.0, 5.0)
+        assert pacer.rate(10.0) < 8
+        assert pacer.rate(71.0) == 10
+
+    @given(limit=st.integers(2, 100), latency=st.floats(0.01, 1))
+    @settings(max_examples=20, deadline=None)
+    def test_a_server_with_the_same_limit_refuses_nothing(self, limit, latency):
+        run = Run(Bucket(limit * 1.0001, 1), latency, requests=300, limit=limit)
+        assert run.refusals == []
+
+
+class TestWithoutAKnownLimit:
+    def test_it_begins_slowly_and_doubles_every_second(self):
+        pacer = Pacer(None, 10.0)
+        assert [pacer.rate(10.0 + second) for second in range(4)] == [START, 2 * START, 4 * START, 8 * START]
+
+    @pytest.mark.parametrize("latency", [0.05, 0.15, 0.5])
+    @pytest.mark.parametrize("burst", [1, 5, 20, 50])
+    @pytest.mark.parametrize("rate", [1, 2, 5, 10, 20, 50, 100, 200])
+    def test_it_finds_the_limit_of_a_server(self, rate, burst, latency):
+        run = Run(Bucket(rate, burst), latency, requests=2000)
+        within_reach = min(rate, 4 / latency)
+        ideal = max((2000 - burst) / rate, 2000 / (4 / latency))
+        assert run.took <= 1.3 * ideal + 40  # until it is found, each refusal costs its five seconds
+        assert len(run.refusals) < 0.02 * len(run.sent)
+        second_half = run.sent[len(run.sent) // 2 :]
+        assert len(second_half) / (second_half[-1] - second_half[0]) > 0.5 * within_reach
+
+    @given(rate=st.floats(1, 50), burst=st.integers(1, 50), latency=st.floats(0.05, 0.5))
+    @settings(max_examples=15, deadline=None)
+    def test_it_does_not_swing_wildly(self, rate, burst, latency):
+        run = Run(Bucket(rate, burst), latency, requests=4000)
+        # Found once, the rate stays near the limit: what a burst had hidden is over in the second half.
+        late = [after for (now, _), after in zip(run.refusals, run.rates, strict=True) if now > run.took / 2]
+        assert all(0.4 * rate <= after <= 1.2 * rate for after in late)
+
+    @given(
+        steps=st.lists(
+            st.tuples(st.floats(0, 50), st.booleans(), st.floats(0, 60), st.floats(0, 600)), min_size=1, max_size=60
+        )
+    )
+    def test_nothing_goes_out_before_the_servers_word_and_moments_never_go_back(self, steps):
+        pacer, now, until, last = Pacer(None, 0.0), 0.0, 0.0, 0.0
+        for step, refused, ago, wait in steps:
+            now += step
+            if refused:
+                pacer.refused(max(0.0, now - ago), now, wait)
+                until = max(until, now + wait)
+            moment = slot(pacer, now)
+            assert moment >= max(until, now, last)
+            assert LEAST <= pacer.rate(now) <= MOST
+            last = moment
+
+    def test_requests_that_were_on_their_way_lower_the_rate_once(self):
+        alone, together = Pacer(None, 0.0), Pacer(None, 0.0)
+        for pacer in (alone, together):
+            for _ in range(30):
+                slot(pacer, slot(pacer, 0.0))
+        sent = [6.0, 6.05, 6.1, 6.15, 6.2]
+        alone.refused(sent[0], 6.3, 5.0)
+        for moment in sent:
+            together.refused(moment, 6.3, 5.0)
+        assert together.rate(12.0) == alone.rate(12.0)
+        assert (together.refusals, together.paused) == (5, pytest.approx(alone.paused))
+
+    def test_a_refusal_soon_after_the_pause_halves_it(self):
+        pacer = Pacer(10, 0.0)
+        pacer.refused(1.0, 1.0, 5.0)
+        once = pacer.rate(6.0)
+        slot(pacer, 6.0)
+        pacer.refused(6.0, 6.2, 5.0)
+        assert pacer.rate(11.2) == pytest.approx(HALVED * once, rel=0.01)
+
+    def test_the_pause_is_no_time_in_which_the_rate_recovers(self):
+        pacer = Pacer(None, 0.0)
+        slot(pacer, 0.0)
+        pacer.refused(3.0, 3.0, 600.0)
+        assert pacer.rate(603.0) == pacer.rate(3.0)
+        assert pacer.rate(700.0) > pacer.rate(603.0)
+
+    def test_a_longer_word_prolongs_the_pause_and_a_shorter_one_does_not_shorten_it(self):
+        pacer = Pacer(None, 0.0)
+        for wait, until in ((20.0, 21.0), (5.0, 21.0), (30.0, 31.0)):
+            pacer.refused(0.5, 1.0, wait)
+            assert pacer.next_slot(1.0) == until
+        assert pacer.paused == 30.0
+
+    def test_a_rate_that_was_never_used_is_not_the_one_that_was_refused(self):
+        pacer = Pacer(None, 0.0)
+        moments = [slot(pacer, second / 2) for second in range(120)]
+        assert pacer.rate(60.0) == MOST
+        pacer.refused(moments[-1], 60.0, 5.0)
+        assert pacer.rate(65.0) <= 2.0
+
+    def test_the_rate_recovers_when_the_limit_rises(self):
+        run = Run(Bucket(4, 1), 0.1, requests=200)
+        before = run.pacer.rate(run.took)
+        assert before < 6
+        assert run.pacer.rate(run.took + 600) > before * 1.2
+
+    @pytest.mark.parametrize("burst", [1, 20])
+    def test_a_limit_that_falls_for_a_minute_is_found_and_left_again(self, burst):
+        run = Run(Bucket([(60, 20.0), (120, 4.0), (inf, 20.0)], burst), 0.05, until=180, in_flight=16)
+        assert run.granted >= 0.6 * (44 * 60 + burst)
+
+    @pytest.mark.parametrize("burst", [1, 20])
+    @pytest.mark.parametrize("limit", [0.5, 1, 2, 5, 10, 20, 50])
+    def test_over_an_hour_it_uses_most_of_the_limit_and_little_is_refused(self, limit, burst):
+        run = Run(Bucket(limit, burst), 0.05, until=3600, in_flight=16)
+        assert run.granted >= 0.8 * (limit * 3600 + burst)
+        refused = sum(now > 60 for now, _ in run.refusals)
+        assert refused <= 0.01 * sum(moment > 60 for moment in run.sent)
+
+    @pytest.mark.parametrize("burst", [1, 20])
+    def test_of_many_requests_little_time_is_lost(self, burst):
+        run = Run(Bucket(20, burst), 0.05, requests=6000, in_flight=16)
+        assert run.took <= 1.15 * (6000 - burst) / 20
+
+    def test_all_numbers_stay_finite_and_memory_small_after_a_million_requests(self):
+        pacer, now = Pacer(None, 0.0), 0.0
+        for index in range(1_000_000):
+            now = slot(pacer, now)
+            if index % 50_000 == 49_999:
+                pacer.refused(now, now, 5.0)
+        assert all(map(isfinite, (now, pacer.rate(now), pacer.rate(now + 1e12), slot(pacer, now + 1e12), pacer.paused)))
+        assert len(pacer._sent) < 10_000

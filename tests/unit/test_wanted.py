@@ -1,0 +1,176 @@
+"""What the wanted state of many campaigns may look like, and how a wrong one is refused."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from types import MappingProxyType
+
+import pytest
+
+from airflow_batch.exceptions import BatchPayloadError
+from airflow_batch.wanted import WantedCampaign, read_wanted, wanted_digest
+from airflow_batch.windows import CampaignWindow
+
+MORNING = CampaignWindow(on="0 9 * * *", off="0 18 * * *", timezone="Europe/Paris")
+ITEM = {"campaign": "abc", "live": True}
+
+
+class Lazy:
+    """A sequence that must be sliced, as Airflow's lazy XComs are: each item alone would be a request."""
+
+    def __init__(self, items):
+        self.items = items
+        self.slices = 0
+
+    def __len__(self):
+        return len(self.items)
+
+    def __getitem__(self, index):
+        assert isinstance(index, slice)
+        self.slices += 1
+        return self.items[index]
+
+
+def test_an_item_says_at_least_the_campaign_and_whether_it_is_live():
+    assert read_wanted([ITEM]) == [WantedCampaign(token="abc", app=None, live=True)]
+
+
+def test_an_item_may_say_its_app_name_and_definition():
+    given = {**ITEM, "app": "ios", "expect_name": "Sale", "definition": {"name": "Sale", "live": "false"}}
+    assert read_wanted([given]) == [
+        WantedCampaign(
+            token="abc", app="ios", live=True, expect_name="Sale", definition={"name": "Sale", "live": False}
+        )
+    ]
+
+
+@pytest.mark.parametrize(("text", "live"), [("True", True), ("false", False), (" on ", True), ("0", False)])
+def test_live_may_be_rendered_text(text, live):
+    assert read_wanted([{**ITEM, "live": text}])[0].live is live
+
+
+def test_live_may_be_a_window_which_is_asked_for_each_moment():
+    (campaign,) = read_wanted([{**ITEM, "live": MORNING}])
+    assert campaign.is_live_at(datetime(2026, 7, 1, 12, tzinfo=UTC))
+    assert not campaign.is_live_at(datetime(2026, 7, 1, 20, tzinfo=UTC))
+
+
+@pytest.mark.parametrize(
+    ("item", "default", "app"),
+    [
+        ({}, None, None),
+        ({}, "ios", "ios"),
+        ({"campaign": {"campaign_token": "abc", "app": "android"}}, "ios", "android"),
+        ({"campaign": {"campaign_token": "abc", "app": None}}, "ios", "ios"),
+        ({"campaign": {"campaign_token": "abc", "app": "android"}, "app": "tv"}, "ios", "tv"),
+        ({"app": ""}, "ios", "ios"),
+    ],
+)
+def test_the_app_is_that_of_the_item_then_of_the_result_then_the_default(item, default, app):
+    (campaign,) = read_wanted([{**ITEM, **item}], default)
+    assert (campaign.token, campaign.app) == ("abc", app)
+
+
+@pytest.mark.parametrize("items", [(ITEM,), [MappingProxyType(ITEM)]])
+def test_any_sequence_of_mappings_is_a_list(items):
+    assert len(read_wanted(items)) == 1
+
+
+def test_a_lazy_sequence_is_read_at_one_go():
+    from collections.abc import Sequence
+
+    class LazySequence(Lazy, Sequence):
+        pass
+
+    items = LazySequence([{**ITEM, "campaign": f"c{index}"} for index in range(50)])
+    assert [campaign.token for campaign in read_wanted(items)] == [f"c{index}" for index in range(50)]
+    assert items.slices == 1
+
+
+def test_nothing_wanted_is_a_list_too():
+    assert read_wanted([]) == []
+
+
+@pytest.mark.parametrize("items", [None, "abc", b"abc", 5, {"campaign": "abc", "live": True}, {ITEM["campaign"]}])
+def test_what_is_no_list_is_refused_with_an_example(items):
+    with pytest.raises(BatchPayloadError, match=r"campaigns must be a list of objects such as \{'campaign': TOKEN"):
+        read_wanted(items)
+
+
+@pytest.mark.parametrize(
+    ("item", "told"),
+    [
+        (None, "must be an object .* not null"),
+        ("abc", "must be an object .* not a value of type str"),
+        ([ITEM], "must be an object .* not a value of type list"),
+        ({"campaign": "abc"}, "has no 'live'"),
+        ({"live": True}, "has no 'campaign'"),
+        ({**ITEM, "lives": True}, "unknown key 'lives'.*Allowed are campaign, app, live, expect_name, definition"),
+        ({**ITEM, 5: True}, "unknown key 5"),
+        ({**ITEM, "live": "maybe"}, "live must be true or false, not 'maybe'"),
+        ({**ITEM, "live": None}, "live must be true or false"),
+        ({**ITEM, "live": 1}, "live must be true or false"),
+        ({**ITEM, "live": CampaignWindow}, "live must be true or false"),
+        ({**ITEM, "campaign": ""}, "empty"),
+        ({**ITEM, "campaign": None}, "token"),
+        ({**ITEM, "campaign": "a/b"}, "a/b"),
+        ({**ITEM, "campaign": {"token": "abc"}}, "campaign_token"),
+        ({**ITEM, "campaign": {"campaign_token": "abc", "app": 5}}, "app"),
+        ({**ITEM, "app": 5}, "app must be text, not a value of type int"),
+        ({**ITEM, "expect_name": ["a"]}, "expect_name must be text, not a value of type list"),
+        ({**ITEM, "definition": "abc"}, "definition must be an object"),
+        ({**ITEM, "definition": {}}, "definition is empty"),
+        ({**ITEM, "definition": {"name": "ab"}}, "name must be text of at least 3"),
+        ({**ITEM, "definition": {"name": "Sale", "x": float("nan")}}, "x is nan"),
+    ],
+)
+def test_a_wrong_item_is_named_by_its_place(item, told):
+    with pytest.raises(BatchPayloadError, match=rf"^campaigns\[1\].*{told}"):
+        read_wanted([{"campaign": "other", "live": False}, item])
+
+
+@pytest.mark.parametrize("live", [True, False, MORNING])
+def test_a_campaign_that_is_there_twice_is_refused_whatever_it_should_be(live):
+    others = [{**ITEM, "campaign": f"c{index}"} for index in range(3)]
+    with pytest.raises(BatchPayloadError, match=r"campaigns\[4\] is campaign 'abc' of campaigns\[1\] again"):
+        read_wanted([others[0], ITEM, *others[1:], {**ITEM, "live": live}])
+
+
+def test_the_default_app_counts_in_the_search_for_twins():
+    twins = [ITEM, {**ITEM, "app": "ios"}]
+    assert len(read_wanted(twins)) == 2
+    with pytest.raises(BatchPayloadError, match="again"):
+        read_wanted(twins, "ios")
+
+
+def test_a_hundred_thousand_campaigns_are_read():
+    wanted = read_wanted([{"campaign": f"c{index}", "live": index % 2 == 0} for index in range(100_000)])
+    assert (len(wanted), len(wanted_digest(wanted))) == (100_000, 64)
+
+
+class TestDigest:
+    def of(self, *items, app=None):
+        return wanted_digest(read_wanted(items, app))
+
+    def test_equal_work_has_the_same_digest(self):
+        again = CampaignWindow(on="0 9 * * *", off="0 18 * * *", timezone="Europe/Paris")
+        assert self.of({**ITEM, "live": MORNING}) == self.of({**ITEM, "live": again})
+        assert self.of(ITEM) == self.of({**ITEM, "live": "true", "expect_name": "Sale"})
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            [{**ITEM, "live": False}],
+            [{**ITEM, "live": MORNING}],
+            [{**ITEM, "app": "ios"}],
+            [{**ITEM, "campaign": "abd"}],
+            [ITEM, {**ITEM, "campaign": "abd"}],
+            [],
+        ],
+    )
+    def test_other_work_has_another(self, other):
+        assert self.of(ITEM) != self.of(*other)
+
+    def test_the_order_counts_for_progress_is_kept_by_place(self):
+        second = {**ITEM, "campaign": "abd"}
+        assert self.of(ITEM, second) != self.of(second, ITEM)
