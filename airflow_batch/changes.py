@@ -30,6 +30,7 @@ from airflow_batch.exceptions import (
     BatchParametersLostError,
     BatchPayloadError,
     BatchRepeatRefusedError,
+    BatchResponseError,
     BatchVerificationError,
 )
 from airflow_batch.hooks.batch import BatchHook
@@ -128,7 +129,13 @@ class CampaignChange:
         if self.dry_run:
             return self._only_compared(requested_at, wanted, payloads[0], seen)
         requested_at = datetime.now(UTC)
-        status, sent = self._send(wanted, payloads, seen)
+        try:
+            status, sent = self._send(wanted, payloads, seen)
+        except BatchResponseError as error:
+            if not self._took_effect(wanted, seen):
+                raise
+            self.log.warning("%s A look at the campaign shows that it took effect.", error)
+            status, sent = error.status_code or 200, payloads[0]
         self.confirmed()
         checked = self._verify(wanted, seen)
         self.log.info("%s is now %s: Batch confirmed with %s%s.", self._title(sent), _said(wanted), status, checked)
@@ -247,6 +254,16 @@ class CampaignChange:
             f"What was sent is the campaign as Batch's view gives it,{filled} with the change. If that form is what "
             f"Batch refuses, pass {instead}."
         )
+
+    def _took_effect(self, wanted: Campaign, before: Campaign | None) -> bool:
+        """Tell whether a write whose confirmation was unreadable shows in the campaign, which was not so before."""
+        if before is None:
+            return False
+        try:
+            return not differences(wanted, self.hook.get_campaign(self.token))
+        except BatchApiError as error:
+            self.log.warning("Whether the write took effect could not be looked at: %s", error)
+            return False
 
     def _verify(self, wanted: Campaign, before: Campaign | None) -> str:
         """Check the campaign after the write and return what is known of it; a write is not undone by a failed look."""

@@ -47,6 +47,7 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "sensors": [{"integration-name": "Batch", "python-modules": ["airflow_batch.sensors.campaigns"]}],
+        "triggers": [{"integration-name": "Batch", "python-modules": ["airflow_batch.triggers.campaigns"]}],
         "notifications": ["airflow_batch.notifications.campaigns.SetCampaignLiveNotifier"],
         "connection-types": [
             {

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import quote
 
 from airflow.sdk import BaseHook
@@ -46,6 +46,8 @@ from airflow_batch.payloads import check_payload
 from airflow_batch.results import with_open_rate
 
 if TYPE_CHECKING:
+    from airflow.sdk import Connection
+
     from airflow_batch.hooks.transport import BatchSession
 
 CREATE = Endpoint("create", "POST", "create", writes=True)
@@ -76,7 +78,18 @@ class BatchHook(BaseHook):
         super().__init__()
         self.batch_conn_id = batch_conn_id
         self.app = rendered_or_none(app)
+        self.requests_sent = 0
         self._last_date: tuple[str | None, datetime] = None, datetime.now(UTC)
+
+    @classmethod
+    def of_connection(cls, connection: Connection, app: str | None = None) -> Self:
+        """Return a hook of a connection that was read already, as a trigger reads it: the async way.
+
+        :raises BatchConfigurationError: when the connection is wrong.
+        """
+        hook = cls(connection.conn_id, app)
+        hook.__dict__["_settings"] = hook._understood(connection)
+        return hook
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
@@ -266,7 +279,9 @@ class BatchHook(BaseHook):
 
     @cached_property
     def _settings(self) -> BatchSettings:
-        connection = self.get_connection(self.batch_conn_id)
+        return self._understood(self.get_connection(self.batch_conn_id))
+
+    def _understood(self, connection: Connection) -> BatchSettings:
         # Before anything else can fail: a message of ours or of another may quote a field.
         for field in (connection.password, connection.login):
             if field:
@@ -321,6 +336,7 @@ class BatchHook(BaseHook):
         path = endpoint.path.format(token=quote(token, safe=""))
         url = f"{settings.base_url}/1.1/{quote(settings.api_key(self.app), safe='')}/campaigns/{path}"
         problem: BatchApiError
+        self.requests_sent += 1
         try:
             answer = exchange(self.get_conn(), endpoint.method, url, body=body, query=query, timeout=settings.timeout)
         except ExchangeError as error:

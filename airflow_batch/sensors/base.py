@@ -1,35 +1,41 @@
 """What every sensor of this provider shares: its connection, and how it keeps quiet when Batch asks for it.
 
-What a sensor waits for is in ``sensors/campaigns.py``, how long to wait in ``policies/retry.py``.
+What a sensor waits for is in ``sensors/campaigns.py``, how long to wait in ``policies/retry.py``, how it waits when it
+is deferred in ``triggers/campaigns.py``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from airflow.configuration import conf
 from airflow.sdk import BaseSensorOperator, PokeReturnValue
 
 from airflow_batch.compat import AirflowRescheduleException, AirflowSensorTimeout, reschedule_at
 from airflow_batch.exceptions import BatchApiError
 from airflow_batch.hooks.batch import BatchHook, rendered_or_none
+from airflow_batch.looks import Hooks, Look
 from airflow_batch.policies.retry import RetryDefaults, delay_floor, jitter
 from airflow_batch.results import iso_utc
-from airflow_batch.runs import INDEX_NAME
+from airflow_batch.runs import INDEX_NAME, name_index
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
 
 class BatchSensor(RetryDefaults, BaseSensorOperator):
-    """Base of the sensors. A subclass says in :meth:`look` what one look at Batch has shown.
+    """Base of the sensors. A subclass says in :meth:`look_for` what it waits for.
 
     :param batch_conn_id: Airflow connection of type ``batch``. Templated.
     :param app: App to read for, where the connection has ``api_keys``. Templated.
     :param mode: ``reschedule`` (default) or ``poke``.
     :param poke_interval: Seconds or a timedelta between two looks, default 30 s.
     :param timeout: Seconds or a timedelta from the first look, default 10 min.
+    :param deferrable: Wait in the triggerer, whatever the ``mode``: the first look is made in the worker, the others by
+        a :class:`~airflow_batch.triggers.campaigns.BatchCampaignTrigger`, each ``poke_interval`` (which does not grow,
+        ``exponential_backoff`` or not). Default ``[operators] default_deferrable``.
 
     A 429, a 5xx and a failed connection mean "not yet": no request is made before Batch's wait has passed (at least
     5 s, and Retry-After), and the timeout holds. Where Batch asks to wait longer than the timeout leaves, the sensor
@@ -47,27 +53,29 @@ class BatchSensor(RetryDefaults, BaseSensorOperator):
         mode: str = "reschedule",
         poke_interval: timedelta | float = 30,
         timeout: timedelta | float = 600,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         **kwargs: Any,
     ) -> None:
         super().__init__(mode=mode, poke_interval=poke_interval, timeout=timeout, **kwargs)
         self.batch_conn_id = batch_conn_id
         self.app = app
+        self.deferrable = deferrable
 
     @classmethod
     def task_defaults(cls) -> dict[str, Any]:
         """Return the arguments that a task gets where nobody gives them."""
         return {**super().task_defaults(), "map_index_template": INDEX_NAME}
 
-    def look(self, context: Context) -> PokeReturnValue:
-        """Read from Batch once and return whether the wait is over, with the result.
+    def look_for(self, context: Context) -> Look:
+        """Return what the sensor waits for.
 
-        :raises BatchApiError: a transient one means "not yet", a permanent one fails the sensor.
+        :raises BatchPayloadError: when its arguments are wrong.
         """
         raise NotImplementedError
 
-    def hook_for(self, app: str | None) -> BatchHook:
-        """Return the hook for an app; the task's own ``app`` goes before the given one."""
-        return BatchHook(batch_conn_id=self.batch_conn_id, app=rendered_or_none(self.app) or app)
+    def app_for(self, app: str | None) -> str | None:
+        """Return the app to read for: the task's own ``app`` goes before the given one."""
+        return rendered_or_none(rendered_or_none(self.app) or app)
 
     def execute(self, context: Context) -> Any:
         """Poke until done, as every sensor does, but never before Batch's wait has passed."""
@@ -86,13 +94,59 @@ class BatchSensor(RetryDefaults, BaseSensorOperator):
         """Look once, unless Batch has asked for silence."""
         if datetime.now(UTC) < self._quiet_until:
             return PokeReturnValue(is_done=False)
+        look = self.look_for(context)
+        if look.about:
+            name_index(context, *look.about)
+        failed = True
+        hooks = Hooks(BatchHook(self.batch_conn_id, look.about[0] if look.about else None))
         try:
-            return self.look(context)
+            seen = look(hooks)
         except BatchApiError as error:
             if not error.transient:
                 raise
             self._keep_quiet(error, context)
-            return PokeReturnValue(is_done=False)
+        else:
+            failed = False
+            seen.tell(self.log)
+            if seen.about:
+                name_index(context, *seen.about)
+            if seen.done:
+                return PokeReturnValue(is_done=True, xcom_value=seen.result)
+        pause = look.pause(hooks.requests, failed=failed)
+        if self.deferrable:
+            self._defer(look, pause)
+        if self.reschedule:
+            self._quiet_until = max(self._quiet_until, datetime.now(UTC) + timedelta(seconds=pause))
+        return PokeReturnValue(is_done=False)
+
+    def _defer(self, look: Look, pause: float) -> NoReturn:
+        from airflow_batch.triggers.campaigns import BatchCampaignTrigger
+
+        now = datetime.now(UTC)
+        left = self._deadline - now
+        if left <= timedelta(0):
+            raise AirflowSensorTimeout(f"Sensor has timed out: its timeout ended at {iso_utc(self._deadline)}.")
+        not_before = max(self._quiet_until, now + timedelta(seconds=max(self.poke_interval, pause)))
+        trigger = BatchCampaignTrigger(
+            look=look.as_json(),
+            batch_conn_id=self.batch_conn_id,
+            poke_interval=self.poke_interval,
+            not_before=not_before.isoformat(),
+            deadline=self._deadline.isoformat(),
+        )
+        self.defer(trigger=trigger, method_name="resume", timeout=left)
+
+    def resume(self, context: Context, event: Any) -> Any:
+        """Return the result that the trigger's event brings.
+
+        :raises AirflowSensorTimeout: when the wait was too long.
+        :raises BatchError: what failed in the triggerer, for good.
+        """
+        from airflow_batch.triggers.events import outcome
+
+        if isinstance(event, Mapping) and event.get("about"):
+            name_index(context, *event["about"])
+        return outcome(event)
 
     def _keep_quiet(self, error: BatchApiError, context: Context) -> None:
         floor = delay_floor(error)

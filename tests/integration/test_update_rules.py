@@ -291,3 +291,16 @@ class TestAPushThatMayHaveGoneOut:
             run(update(token, payload))
         assert run(update(token, payload), try_number=2)["changed"] is None
         assert writes(batch) == 1
+
+
+@pytest.mark.parametrize("applied", [True, False])
+def test_a_confirmation_that_cannot_be_read_is_a_success_only_where_the_campaign_shows_it(batch, applied):
+    token = batch.add_campaign({**DEFINITION, "live": False})
+    batch.inject(Fault("answer", "update", status=200, body="no JSON", applied=applied))
+    task = BatchUpdateCampaignOperator(task_id="update", campaign=token, payload={"live": True})
+    if applied:
+        assert run(task)["changed"] is True
+    else:
+        with pytest.raises(BatchResponseError):
+            run(task)
+    assert batch.campaign(token)["live"] is applied

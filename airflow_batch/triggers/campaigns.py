@@ -1,0 +1,172 @@
+"""Poll in the triggerer what a deferred sensor waits for. Never sends a write.
+
+The HTTP client is the hook's, and it blocks: each look runs in a thread of its own, and the triggerer's loop goes on.
+What a look is, is in ``looks.py``; what the trigger tells the sensor, in ``triggers/events.py``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import AsyncIterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+from airflow.sdk import BaseHook
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from airflow_batch.exceptions import (
+    BatchApiError,
+    BatchAuthenticationError,
+    BatchConnectionError,
+    BatchError,
+)
+from airflow_batch.hooks.batch import BatchHook
+from airflow_batch.looks import Hooks, Look, Seen, read_look
+from airflow_batch.policies.retry import delay_floor, jitter
+from airflow_batch.results import iso_utc
+from airflow_batch.triggers.events import Event, failed, success, timed_out
+
+_THREADS = ThreadPoolExecutor(max_workers=32, thread_name_prefix="batch-trigger")
+"""Not asyncio's own: that has few threads, and resolves the names for every other trigger of the process."""
+
+
+class BatchCampaignTrigger(BaseTrigger):
+    """Look at campaigns until they are what they should be, a failure is permanent, or the deadline has come.
+
+    The connection is read once, the async way, and again after a 401: keys may be rotated while a sensor waits.
+
+    A 429, a 5xx and a failed connection mean "not yet": no request is made before Batch's wait has passed. A triggerer
+    that takes over begins anew, within one poke interval and spread out; it does not know of a wait that Batch asked
+    of the one before.
+
+    :param look: What is waited for, as :meth:`airflow_batch.looks.Look.as_json` gives it.
+    :param batch_conn_id: Airflow connection of type ``batch``.
+    :param poke_interval: Seconds between two looks; after one at many campaigns at least
+        :func:`airflow_batch.looks.least_pause`.
+    :param not_before: When the first look is due, ISO 8601 with offset.
+    :param deadline: When the sensor times out, ISO 8601 with offset. No look begins or lasts beyond it.
+    """
+
+    def __init__(
+        self, *, look: Mapping[str, Any], batch_conn_id: str, poke_interval: float, not_before: str, deadline: str
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.look: Look = read_look(look)
+        self.batch_conn_id = batch_conn_id
+        self.poke_interval = poke_interval
+        self.not_before = datetime.fromisoformat(not_before)
+        self.deadline = datetime.fromisoformat(deadline)
+        self._hooks: Hooks | None = None
+        self._requests = 0
+        self._looks = 0
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the class path and the arguments, JSON values without a key."""
+        return (
+            f"{type(self).__module__}.{type(self).__qualname__}",
+            {
+                "look": self.look.as_json(),
+                "batch_conn_id": self.batch_conn_id,
+                "poke_interval": self.poke_interval,
+                "not_before": self.not_before.isoformat(),
+                "deadline": self.deadline.isoformat(),
+            },
+        )
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Yield one event, as ``triggers/events.py`` makes them."""
+        yield TriggerEvent(await self._wait())  # type: ignore[no-untyped-call]
+
+    async def _wait(self) -> Event:
+        now = datetime.now(UTC)
+        # A triggerer that takes over for another starts all triggers at once.
+        moment = self.not_before if now <= self.not_before else now + self._spread()
+        reason = ""
+        while moment < self.deadline:
+            await _sleep_until(moment)
+            self._looks += 1
+            self._requests = 0
+            floor, failing = timedelta(0), True
+            try:
+                async with asyncio.timeout(max((self.deadline - datetime.now(UTC)).total_seconds(), 0)):
+                    seen = await self._look()
+            except TimeoutError:
+                reason = " The last look was not answered in time."
+                break
+            except BatchError as error:
+                if not error.transient:
+                    return failed(error, self.look.about)
+                reason = f" {error}"
+                floor = timedelta(seconds=delay_floor(error))
+                if datetime.now(UTC) + floor > self.deadline:
+                    reason += f" Batch asks to wait {floor.total_seconds():.0f} s."
+                    break
+                if isinstance(error, BatchApiError) and error.throttled:
+                    floor += self._spread()
+                self.log.warning(
+                    "Not yet: %s No request for %.0f s.", error, self._pause(floor, failing).total_seconds()
+                )
+            else:
+                seen.tell(self.log)
+                if seen.done:
+                    return success(seen.result, seen.about)
+                reason, failing = "", False
+            moment = datetime.now(UTC) + self._pause(floor, failing)
+        else:
+            await _sleep_until(self.deadline)
+        return timed_out(
+            f"Sensor has timed out: its timeout ends at {iso_utc(self.deadline)}.{reason}", self.look.about
+        )
+
+    def _pause(self, floor: timedelta, failed: bool) -> timedelta:
+        least = max(self.poke_interval, self.look.pause(self._requests, failed=failed))
+        return max(floor, timedelta(seconds=least))
+
+    def _spread(self) -> timedelta:
+        context = {"ti": self.task_instance, "task_reschedule_count": self._looks}
+        return timedelta(seconds=jitter(context, self.poke_interval))
+
+    async def _look(self) -> Seen:
+        """Look once, and once more where a 401 came because the connection has other keys by now."""
+        hooks = self._hooks
+        if hooks is None:
+            hooks = self._hooks = await self._connect()
+        try:
+            return await self._in_thread(hooks)
+        except BatchAuthenticationError:
+            fresh = await self._connect()
+            if fresh.settings == hooks.settings:
+                raise
+        self.log.info("The keys of connection %r were changed.", self.batch_conn_id)
+        self._hooks = fresh
+        return await self._in_thread(fresh)
+
+    async def _in_thread(self, hooks: Hooks) -> Seen:
+        sent = hooks.requests
+        # The log line of a thread finds its trigger by the context.
+        call = partial(contextvars.copy_context().run, self.look, hooks)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(_THREADS, call)
+        finally:
+            self._requests += hooks.requests - sent
+
+    async def _connect(self) -> Hooks:
+        """Read the connection. The sync way fails in a triggerer for one that is stored in Airflow's database."""
+        problem = None
+        try:
+            connection = await BaseHook.aget_connection(self.batch_conn_id)
+        except Exception as error:
+            # Airflow says "not defined" for what it failed to ask, too; and the sensor has read it once already.
+            problem = type(error).__name__
+        if problem is not None:
+            raise BatchConnectionError(f"Connection {self.batch_conn_id!r} cannot be read: {problem}.")
+        # Here and not in the thread: masking speaks to Airflow's supervisor, which 3.1 allows in the loop alone.
+        return Hooks(BatchHook.of_connection(connection))
+
+
+async def _sleep_until(moment: datetime) -> None:
+    while (left := (moment - datetime.now(UTC)).total_seconds()) > 0:
+        await asyncio.sleep(left)

@@ -1,0 +1,63 @@
+"""What a trigger tells the sensor that it waits for: an event of JSON values. Pure; holds no key.
+
+An exception would reach the sensor as Airflow's TaskDeferralError, without status and headers. So a failure goes as an
+event, and the sensor raises it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from airflow_batch import exceptions
+from airflow_batch.compat import AirflowSensorTimeout
+from airflow_batch.exceptions import BatchApiError, BatchError
+
+About = tuple[str | None, str] | None
+Event = dict[str, Any]
+
+_FIELDS = ("status_code", "error_code", "error_name", "retry_after", "endpoint", "may_have_been_applied")
+
+
+def success(result: Any, about: About) -> Event:
+    """Return the event of a wait that is over. ``about``: app and name of the campaign."""
+    return {"status": "success", "result": result, "about": about and list(about)}
+
+
+def timed_out(message: str, about: About) -> Event:
+    """Return the event of a wait that was too long."""
+    return {"status": "timeout", "message": message, "about": about and list(about)}
+
+
+def failed(error: BatchError, about: About) -> Event:
+    """Return the event of a permanent failure."""
+    event = {"status": "error", "class": type(error).__name__, "message": str(error), "about": about and list(about)}
+    if isinstance(error, BatchApiError):
+        event |= {"message": error.message, **{name: getattr(error, name) for name in _FIELDS}}
+    return event
+
+
+def outcome(event: Any) -> Any:
+    """Return the result that an event brings.
+
+    :raises AirflowSensorTimeout: when the wait was too long.
+    :raises BatchError: the failure, as it was raised in the triggerer.
+    """
+    if isinstance(event, Mapping):
+        if event.get("status") == "success":
+            return event.get("result")
+        if event.get("status") == "timeout":
+            raise AirflowSensorTimeout(event.get("message"))
+        if event.get("status") == "error":
+            raise _failure(event)
+    raise BatchError("The trigger sent no event of this provider. Do triggerer and worker have the same version of it?")
+
+
+def _failure(event: Mapping[str, Any]) -> BatchError:
+    message = str(event.get("message"))
+    cls = getattr(exceptions, str(event.get("class")), None)
+    if not isinstance(cls, type) or not issubclass(cls, BatchError):
+        return BatchError(message)
+    if issubclass(cls, BatchApiError):
+        return cls(message, **{name: event[name] for name in _FIELDS if name in event})
+    return cls(message)

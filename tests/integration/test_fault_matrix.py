@@ -1,0 +1,46 @@
+"""Every row of the fault matrix, met by our operator in both of its throttle modes. The rows stand in faults/table.py.
+
+`make bench-faults` prints the same rows for us and for what users would pick instead.
+"""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from canary import assert_free
+from faults.driver import OURS, play, too_early, verdict
+from faults.table import ROWS
+
+SLACK = 5.0
+"""Real seconds that a busy machine may add to a wait."""
+
+
+@pytest.mark.parametrize("mode", OURS)
+@pytest.mark.parametrize("row", ROWS, ids=str)
+def test_a_fault_ends_as_the_table_says(row, mode):
+    played = play(OURS[mode], row)
+
+    assert (played.state, played.live) == (row.state, row.live)
+    kind, words = row.error or ("", "")
+    assert played.error == kind
+    assert re.search(words, played.text), played.text
+
+    assert row.updates[0] <= len(played.updates) <= row.updates[1]
+    assert played.steps <= row.tries
+    # An attempt that sends: a look, the update, a look afterwards.
+    assert len(played.requests) <= 4 * played.steps
+
+    assert not too_early(row, played)
+    if row.wait is not None:
+        least, most = row.wait
+        assert least - (1 if row.not_before else 0) <= played.waits[0] <= most + SLACK
+    assert played.held == 0, "a wait kept the worker slot"
+
+    assert row.place == "dns" or "uses the Batch sandbox" in played.told, "the log was not kept"
+    assert_free(played.told, "the log or an error")
+    assert verdict(row, played) == row.verdict
+
+
+def test_the_rows_have_names_of_their_own():
+    assert len({row.name for row in ROWS}) == len(ROWS)
