@@ -216,6 +216,9 @@ class BatchOperator(RetryDefaults, BaseOperator):
                 max_wait,
             )
             return None
+        # Read anew: the state store may have taken seconds, and a start that comes before the exit of this one is
+        # reported can fail the task (airflow 72716).
+        now = datetime.now(UTC)
         count = int(context.get("task_reschedule_count") or 0)
         delay = timedelta(seconds=delay_before_next(error, count + 1, context))
         again = min(now + delay, since + max_wait)

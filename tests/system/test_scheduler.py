@@ -153,7 +153,7 @@ def airflow(scenarios, tmp_path_factory):
         mapped = scenarios["thirty_mapped"]
         mapped.run_id = private.trigger("thirty_mapped", {"campaigns": mapped.campaigns})
         # Alone at first: beside the others, two cores start tasks more slowly than the throttle admits them.
-        wait_until(lambda: len(mapped.sandbox.requests) >= 30)
+        wait_until(lambda: len(mapped.sandbox.requests) >= 75)
         for name, scenario in scenarios.items():
             tokens = scenario.campaigns
             confs: dict[str, dict[str, Any]] = {
