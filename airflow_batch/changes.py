@@ -34,12 +34,13 @@ from airflow_batch.exceptions import (
     BatchVerificationError,
 )
 from airflow_batch.hooks.batch import BatchHook
+from airflow_batch.hooks.settings import TOTAL_TIMEOUT
 from airflow_batch.payloads import stops
 from airflow_batch.transitions import check_change, check_identity, sends_after, sends_by
 
 log = logging.getLogger(__name__)
 
-REQUEST_TIME = timedelta(seconds=60)
+REQUEST_TIME = timedelta(seconds=TOTAL_TIMEOUT)
 """A request may take so long; a push time that comes in it may be met by a repeated write."""
 
 Campaign = Mapping[str, Any]

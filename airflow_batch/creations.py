@@ -23,12 +23,13 @@ from airflow_batch.exceptions import (
     BatchTransientApiError,
 )
 from airflow_batch.hooks.batch import BatchHook
+from airflow_batch.hooks.settings import TOTAL_TIMEOUT
 from airflow_batch.payloads import payload_digest
 from airflow_batch.transitions import read_moment
 
 log = logging.getLogger(__name__)
 
-SETTLE_TIME = timedelta(minutes=2)
+SETTLE_TIME = 2 * timedelta(seconds=TOTAL_TIMEOUT)
 """How long after a creation the list is asked for it, twice a request's time: ``ASSUMPTIONS["settle_time"]``."""
 BETWEEN_LOOKS, AT_LEAST = timedelta(seconds=40), timedelta(seconds=10)
 LOOKS = 2
@@ -104,7 +105,7 @@ class CampaignCreation:
         if not kept and not self._in_doubt:
             return self._create({"digest": digest, "since": _text(datetime.now(UTC)), "repeated": False})
         now = datetime.now(UTC)
-        settled = (_moment(kept, "posted_at") or self.waiting_since or now) + SETTLE_TIME
+        settled = self._settles(kept, now)
         found = self._find(kept)
         if found:
             return self._adopt(found, kept)
@@ -246,8 +247,11 @@ class CampaignCreation:
     def _until_settled(self, kept: Record | None, requests: int) -> LookAgain | None:
         """Return when all of that many doubtful requests show, if that is not past."""
         now = datetime.now(UTC)
-        settled = (_moment(kept, "posted_at") or self.waiting_since or now) + requests * SETTLE_TIME
+        settled = self._settles(kept, now, requests)
         return LookAgain(max(settled, now + AT_LEAST)) if now < settled else None
+
+    def _settles(self, kept: Record | None, now: datetime, requests: int = 1) -> datetime:
+        return (_moment(kept, "posted_at") or self.waiting_since or now) + requests * SETTLE_TIME
 
     def _older(self) -> list[str]:
         """Return the campaigns that ``force_new`` leaves aside."""

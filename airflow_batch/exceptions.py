@@ -7,7 +7,7 @@ to ``policies/retry.py``.
 
 from __future__ import annotations
 
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from airflow_batch.compat import AirflowException, AirflowFailException
 
@@ -92,17 +92,21 @@ class BatchApiError(BatchError):
         self.endpoint = endpoint
         self.may_have_been_applied = may_have_been_applied
 
+    @property
+    def details(self) -> dict[str, Any]:
+        """What is known besides the message: the keyword arguments that make such an error. JSON values."""
+        return {
+            "status_code": self.status_code,
+            "error_code": self.error_code,
+            "error_name": self.error_name,
+            "retry_after": self.retry_after,
+            "endpoint": self.endpoint,
+            "may_have_been_applied": self.may_have_been_applied,
+        }
+
     def explained(self, more: str) -> Self:
         """Return the same failure with a sentence more, for one who knows what the request was for."""
-        return type(self)(
-            f"{self.message} {more}",
-            status_code=self.status_code,
-            error_code=self.error_code,
-            error_name=self.error_name,
-            retry_after=self.retry_after,
-            endpoint=self.endpoint,
-            may_have_been_applied=self.may_have_been_applied,
-        )
+        return type(self)(f"{self.message} {more}", **self.details)
 
 
 class BatchAuthenticationError(AirflowFailException, BatchApiError):

@@ -17,7 +17,7 @@ from airflow_batch.hooks.batch import BatchHook
 from airflow_batch.hooks.settings import BatchSettings
 from airflow_batch.payloads import shown
 from airflow_batch.results import MAX_COUNT, campaign_summary
-from airflow_batch.runs import wanted_live
+from airflow_batch.runs import live_now
 from airflow_batch.windows import CampaignWindow
 
 MAX_NAMED = 5
@@ -43,12 +43,6 @@ class Reference(NamedTuple):
 
     token: str
     app: str | None
-
-
-class Run(NamedTuple):
-    """What a look knows of the DAG run that it belongs to."""
-
-    run_after: datetime | None
 
 
 @dataclass(frozen=True)
@@ -148,7 +142,7 @@ class LiveLook(Look):
 
     def __call__(self, hooks: Hooks) -> Seen:
         """Look once. Blocks."""
-        wanted = wanted_live(self.live, {"dag_run": Run(self.run_after)})
+        wanted = live_now(self.live, self.run_after)
         return self._at_many(hooks, wanted) if self.many else self._at_one(hooks, wanted)
 
     def _at_one(self, hooks: Hooks, wanted: bool) -> Seen:

@@ -90,11 +90,6 @@ def payload_digest(payload: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(payload, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
-def sends_at_once(payload: Mapping[str, Any]) -> bool:
-    """Tell whether the write sends a push the moment it is applied, so that it must not be repeated blindly."""
-    return payload.get("live") is True and payload.get("push_time") == "now"
-
-
 def stops(payload: Mapping[str, Any]) -> bool:
     """Tell whether the write stops the campaign."""
     return payload.get("live") is False

@@ -15,7 +15,6 @@ from airflow_batch.windows import CampaignWindow
 TIMED_RUNS = frozenset({"scheduled", "backfill", "asset_triggered", "asset_materialization"})
 """Types of run that stand for a moment. A run that a person or another DAG has started is wanted now."""
 
-
 INDEX_NAME = "{{ batch_index | default(task.app or '') }}"
 """The ``map_index_template`` of this provider's tasks: what Airflow's pages show for each index of a mapped task."""
 
@@ -30,7 +29,12 @@ def wanted_live(live: Any, context: Mapping[str, Any]) -> bool:
 
     :raises BatchPayloadError: when ``live`` is neither.
     """
-    return live.is_live_at(present_moment(context)) if isinstance(live, CampaignWindow) else read_live(live)
+    return live_now(live, run_began(context)) if isinstance(live, CampaignWindow) else read_live(live)
+
+
+def live_now(live: bool | CampaignWindow, run_after: datetime | None) -> bool:
+    """Return the same, where the run's own moment is known and ``live`` was read."""
+    return live if isinstance(live, bool) else live.is_live_at(_not_before(run_after))
 
 
 def present_moment(context: Mapping[str, Any]) -> datetime:
@@ -39,9 +43,7 @@ def present_moment(context: Mapping[str, Any]) -> datetime:
     A worker's clock may be behind the scheduler's, and a run of 09:00 that reads 08:59:59 would leave the campaign as
     it is until the next change.
     """
-    now = datetime.now(UTC)
-    run_after = _run_after(context)
-    return now if run_after is None else max(now, run_after)
+    return _not_before(run_began(context))
 
 
 def lateness(context: Mapping[str, Any]) -> timedelta | None:
@@ -49,7 +51,7 @@ def lateness(context: Mapping[str, Any]) -> timedelta | None:
 
     Counted from ``run_after``, which a cleared run keeps.
     """
-    run_after = _run_after(context)
+    run_after = run_began(context)
     if run_after is None or getattr(context.get("dag_run"), "run_type", None) not in TIMED_RUNS:
         return None
     return max(datetime.now(UTC) - run_after, timedelta(0))
@@ -58,11 +60,12 @@ def lateness(context: Mapping[str, Any]) -> timedelta | None:
 def run_began(context: Mapping[str, Any]) -> datetime | None:
     """Return a moment before which no attempt of this run's tasks began, None where the run is not known.
 
-    Not its ``start_date``: a clear sets that anew.
+    Its ``run_after``, not its ``start_date``: a clear sets that anew.
     """
-    return _run_after(context)
-
-
-def _run_after(context: Mapping[str, Any]) -> datetime | None:
     moment: datetime | None = getattr(context.get("dag_run"), "run_after", None)
     return None if moment is None else moment.astimezone(UTC)
+
+
+def _not_before(run_after: datetime | None) -> datetime:
+    now = datetime.now(UTC)
+    return now if run_after is None else max(now, run_after)

@@ -321,15 +321,20 @@ def _from_wall(wall: datetime, zone: Any, fold: int = 1) -> datetime:
     return moment.astimezone(UTC)
 
 
-def _moment(value: Any, name: str, zone: Any) -> datetime:
-    """Return ``start`` or ``end`` in UTC."""
-    moment = value
+def as_datetime(value: Any) -> datetime | None:
+    """Return a datetime, or the one that an ISO 8601 text says; None for anything else."""
     if isinstance(value, str):
         try:
-            moment = datetime.fromisoformat(value)
+            return datetime.fromisoformat(value)
         except ValueError:
-            moment = None
-    if not isinstance(moment, datetime):
+            return None
+    return value if isinstance(value, datetime) else None
+
+
+def _moment(value: Any, name: str, zone: Any) -> datetime:
+    """Return ``start`` or ``end`` in UTC."""
+    moment = as_datetime(value)
+    if moment is None:
         _refuse(f"{name} must be a datetime or an ISO 8601 string such as '2026-07-01T09:00', not {value!r}.")
     if moment.second or moment.microsecond:
         _refuse(f"{name}={value!r} has seconds; Airflow's schedules know whole minutes. Leave the seconds out.")

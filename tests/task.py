@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 from airflow.sdk.bases.operator import ExecutorSafeguard
@@ -40,9 +41,31 @@ class Store:
         self.kept[key] = value
 
 
+def context_of(
+    task: Any,
+    *,
+    reschedules: int = 0,
+    store: Store | None = None,
+    late: timedelta = timedelta(0),
+    run_type: str = "scheduled",
+    run_after: datetime | None = None,
+    kind: type[Attempt] = Attempt,
+    **ti: Any,
+) -> dict[str, Any]:
+    """Return the context of an attempt in a run that was due ``late`` ago."""
+    return {
+        "ti": kind(**ti),
+        "task": task,
+        "task_reschedule_count": reschedules,
+        "task_state_store": store,
+        "dag_run": SimpleNamespace(run_after=run_after or datetime.now(UTC) - late, run_type=run_type),
+    }
+
+
 def attempt(task: Any, *, reschedules: int = 0, store: Store | None = None, **ti: Any) -> Any:
-    """Execute ``task`` once and return its result, or raise what Airflow would see."""
-    context = {"ti": Attempt(**ti), "task": task, "task_reschedule_count": reschedules, "task_state_store": store}
+    """Execute ``task`` once, in no DAG run, and return its result, or raise what Airflow would see."""
+    context = context_of(task, reschedules=reschedules, store=store, **ti)
+    del context["dag_run"]
     return task.execute(context)
 
 

@@ -88,7 +88,7 @@ class BatchHook(BaseHook):
         :raises BatchConfigurationError: when the connection is wrong.
         """
         hook = cls(connection.conn_id, app)
-        hook.__dict__["_settings"] = hook._understood(connection)
+        hook.settings = hook._understood(connection)
         return hook
 
     @classmethod
@@ -96,17 +96,9 @@ class BatchHook(BaseHook):
         """Return the labels and placeholders of the connection form, as Airflow 3.1 and 3.2 spell them."""
         return {name.replace("-", "_"): value for name, value in UI_FIELD_BEHAVIOUR.items()}
 
-    @property
-    def settings(self) -> BatchSettings:
-        """What the connection says, read once.
-
-        :raises BatchConfigurationError: when the connection is wrong.
-        """
-        return self._settings
-
     def lend_settings(self, hook: Hook) -> Hook:
         """Make another hook of this connection use what this one has read; return it."""
-        hook.__dict__["_settings"] = self._settings
+        hook.settings = self.settings
         return hook
 
     def get_conn(self) -> BatchSession:
@@ -247,7 +239,7 @@ class BatchHook(BaseHook):
         Airflow calls this for the Test button. The answer is (accepted, what to tell the user).
         """
         try:
-            apps: list[str | None] = [self.app] if self.app else list(self._settings.api_keys)
+            apps: list[str | None] = [self.app] if self.app else list(self.settings.api_keys)
             answers = [self._test_app(app) for app in apps]
         except BatchError as error:
             return False, str(error)
@@ -256,7 +248,7 @@ class BatchHook(BaseHook):
     def _test_app(self, app: str | None) -> tuple[bool, str]:
         hook = self if app == self.app else self._for_app(app)
         name = "the app API key" if app is None else f"the app API key of {app!r}"
-        where = self._settings.base_url
+        where = self.settings.base_url
         subject = hook._subject(LIST)
         try:
             answer = hook._request(LIST, subject, query={"limit": 1})
@@ -274,11 +266,15 @@ class BatchHook(BaseHook):
     def _for_app(self, app: str | None) -> BatchHook:
         # The same settings and session: a Test must not read the connection again.
         hook = self.lend_settings(BatchHook(self.batch_conn_id, app))
-        hook.__dict__["_session"] = self._session
+        hook._session = self._session
         return hook
 
     @cached_property
-    def _settings(self) -> BatchSettings:
+    def settings(self) -> BatchSettings:
+        """What the connection says, read once.
+
+        :raises BatchConfigurationError: when the connection is wrong.
+        """
         return self._understood(self.get_connection(self.batch_conn_id))
 
     def _understood(self, connection: Connection) -> BatchSettings:
@@ -304,7 +300,7 @@ class BatchHook(BaseHook):
 
         from airflow_batch.hooks.transport import open_session
 
-        settings = self._settings
+        settings = self.settings
         return open_session(
             {
                 "X-Authorization": settings.rest_key,
@@ -332,7 +328,7 @@ class BatchHook(BaseHook):
         """Send one request and return the answer when it is a 2xx; else raise what it stands for."""
         from airflow_batch.hooks.transport import ExchangeError, exchange
 
-        settings = self._settings
+        settings = self.settings
         path = endpoint.path.format(token=quote(token, safe=""))
         url = f"{settings.base_url}/1.1/{quote(settings.api_key(self.app), safe='')}/campaigns/{path}"
         problem: BatchApiError
@@ -352,7 +348,7 @@ class BatchHook(BaseHook):
     def _scrub(self, text: str) -> str:
         from airflow_batch.hooks.transport import redact
 
-        return redact(text, [form for secret in self._settings.secrets for form in _forms(secret)])
+        return redact(text, [form for secret in self.settings.secrets for form in _forms(secret)])
 
 
 def rendered_or_none(value: str | None) -> str | None:

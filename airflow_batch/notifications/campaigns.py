@@ -1,6 +1,6 @@
 """Switch a campaign when a task or a DAG fails or succeeds: callbacks for what no task can stand behind.
 
-A callback has no Airflow retry behind it, so this is the one room that waits by itself. Where a task can do it
+A callback has no Airflow retry behind it, so it waits and tries again by itself. Where a task can do it
 (``trigger_rule="one_failed"``), the operators are the better choice.
 """
 

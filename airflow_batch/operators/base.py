@@ -36,6 +36,8 @@ from airflow_batch.runs import INDEX_NAME
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_batch.changes import Outcome
+
 T = TypeVar("T")
 
 REFUSED_SINCE = "airflow_batch_refused_since"
@@ -149,8 +151,9 @@ class BatchOperator(RetryDefaults, BaseOperator):
         http_status: int | None,
         requested_at: datetime,
         payload: Mapping[str, Any],
+        completed_at: datetime | None = None,
     ) -> CampaignResult:
-        """Return what a writing operator leaves in XCom, now that it is done."""
+        """Return what a writing operator leaves in XCom. ``completed_at``: default now."""
         return {
             "campaign_token": token,
             "app": app,
@@ -161,9 +164,30 @@ class BatchOperator(RetryDefaults, BaseOperator):
             "http_status": http_status,
             "attempt": context["ti"].try_number,
             "requested_at": iso_utc(requested_at),
-            "completed_at": iso_utc(datetime.now(UTC)),
+            "completed_at": iso_utc(completed_at or datetime.now(UTC)),
             "payload_digest": payload_digest(payload),
         }
+
+    def result_of(
+        self, context: Context, outcome: Outcome, *, token: str, app: str | None, action: str
+    ) -> CampaignResult:
+        """Return the result of a change, or of a dry run of one."""
+        result = self.result(
+            context,
+            token=token,
+            app=app,
+            action=action,
+            live=outcome.live,
+            name=outcome.name,
+            changed=outcome.changed,
+            http_status=outcome.http_status,
+            requested_at=outcome.requested_at,
+            completed_at=outcome.completed_at,
+            payload=outcome.sent,
+        )
+        if outcome.differences is not None:
+            result["differences"] = outcome.differences
+        return result
 
     def give_way(self, context: Context, max_wait: timedelta, work: Callable[[], T]) -> T:
         """Do the work and return its result; where Batch refuses it for now, leave, to come back later.
@@ -201,8 +225,10 @@ class BatchOperator(RetryDefaults, BaseOperator):
         )
         if not error.throttled and not retry_is_too_early:
             return None
+        since = self._refused_since(context, datetime.now(UTC))
+        # Not before: the state store may have taken seconds. A wait counted from an earlier moment could end before the
+        # server's word, or before the exit of this attempt is reported, which can fail the task (airflow 72716).
         now = datetime.now(UTC)
-        since = self._refused_since(context, now)
         if timedelta(seconds=error.retry_after or 0) > max_wait:
             raise self._too_long(error, max_wait, since)
         if self.throttle == "retry" and not retry_is_too_early:
@@ -216,9 +242,6 @@ class BatchOperator(RetryDefaults, BaseOperator):
                 max_wait,
             )
             return None
-        # Read anew: the state store may have taken seconds, and a start that comes before the exit of this one is
-        # reported can fail the task (airflow 72716).
-        now = datetime.now(UTC)
         count = int(context.get("task_reschedule_count") or 0)
         delay = timedelta(seconds=delay_before_next(error, count + 1, context))
         again = min(now + delay, since + max_wait)
@@ -253,11 +276,7 @@ class BatchOperator(RetryDefaults, BaseOperator):
             f"{error.message} Batch asks to wait {required_wait(error):.0f} s, but this task waits at most "
             f"{max_wait.total_seconds():.0f} s (max_wait) from its first refusal at {_clock_time(since)}. What was "
             "refused changed nothing. Raise max_wait, or run the task again later.",
-            status_code=error.status_code,
-            error_code=error.error_code,
-            error_name=error.error_name,
-            retry_after=error.retry_after,
-            endpoint=error.endpoint,
+            **error.details,
         )
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow_batch.campaigns import read_reference
-from airflow_batch.changes import CampaignChange, Outcome
+from airflow_batch.changes import CampaignChange
 from airflow_batch.compat import recall, remember
 from airflow_batch.exceptions import BatchConfigurationError, BatchPayloadError
 from airflow_batch.operators.base import BatchOperator
@@ -69,7 +70,10 @@ class BatchChangeOperator(BatchOperator):
             lambda: change.make(doubtful=self.may_have_been_applied(context), last=ti.try_number > ti.max_tries),
         )
         name_index(context, change.hook.app, outcome.name or token)
-        return self._shaped(context, token, change.hook.app, outcome)
+        if outcome.changed is None and recall(context, WROTE) is True:
+            outcome = replace(outcome, changed=True)
+        action = "dry_run" if self.only_compare else self.action
+        return self.result_of(context, outcome, token=token, app=change.hook.app, action=action)
 
     def wanted(self, context: Context) -> dict[str, Any]:
         """Return the parameters to set at this moment."""
@@ -88,21 +92,3 @@ class BatchChangeOperator(BatchOperator):
                 raise
             self.log.warning("Stopping goes ahead without the definition. %s", error)
             return None
-
-    def _shaped(self, context: Context, token: str, app: str | None, outcome: Outcome) -> CampaignResult:
-        wrote = outcome.changed is None and recall(context, WROTE) is True
-        result = self.result(
-            context,
-            token=token,
-            app=app,
-            action="dry_run" if self.only_compare else self.action,
-            live=outcome.live,
-            name=outcome.name,
-            changed=True if wrote else outcome.changed,
-            http_status=outcome.http_status,
-            requested_at=outcome.requested_at,
-            payload=outcome.sent,
-        )
-        if outcome.differences is not None:
-            result["differences"] = outcome.differences
-        return result

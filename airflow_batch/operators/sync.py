@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_batch.changes import Outcome
 from airflow_batch.compat import recall, remember
 from airflow_batch.exceptions import (
     BatchApiError,
@@ -24,13 +23,13 @@ from airflow_batch.exceptions import (
 from airflow_batch.gate import connect
 from airflow_batch.hooks.batch import rendered_or_none
 from airflow_batch.operators.base import REFUSED_SINCE, BatchOperator
-from airflow_batch.payloads import payload_digest, shown
+from airflow_batch.payloads import shown
 from airflow_batch.policies.retry import MAX_WAIT, MAX_WAIT_TO_STOP
 from airflow_batch.progress import Progress
-from airflow_batch.results import CampaignResult, iso_utc, text_or_none
 from airflow_batch.runs import present_moment
 from airflow_batch.syncing import CampaignSync
 from airflow_batch.wanted import WantedCampaign, read_wanted, wanted_digest
+from airflow_batch.windows import as_datetime
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -205,8 +204,9 @@ class BatchSyncCampaignsOperator(BatchOperator):
             "throttled_seconds": round(sync.gate.paused, 1),
         }
         failures = [self._failure(wanted[index], error) for index, error in progress.failed.items()]
+        action = "dry_run" if self.only_compare else "set_live"
         results = [
-            self._result(context, wanted[index], outcome)
+            self.result_of(context, outcome, token=wanted[index].token, app=wanted[index].app, action=action)
             for index, outcome in sorted(progress.outcomes.items())
             if index not in progress.failed
         ]
@@ -230,24 +230,6 @@ class BatchSyncCampaignsOperator(BatchOperator):
             "message": str(error)[:500],
         }
 
-    def _result(self, context: Context, campaign: WantedCampaign, outcome: Outcome) -> CampaignResult:
-        result: CampaignResult = {
-            "campaign_token": campaign.token,
-            "app": campaign.app,
-            "action": "dry_run" if self.only_compare else "set_live",
-            "live": outcome.live,
-            "name": text_or_none(outcome.name),
-            "changed": outcome.changed,
-            "http_status": outcome.http_status,
-            "attempt": context["ti"].try_number,
-            "requested_at": iso_utc(outcome.requested_at),
-            "completed_at": iso_utc(outcome.completed_at),
-            "payload_digest": payload_digest(outcome.sent),
-        }
-        if outcome.differences is not None:
-            result["differences"] = outcome.differences
-        return result
-
 
 def _count(name: str, value: Any, least: int = 0, most: int = 10**9) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
@@ -259,13 +241,8 @@ def _count(name: str, value: Any, least: int = 0, most: int = 10**9) -> int:
 def _moment(value: Any) -> datetime | None:
     if value in (None, "", "None"):
         return None
-    moment = value
-    if isinstance(value, str):
-        try:
-            moment = datetime.fromisoformat(value)
-        except ValueError:
-            moment = None
-    if not isinstance(moment, datetime) or moment.utcoffset() is None:
+    moment = as_datetime(value)
+    if moment is None or moment.utcoffset() is None:
         raise BatchPayloadError(
             f"at must be a moment with a time zone such as '2026-07-01T09:00+02:00', not {shown(value)}."
         )

@@ -16,8 +16,6 @@ from airflow_batch.exceptions import BatchApiError, BatchError
 About = tuple[str | None, str] | None
 Event = dict[str, Any]
 
-_FIELDS = ("status_code", "error_code", "error_name", "retry_after", "endpoint", "may_have_been_applied")
-
 
 def success(result: Any, about: About) -> Event:
     """Return the event of a wait that is over. ``about``: app and name of the campaign."""
@@ -31,9 +29,14 @@ def timed_out(message: str, about: About) -> Event:
 
 def failed(error: BatchError, about: About) -> Event:
     """Return the event of a permanent failure."""
-    event = {"status": "error", "class": type(error).__name__, "message": str(error), "about": about and list(about)}
+    event: Event = {
+        "status": "error",
+        "class": type(error).__name__,
+        "message": str(error),
+        "about": about and list(about),
+    }
     if isinstance(error, BatchApiError):
-        event |= {"message": error.message, **{name: getattr(error, name) for name in _FIELDS}}
+        event |= {"message": error.message, "details": error.details}
     return event
 
 
@@ -59,5 +62,5 @@ def _failure(event: Mapping[str, Any]) -> BatchError:
     if not isinstance(cls, type) or not issubclass(cls, BatchError):
         return BatchError(message)
     if issubclass(cls, BatchApiError):
-        return cls(message, **{name: event[name] for name in _FIELDS if name in event})
+        return cls(message, **event.get("details", {}))
     return cls(message)

@@ -51,7 +51,7 @@ def test_no_fault_makes_a_key_show(canary, caplog, fault, call):
         for text in everything_of(error):
             assert_free(text, f"the {type(error).__name__}")
     assert_free(caplog.text, "the log")
-    assert_free(repr(hook) + repr(hook.get_conn()) + repr(hook._settings), "a repr")
+    assert_free(repr(hook) + repr(hook.get_conn()) + repr(hook.settings), "a repr")
     assert len(canary.requests) == 1
 
 

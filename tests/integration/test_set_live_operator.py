@@ -6,12 +6,11 @@ import json
 import logging
 from datetime import UTC, datetime, timedelta
 from itertools import permutations
-from types import SimpleNamespace
 
 import pytest
 from airflow.sdk import DAG
 from jinja2 import Template
-from task import Attempt, Store
+from task import Store, context_of
 
 from airflow_batch.compat import AirflowFailException, AirflowRescheduleException, AirflowSkipException
 from airflow_batch.exceptions import (
@@ -49,17 +48,6 @@ DEFINITION = {
 LIVE = {**DEFINITION, "live": True}
 HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
 TIMED = ["scheduled", "backfill", "asset_triggered", "asset_materialization"]
-
-
-def context_of(task, *, late=timedelta(0), run_type="scheduled", run_after=None, reschedules=0, store=None, **ti):
-    """The context of an attempt in a run that was due ``late`` ago."""
-    return {
-        "ti": Attempt(**ti),
-        "task": task,
-        "task_reschedule_count": reschedules,
-        "task_state_store": store,
-        "dag_run": SimpleNamespace(run_after=run_after or datetime.now(UTC) - late, run_type=run_type),
-    }
 
 
 def run(task, **context):

@@ -17,7 +17,7 @@ from types import ModuleType, SimpleNamespace
 
 import canary
 import pytest
-from task import Attempt, Store, seconds_until
+from task import Attempt, Store, context_of, seconds_until
 
 from airflow_batch import gate, progress
 from airflow_batch.compat import AirflowFailException, AirflowRescheduleException
@@ -72,24 +72,14 @@ class Kept(Store):
         super().set(key, json.loads(json.dumps(value)))
 
 
-def context_of(task, *, store=None, reschedules=0, run_after=None, **ti):
-    return {
-        "ti": Recorded(**ti),
-        "task": task,
-        "task_reschedule_count": reschedules,
-        "task_state_store": store,
-        "dag_run": SimpleNamespace(run_after=run_after or datetime.now(UTC), run_type="scheduled"),
-    }
-
-
 def run(task, **context):
     """Execute one attempt."""
-    return task.execute(context_of(task, **context))
+    return task.execute(context_of(task, kind=Recorded, **context))
 
 
 def failing(error, task, **context):
     """Execute one attempt that fails; return the error and the report."""
-    made = context_of(task, **context)
+    made = context_of(task, kind=Recorded, **context)
     with pytest.raises(error) as caught:
         task.execute(made)
     return caught.value, made["ti"].pushed["return_value"]
@@ -848,7 +838,7 @@ def test_two_thousand_campaigns_and_a_bad_network_end_as_wanted_with_no_write_to
     tokens = [sandbox.add_campaign({**DEFINITION, "live": draw.random() < 0.5}) for _ in range(2000)]
     before = {token: sandbox.campaign(token)["live"] for token in tokens}
     wanted = {token: before[token] ^ (draw.random() < 0.25) for token in tokens}
-    made = context_of(task := sync([{"campaign": t, "live": live} for t, live in wanted.items()]))
+    made = context_of(task := sync([{"campaign": t, "live": live} for t, live in wanted.items()]), kind=Recorded)
     try:
         report = task.execute(made)
     except BatchSyncIncompleteError:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
 
 import pytest
-from task import Attempt
+from task import context_of
 
 from airflow_batch.compat import AirflowFailException
 from airflow_batch.exceptions import (
@@ -35,12 +34,7 @@ NOW = {"live": True, "push_time": "now"}
 
 def run(task, **ti):
     """Execute one attempt, in a run that was due three days ago: an update does not mind."""
-    context = {
-        "ti": Attempt(**ti),
-        "task": task,
-        "dag_run": SimpleNamespace(run_after=datetime.now(UTC) - timedelta(days=3), run_type="scheduled"),
-    }
-    return task.execute(context)
+    return task.execute(context_of(task, late=timedelta(days=3), **ti))
 
 
 def update(campaign, payload, **arguments):

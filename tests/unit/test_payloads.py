@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_batch.exceptions import BatchPayloadError
-from airflow_batch.payloads import MAX_DEPTH, check_payload, payload_digest, read_live, sends_at_once, stops
+from airflow_batch.payloads import MAX_DEPTH, check_payload, payload_digest, read_live, stops
 
 # A number of more digits than Python writes as text.
 HUGE = pytest.param(10**5000, id="huge")
@@ -388,20 +388,6 @@ def test_the_order_of_keys_is_kept_for_batch():
 
 
 # ----------------------------------------------------------------------------------------------------- what it would do
-
-
-@pytest.mark.parametrize(
-    ("payload", "at_once"),
-    [
-        ({"live": True, "push_time": "now"}, True),
-        ({"live": False, "push_time": "now"}, False),
-        ({"push_time": "now"}, False),
-        ({"live": True}, False),
-        ({"live": True, "push_time": "2030-06-01T09:00:00"}, False),
-    ],
-)
-def test_only_a_live_push_of_now_is_sent_at_once(payload, at_once):
-    assert sends_at_once(payload) is at_once
 
 
 @pytest.mark.parametrize(
