@@ -219,6 +219,24 @@ class PrivateAirflow:
         with open(self.home / f"{name}.log", "ab") as log:
             self._roots[name] = self._spawn(arguments, log, env if name == "api-server" else self.env)
 
+    def kill(self, name: str) -> None:
+        """End one of the four by SIGKILL, with all that it has started, and without a chance to tidy up."""
+        root = self._roots.pop(name)
+        family = _families([root.pid])
+        self.recorded |= family
+        for process in family:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        root.wait(10)
+
+    def start_again(self, name: str, timeout: float = 60) -> None:
+        """Start one that was killed: a job of JOBS."""
+        arguments, job_type = JOBS[name]
+        last_job = self.query("SELECT max(id) AS id FROM job")[0]["id"]
+        self._start(name, arguments)
+        started = "SELECT id FROM job WHERE id > ? AND job_type = ? AND state = 'running'"
+        self._wait(f"{name} to start again", partial(self.query, started, last_job, job_type), timeout)
+
     def _warm_up(self, ready: threading.Event) -> None:
         """The execution API takes 3 to 5 s to build itself at its first request. That shall not be the first task's."""
         while self._roots and not ready.is_set():

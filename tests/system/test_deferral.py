@@ -5,48 +5,24 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from contextlib import suppress
-from functools import partial
 from pathlib import Path
 
-import psutil
 import pytest
 from canary import APP_KEYS, REST_KEY, assert_free
 from cryptography.fernet import Fernet
-from private_airflow import JOBS, PrivateAirflow
+from private_airflow import PrivateAirflow
 
 from airflow_batch.sandbox import BatchSandbox, Fault
 
 HERE = Path(__file__).parent
 CAMPAIGN = {"name": "Morning news", "live": False, "push_time": "2099-01-05T08:00:00", "messages": []}
-MAPPED = 20
-
-
-class KillableAirflow(PrivateAirflow):
-    """A private Airflow of which one process can be ended by SIGKILL, and started anew."""
-
-    def kill(self, name: str) -> None:
-        """End a process and all that it has started, by their recorded ids, without a chance to tidy up."""
-        root = self._roots.pop(name)
-        family = [psutil.Process(root.pid), *psutil.Process(root.pid).children(recursive=True)]
-        self.recorded |= set(family)
-        for process in family:
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
-        root.wait(10)
-
-    def start_again(self, name: str, timeout: float = 60) -> None:
-        arguments, job_type = JOBS[name]
-        last_job = self.query("SELECT max(id) AS id FROM job")[0]["id"]
-        self._start(name, arguments)
-        started = "SELECT id FROM job WHERE id > ? AND job_type = ? AND state = 'running'"
-        self._wait(f"{name} to start again", partial(self.query, started, last_job, job_type), timeout)
+MAPPED = 48
 
 
 class Story:
     """What happened: read by the tests."""
 
-    def __init__(self, sandbox: BatchSandbox, airflow: KillableAirflow) -> None:
+    def __init__(self, sandbox: BatchSandbox, airflow: PrivateAirflow) -> None:
         self.sandbox = sandbox
         self.airflow = airflow
         self.run_id = ""
@@ -90,7 +66,7 @@ def wait_until(happened, timeout: float = 120) -> None:
 
 @pytest.fixture(scope="module")
 def story(tmp_path_factory) -> Iterator[Story]:
-    airflow = KillableAirflow(
+    airflow = PrivateAirflow(
         tmp_path_factory.mktemp("airflow"),
         dags=[*(HERE / "deferral_dags").glob("*.py")],
         config={
