@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 
-.PHONY: demo test lint bench bench-faults clean
+.PHONY: demo test lint bench bench-faults bench-storm clean
 
 demo: .venv/installed
 	$(BIN)/python dags_examples/demo.py
@@ -22,6 +22,9 @@ bench: .venv/installed
 
 bench-faults: .venv/installed
 	$(BIN)/python benchmarks/run.py faults
+
+bench-storm: .venv/installed
+	$(BIN)/python benchmarks/run.py storm
 
 # One environment for all of them, made anew when what it is made from changes.
 .venv/installed: pyproject.toml constraints.txt

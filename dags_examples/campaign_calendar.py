@@ -7,8 +7,10 @@ writes what differs, and no campaign that the calendar does not name is ever tou
 
 from __future__ import annotations
 
+# [START dag]
 from airflow_batch.calendar_dag import campaign_calendar_dag
 
 dag = campaign_calendar_dag(
     "campaign_calendar.yaml", dag_id="campaign_calendar", max_changes=10, tags=["batch", "example"], doc_md=__doc__
 )
+# [END dag]

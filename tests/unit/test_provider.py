@@ -11,6 +11,7 @@ from pathlib import Path
 
 import airflow
 import pytest
+import yaml
 
 from airflow_batch.get_provider_info import get_provider_info
 from airflow_batch.hooks.batch import BatchHook
@@ -44,6 +45,25 @@ def test_every_module_and_class_that_it_names_exists():
     assert getattr(importlib.import_module(module), name) is BatchHook
     assert connection["connection-type"] == BatchHook.conn_type
     assert connection["hook-name"] == BatchHook.hook_name
+
+
+def test_what_the_registry_shows_is_every_public_class_of_the_named_modules_and_no_other():
+    shown = yaml.safe_load((Path(__file__).parents[2] / ".airflow-registry.yaml").read_text())
+    assert shown["package-name"] == get_provider_info()["package-name"]
+    listed = {entry["module"] for entries in shown.values() if isinstance(entries, list) for entry in entries}
+    for dotted in listed:
+        module, _, name = dotted.rpartition(".")
+        assert getattr(importlib.import_module(module), name).__module__ == module
+    info = get_provider_info()
+    for kind in ("hooks", "operators", "sensors", "triggers"):
+        for module in (module for group in info[kind] for module in group["python-modules"]):
+            own = vars(importlib.import_module(module)).values()
+            public = {
+                f"{module}.{thing.__name__}"
+                for thing in own
+                if isinstance(thing, type) and thing.__module__ == module and thing.__name__.startswith("Batch")
+            }
+            assert public <= listed
 
 
 def test_the_hook_hands_the_form_to_airflow_3_1_in_the_shape_of_its_schema():
