@@ -22,6 +22,8 @@ class Progress:
     total: int
     written: set[int] = field(default_factory=set)
     """Those that any attempt has changed, or may have; also where they failed after it."""
+    begun: set[int] = field(default_factory=set)
+    """Those that any attempt found to differ and began to write."""
     unchanged: set[int] = field(default_factory=set)
     failed: dict[int, BatchError] = field(default_factory=dict)
     would_change: set[int] = field(default_factory=set)

@@ -64,7 +64,8 @@ class CampaignSync:
     :param doubtful: An earlier attempt may have written.
     :param last: No attempt follows, so stopping goes ahead where reading fails.
     :param written_before: Indexes of the campaigns that earlier attempts have changed.
-    :param save: Called with the progress about every second.
+    :param begun_before: Of those that they found to differ and began to write; None where that is not known.
+    :param save: Called with the progress before the first write, and about every second.
     """
 
     wanted: Sequence[WantedCampaign]
@@ -76,10 +77,11 @@ class CampaignSync:
     doubtful: bool = False
     last: bool = False
     written_before: frozenset[int] = frozenset()
+    begun_before: frozenset[int] | None = None
     save: Callable[[Progress], object] = lambda progress: None
 
     def __post_init__(self) -> None:
-        self.progress = Progress(len(self.wanted), written=set(self.written_before))
+        self.progress = Progress(len(self.wanted), written=set(self.written_before), begun=set(self.begun_before or ()))
         self._hooks = self.connect(None)
         self._saved = time.monotonic()
         self._renewed = False
@@ -217,12 +219,23 @@ class CampaignSync:
             if state["live"] is not live:
                 pending.append(index)
                 continue
-            if not written:
+            if index in self.progress.begun:
+                self.progress.written.add(index)
+            if index not in self.progress.written:
                 self.progress.unchanged.add(index)
             self.progress.outcomes[index] = Outcome(
-                requested_at=datetime.now(UTC), changed=written, sent={"live": live}, live=live, name=state.get("name")
+                requested_at=datetime.now(UTC),
+                changed=True if written else self._perhaps_changed(index),
+                sent={"live": live},
+                live=live,
+                name=state.get("name"),
             )
         return pending
+
+    def _perhaps_changed(self, index: int) -> bool | None:
+        """Return None where an earlier attempt may have brought about what is there, else False."""
+        known = self.begun_before is not None or not self.doubtful
+        return False if known and index not in self.progress.begun else None
 
     def _only_compare(self, pending: Iterable[int], state: Mapping[int, State]) -> None:
         for index in pending:
@@ -239,7 +252,10 @@ class CampaignSync:
 
     def _write(self, pending: Iterable[int]) -> None:
         """Write these campaigns; those that fail for a reason that may pass are tried again at the end."""
+        pending = list(pending)
         self.progress.writing_begins()
+        self.progress.begun.update(pending)
+        self.save(self.progress)
         by_app: dict[str | None, deque[int]] = {}
         for index in pending:
             by_app.setdefault(self.wanted[index].app, deque()).append(index)

@@ -15,7 +15,7 @@ from airflow_batch.compat import AirflowSkipException, recall, remember, resched
 from airflow_batch.creations import CampaignCreation, LookAgain
 from airflow_batch.exceptions import BatchNotFoundError
 from airflow_batch.operators.base import BatchOperator
-from airflow_batch.operators.changing import BatchChangeOperator
+from airflow_batch.operators.changing import WROTE, BatchChangeOperator
 from airflow_batch.payloads import check_new, check_payload
 from airflow_batch.policies.retry import MAX_WAIT, read_duration
 from airflow_batch.results import CampaignResult
@@ -255,7 +255,8 @@ class BatchDeleteCampaignOperator(BatchOperator):
     The other arguments are those of :class:`~airflow_batch.operators.base.BatchOperator`: ``throttle``, ``max_wait``.
 
     The result in XCom is a :class:`~airflow_batch.results.CampaignResult`. ``changed`` is null where the campaign was
-    gone already, perhaps by an earlier attempt, and false with ``missing_ok`` where there was none.
+    gone already, perhaps by an earlier attempt; false with ``missing_ok`` where there was none; and on Airflow 3.3 and
+    later true where an earlier attempt had Batch's word that it is deleted.
 
     :raises BatchPayloadError: before anything is sent, when the campaign is wrong.
     :raises BatchApiError: one of its subclasses; permanent ones fail the task at once.
@@ -278,6 +279,10 @@ class BatchDeleteCampaignOperator(BatchOperator):
         status, changed = self.give_way(
             context, self.max_wait or MAX_WAIT, lambda: self._delete(hook, token, self.may_have_been_applied(context))
         )
+        if changed:
+            remember(context, WROTE, True)
+        elif changed is None and recall(context, WROTE) is True:
+            changed = True
         return self.result(
             context,
             token=token,

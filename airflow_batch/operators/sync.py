@@ -117,7 +117,7 @@ class BatchSyncCampaignsOperator(BatchOperator):
         at = _moment(self.at)
         digest = wanted_digest(wanted)
         kept = recall(context, PROGRESS)
-        before = _unpacked(kept["written"]) if isinstance(kept, dict) and kept.get("digest") == digest else frozenset()
+        before = kept if isinstance(kept, dict) and kept.get("digest") == digest else {}
         ti = context["ti"]
         self._sync = sync = CampaignSync(
             wanted=wanted,
@@ -129,9 +129,12 @@ class BatchSyncCampaignsOperator(BatchOperator):
             # A rescheduled attempt has the same number, and may have left a write of which no answer came.
             doubtful=self.may_have_been_applied(context) or bool(context.get("task_reschedule_count")),
             last=ti.try_number > ti.max_tries,
-            written_before=frozenset(index for index in before if index < len(wanted)),
+            written_before=_unpacked(before.get("written", ""), len(wanted)),
+            begun_before=_unpacked(before["begun"], len(wanted)) if "begun" in before else None,
             save=lambda progress: remember(
-                context, PROGRESS, {"digest": digest, "written": _packed(progress.written.copy())}
+                context,
+                PROGRESS,
+                {"digest": digest, "written": _packed(progress.written.copy()), "begun": _packed(progress.begun)},
             ),
         )
         stops = any(not campaign.is_live_at(at or present_moment(context)) for campaign in wanted)
@@ -255,9 +258,9 @@ def _packed(indexes: set[int]) -> str:
     return base64.b85encode(bits.to_bytes((bits.bit_length() + 7) // 8, "little")).decode()
 
 
-def _unpacked(text: Any) -> frozenset[int]:
+def _unpacked(text: Any, count: int) -> frozenset[int]:
     try:
         bits = int.from_bytes(base64.b85decode(str(text)), "little")
     except ValueError:
         return frozenset()
-    return frozenset(index for index in range(bits.bit_length()) if bits >> index & 1)
+    return frozenset(index for index in range(min(bits.bit_length(), count)) if bits >> index & 1)

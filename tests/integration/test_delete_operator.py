@@ -186,3 +186,11 @@ class TestTryingAgain:
                 attempt(BatchDeleteCampaignOperator(task_id="d", campaign=token, missing_ok=True))
             assert isinstance(caught.value, AirflowFailException)
             assert sandbox.tokens() == (token,)
+
+
+def test_a_deletion_that_was_confirmed_before_a_kill_is_told_as_changed(batch):
+    token, store = batch.add_campaign({"name": "News", "live": False}), Store()
+    task = BatchDeleteCampaignOperator(task_id="delete", campaign=token)
+    assert attempt(task, store=store)["changed"] is True
+    result = attempt(task, try_number=2, store=store)
+    assert (result["changed"], result["http_status"]) == (True, 404)

@@ -17,7 +17,7 @@ from types import ModuleType, SimpleNamespace
 
 import canary
 import pytest
-from task import Attempt, Store, context_of, seconds_until
+from task import Attempt, Store, attempt, context_of, seconds_until
 
 from airflow_batch import gate, progress
 from airflow_batch.compat import AirflowFailException, AirflowRescheduleException
@@ -856,3 +856,19 @@ def test_two_thousand_campaigns_and_a_bad_network_end_as_wanted_with_no_write_to
 
 def _seconds(first, second):
     return (second - first).total_seconds()
+
+
+@pytest.mark.parametrize(
+    ("store", "counted", "told"), [(Store(), 5, [True] * 5), (None, 0, [None] * 5)], ids=["3.3", "3.1"]
+)
+def test_a_sync_tells_what_a_finished_attempt_changed(batch, store, counted, told):
+    tokens = [batch.add_campaign({"name": "News", "live": False, "push_time": "2099-01-05T08:00:00"}) for _ in told]
+
+    def task():
+        wanted = [{"campaign": token, "live": True} for token in tokens]
+        return BatchSyncCampaignsOperator(task_id="sync", campaigns=wanted)
+
+    assert attempt(task(), store=store)["changed"] == 5
+    report = attempt(task(), try_number=2, store=store)
+    assert report["changed"] == counted
+    assert [campaign["changed"] for campaign in report["campaigns"]] == told
