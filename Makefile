@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 
-.PHONY: demo test lint bench bench-faults bench-storm clean
+.PHONY: demo test lint bench bench-faults bench-storm test-celery clean
 
 demo: .venv/installed
 	$(BIN)/python dags_examples/demo.py
@@ -12,10 +12,16 @@ demo: .venv/installed
 test: .venv/installed
 	$(BIN)/python -m pytest $(ARGS)
 
+# CeleryExecutor with two workers, on a private Redis and a private PostgreSQL.
+test-celery: .celery/installed
+	sh tests/celery/debian.sh
+	.celery/bin/python -m pytest tests/celery -s $(ARGS)
+
 lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python tests/documents.py
 
 bench: .venv/installed
 	$(BIN)/python benchmarks/run.py
@@ -26,18 +32,26 @@ bench-faults: .venv/installed
 bench-storm: .venv/installed
 	$(BIN)/python benchmarks/run.py storm
 
-# One environment for all of them, made anew when what it is made from changes.
-.venv/installed: pyproject.toml constraints.txt
+# An environment is made anew when what it is made from changes. $(1): its folder; $(2): what pip installs.
+define environment
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed, but none was found. Set PYTHON=/path/to/python."; exit 1; }
-	rm -rf .venv
+	rm -rf $(1)
 	if command -v uv >/dev/null; then \
-		uv venv --quiet --python $(PYTHON) .venv && \
-		uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[dev]'; \
+		uv venv --quiet --python $(PYTHON) $(1) && \
+		uv pip install --quiet --python $(1)/bin/python --constraint constraints.txt $(2); \
 	else \
-		$(PYTHON) -m venv .venv && \
-		$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt --editable '.[dev]'; \
+		$(PYTHON) -m venv $(1) && \
+		$(1)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt $(2); \
 	fi
 	touch $@
+endef
+
+.venv/installed: pyproject.toml constraints.txt
+	$(call environment,.venv,--editable '.[dev]')
+
+CELERY := apache-airflow-providers-celery asyncpg psycopg2-binary pytest
+.celery/installed: pyproject.toml constraints.txt tests/celery/constraints.txt
+	$(call environment,.celery,--constraint tests/celery/constraints.txt --editable '.[sandbox]' $(CELERY))
 
 clean:
-	rm -rf .venv .demo
+	rm -rf .venv .celery .demo

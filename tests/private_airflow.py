@@ -214,10 +214,14 @@ class PrivateAirflow:
         self._token = self.api("GET", "/auth/token")["access_token"]
 
     def _start(self, name: str, arguments: list[str]) -> None:
-        # Now and then requests of the api-server wait for each other's lock until SQLite gives up; callers ask again.
-        env = {**self.env, "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self.database}?timeout=5"}
         with open(self.home / f"{name}.log", "ab") as log:
-            self._roots[name] = self._spawn(arguments, log, env if name == "api-server" else self.env)
+            self._roots[name] = self._spawn(arguments, log, self._env_of(name))
+
+    def _env_of(self, name: str) -> dict[str, str]:
+        if name != "api-server":
+            return self.env
+        # Now and then requests of the api-server wait for each other's lock until SQLite gives up; callers ask again.
+        return {**self.env, "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self.database}?timeout=5"}
 
     def kill(self, name: str) -> None:
         """End one of the four by SIGKILL, with all that it has started, and without a chance to tidy up."""
@@ -321,13 +325,15 @@ class PrivateAirflow:
         deadline = time.monotonic() + timeout
         while not (answer := ready()):
             self._note_processes()
-            dead = [name for name, process in self._roots.items() if process.poll() is not None]
-            if dead:
-                raise RuntimeError(f"{' and '.join(dead)} died\n{self._story()}")
+            if dead := [name for name, process in self._roots.items() if process.poll() is not None]:
+                self._bury(dead)
             if time.monotonic() > deadline:
                 raise TimeoutError(f"waited {timeout} s for {what}\n{self._story()}")
             time.sleep(0.2)
         return answer
+
+    def _bury(self, dead: list[str]) -> None:
+        raise RuntimeError(f"{' and '.join(dead)} died\n{self._story()}")
 
     def _story(self) -> str:
         """What a reader of a failed test wants to see first."""
@@ -387,7 +393,10 @@ class PrivateAirflow:
         return json.loads(rows[0]["value"]) if isinstance(rows[0]["value"], str) else rows[0]["value"]
 
     def _has_table(self, name: str) -> bool:
-        return bool(self.query("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", name))
+        return name in self._tables()
+
+    def _tables(self) -> list[str]:
+        return [row["name"] for row in self.query("SELECT name FROM sqlite_master WHERE type = 'table'")]
 
     def task_log(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> str:
         """The log of all attempts, oldest first, then those of its triggers: a JSON object a line."""
@@ -404,11 +413,11 @@ class PrivateAirflow:
 
     def database_cells(self) -> Iterator[tuple[str, str, str]]:
         """(table, column, text) of every cell that is not NULL; what is compressed comes unpacked."""
-        for table in self.query("SELECT name FROM sqlite_master WHERE type = 'table'"):
-            for row in self.query(f'SELECT * FROM "{table["name"]}"'):
+        for table in self._tables():
+            for row in self.query(f'SELECT * FROM "{table}"'):
                 for column, value in row.items():
                     if value is not None:
-                        yield table["name"], column, _unpacked(value)
+                        yield table, column, _unpacked(value)
 
 
 # ---------------------------------------------------------------- processes and ports
