@@ -1,7 +1,8 @@
-"""Watch the main job on a laptop, without a Batch account: ``make demo``.
+"""Watch the main job on a laptop, without a Batch account: ``make demo``, or ``make demo KEEP=1``.
 
 Starts the sandbox with one recurring campaign, lets Airflow itself run ``scheduled_campaign_toggle`` in a private
-AIRFLOW_HOME inside the checkout, with one 429 on the way, and prints what happened. Not a DAG.
+AIRFLOW_HOME inside the checkout, with one 429 on the way, and prints what happened. With ``KEEP`` in the environment
+the sandbox then stays as it is until Ctrl-C. Not a DAG.
 """
 
 from __future__ import annotations
@@ -10,9 +11,12 @@ import json
 import os
 import re
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -38,6 +42,7 @@ def main(home: Path) -> int:
         token = sandbox.add_campaign(CAMPAIGN)
         sandbox.inject(Fault("answer", "update", status=429, headers={"Retry-After": str(RETRY_AFTER)}))
         say(f"Sandbox at {sandbox.url}, one recurring campaign, and a 429 waiting for the first update.")
+        say("Open that address in a browser to watch.")
         show("Before", sandbox.campaign(token))
         before = last_xcom_id(home)
         code, log = run_dag(home, sandbox, {"campaign": token, "name": CAMPAIGN["name"], "live": "on"})
@@ -48,12 +53,25 @@ def main(home: Path) -> int:
             say(f"  {record.time.astimezone():%H:%M:%S}  {record.operation:<7} {record.status}")
         attempts(log)
         results(home, before)
-        if code or not sandbox.campaign(token)["live"]:
+        failed = bool(code) or not sandbox.campaign(token)["live"]
+        if failed:
             say(f"\nThe demo failed; Airflow's whole log is in {home.name}/airflow.log")
             say(log[-3000:])
-            return 1
-    say(f"\nDone: live, after one 429 and without a retry. Airflow's whole log is in {home.name}/airflow.log")
-    return 0
+        else:
+            say(f"\nDone: live, after one 429 and without a retry. Airflow's whole log is in {home.name}/airflow.log")
+        if os.environ.get("KEEP", "0") != "0":
+            keep(sandbox)
+    return int(failed)
+
+
+def keep(sandbox: BatchSandbox) -> None:
+    """Leave the sandbox running until Ctrl-C or SIGTERM."""
+    say(f"\nThe sandbox goes on at {sandbox.url} - press Ctrl-C to stop it")
+    # Not for ever at once: Windows lets no signal through then.
+    with suppress(KeyboardInterrupt):
+        while True:
+            time.sleep(1)
+    say("\nStopped.")
 
 
 def run_dag(home: Path, sandbox: BatchSandbox, params: dict[str, Any]) -> tuple[int, str]:
@@ -82,7 +100,7 @@ def run_dag(home: Path, sandbox: BatchSandbox, params: dict[str, Any]) -> tuple[
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=150,
+        timeout=300,
         check=False,
     )
     return run.returncode, run.stdout
@@ -129,4 +147,10 @@ def say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]).resolve() if sys.argv[1:] else CHECKOUT / ".demo"))
+    # Set for both: a process in the background of a shell starts with SIGINT ignored.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+    try:
+        sys.exit(main(Path(sys.argv[1]).resolve() if sys.argv[1:] else CHECKOUT / ".demo"))
+    except KeyboardInterrupt:
+        sys.exit("\nStopped before the end.")

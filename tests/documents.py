@@ -83,7 +83,7 @@ def source_of(path: Path, region: str | None) -> str:
         if match is None:
             raise LookupError(f"no region {region!r}")
         text = textwrap.dedent(match[1])
-    return re.sub(r"^[^\n]*\[(START|END) \w+\][^\n]*\n", "", text, flags=re.M)
+    return re.sub(r"^[^\n]*\[(START|END) \w+\][^\n]*\n", "", text, flags=re.M).strip("\n") + "\n"
 
 
 def mended(document: Document) -> str:

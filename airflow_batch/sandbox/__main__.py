@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TextIO
 
@@ -19,6 +20,7 @@ from airflow_batch.sandbox.keys import KINDS
 from airflow_batch.sandbox.log import RequestRecord
 from airflow_batch.sandbox.server import BatchSandbox
 from airflow_batch.sandbox.service import RetryAfter
+from airflow_batch.sandbox.state import Clock
 
 
 def _retry_after(text: str) -> RetryAfter:
@@ -32,6 +34,13 @@ def _fault(text: str) -> Fault:
     except ValueError as error:
         # argparse shows the text of this class only.
         raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _clock(text: str) -> Clock:
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise argparse.ArgumentTypeError("a moment needs a zone, such as Z at its end")
+    return lambda: moment
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -58,6 +67,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--faults", type=Path, metavar="FILE", help="a script as JSON, before any --fault")
     parser.add_argument("--seed", type=int, default=0, help="fixes tokens and random faults")
+    parser.add_argument(
+        "--clock",
+        type=_clock,
+        metavar="MOMENT",
+        help="such as 2030-01-31T09:00:00Z: time stands still there, so that the same requests give the same log",
+    )
     parser.add_argument("--log", type=Path, metavar="FILE", help="append every request as a line of JSON")
     return parser
 
@@ -87,6 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             update_mode=options.update_mode,
             apps=options.app or ("app",),
             seed=options.seed,
+            clock=options.clock,
             faults=FaultPlan((*plan.script, *options.fault), plan.chances),
             on_record=_reporter(log),
         )

@@ -1,4 +1,4 @@
-"""The ASGI application: Batch's routes under /1.1, and a small control plane under /sandbox.
+"""The ASGI application: Batch's routes under /1.1, the page at /, and a small control plane under /sandbox.
 
 Belongs here: reading a request into a Call, and the control plane. Does not belong here: answers (service.py,
 delivery.py).
@@ -7,24 +7,35 @@ delivery.py).
 from __future__ import annotations
 
 import asyncio
+import re
 
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse
+from starlette.responses import HTMLResponse, JSONResponse
 from starlette.routing import Mount, Route
 from starlette.types import Receive, Scope, Send
 
 from airflow_batch.sandbox.delivery import Connection, respond
 from airflow_batch.sandbox.engine import Engine
+from airflow_batch.sandbox.page import HEADERS, PAGE, snapshot
 from airflow_batch.sandbox.routes import resolve
 from airflow_batch.sandbox.service import Call
+
+_NUMBER = re.compile(r"\d{1,15}", re.ASCII)
 
 
 def build_app(engine: Engine, stopping: asyncio.Event) -> Starlette:
     """Return the application. `stopping` ends every wait, so that a silent connection does not hold up the end.
 
-    GET /sandbox/requests and GET /sandbox/campaigns need no key and show none; they are not in the request log.
+    The page and what is under /sandbox answer GET only, need no key and show none; they are not in the request log.
     """
+
+    async def page(request: Request) -> HTMLResponse:
+        return HTMLResponse(PAGE, headers=HEADERS)
+
+    async def state(request: Request) -> JSONResponse:
+        after = request.query_params.get("after", "")
+        return JSONResponse(snapshot(engine, after=int(after) if _NUMBER.fullmatch(after) else 0))
 
     async def requests(request: Request) -> JSONResponse:
         return JSONResponse({"requests": [record.as_dict() for record in engine.log.records()]})
@@ -43,7 +54,13 @@ def build_app(engine: Engine, stopping: asyncio.Event) -> Starlette:
 
     # Everything that is not the control plane goes to one place: unknown paths get Batch's 404 and are logged too.
     return Starlette(
-        routes=[Route("/sandbox/requests", requests), Route("/sandbox/campaigns", campaigns), Mount("/", app=batch)]
+        routes=[
+            Route("/", page),
+            Route("/sandbox/state", state),
+            Route("/sandbox/requests", requests),
+            Route("/sandbox/campaigns", campaigns),
+            Mount("/", app=batch),
+        ]
     )
 
 

@@ -82,7 +82,7 @@ async def respond(exchange: Exchange, connection: Connection) -> None:
 
 
 async def _send(exchange: Exchange, connection: Connection, answer: Answer, delay: float = 0.0) -> None:
-    exchange.record(answer.status)
+    exchange.record(answer)
     if delay and not await connection.pause(delay):
         connection.transport.abort()
         return await connection.ended()
@@ -112,7 +112,7 @@ async def _say_nothing(fault: Fault, exchange: Exchange, connection: Connection)
 
 
 async def _send_raw(fault: Fault, exchange: Exchange, connection: Connection, answer: Answer) -> None:
-    exchange.record(answer.status)
+    exchange.record(answer)
     await connection.pause(fault.delay)
     # An empty body cannot be cut short, so one byte is promised.
     length = max(1, len(answer.body)) if fault.kind == "truncate" else len(answer.body)
@@ -138,23 +138,23 @@ def shape(fault: Fault, call: Call, usual: Answer | None, contract: Contract) ->
     """Return what a fault sends. `usual` is the usual answer where the request did its work, else None."""
     base = usual or Answer(200)
     status = fault.sent_status or base.status
-    answer = replace(base, status=status) if status == base.status else replace(base, status=status, headers=None)
+    answer = base if status == base.status else replace(base, status=status, headers=None)
     headers = dict(answer.headers or {})
     if fault.kind == "html":
-        answer = replace(answer, body=HTML_PAGE, content_type=HTML_TYPE)
+        answer = replace(answer, body=HTML_PAGE, content_type=HTML_TYPE, error=None)
     elif fault.kind == "echo":
         message = f"Not accepted: X-Authorization {', '.join(call.rest_keys)} with app key {call.route.app_key}."
         name = fault.error or error_for_status(status) or "AUTHENTICATION_INVALID"
-        answer = replace(answer, body=error_body(contract, name, call.route.operation, message))
+        answer = replace(answer, body=error_body(contract, name, call.route.operation, message), error=name)
     elif fault.kind == "redirect":
-        answer = replace(answer, body=b"")
+        answer = replace(answer, body=b"", error=None)
         headers["Location"] = _location(fault.location, call.url)
     elif usual is None or status != usual.status:
         documented = fault.error or error_for_status(status)
         body = error_body(contract, documented, call.route.operation) if documented else b""
-        answer = replace(answer, body=body if status >= 400 or usual is None else usual.body)
+        answer = replace(answer, body=body if status >= 400 or usual is None else usual.body, error=documented)
     if fault.body is not None:
-        answer = replace(answer, body=_encoded(fault.body))
+        answer = replace(answer, body=_encoded(fault.body), error=None)
     if status in _BODILESS:
         answer = replace(answer, body=b"")
     return replace(answer, headers={**headers, **fault.headers})

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import threading
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,7 +23,7 @@ from airflow_batch.sandbox.routes import METHODS, mask_path, mask_query
 from airflow_batch.sandbox.service import Answer, Call, Service
 from airflow_batch.sandbox.state import Campaigns, Clock
 
-USER_AGENT_MAX = 200
+HEADER_MAX = 200
 
 
 def utc_clock(clock: Clock | None) -> Clock:
@@ -51,6 +52,8 @@ class Engine:
         clock: Clock | None,
         on_record: Callable[[RequestRecord], None] | None,
     ) -> None:
+        # Tells a page that polls that another sandbox has taken this one's port.
+        self.run = uuid.uuid4().hex
         self.lock = threading.RLock()
         self.keyring = keyring
         self.contract = contract
@@ -105,9 +108,11 @@ class Exchange:
                     self.engine.campaigns.hide(campaign, seconds=lag.seconds, calls=lag.calls)
             return answer
 
-    def record(self, status: int | None) -> None:
+    def record(self, sent: Answer | None) -> None:
         """Write down what is sent (None: the connection is dropped) and whether a change is applied by now."""
         engine, call = self.engine, self.call
+        headers = {name.lower(): value for name, value in (sent.headers or {}).items()} if sent else {}
+        retry_after = headers.get("retry-after")
         with engine.lock:
             owner = engine.keyring.owner(call.route.app_key or "")
             token = self.answer.token if self.answer and self.answer.token else call.route.token
@@ -121,11 +126,14 @@ class Exchange:
                 path=mask_path(call.url.partition("?")[0], engine.campaigns.knows),
                 query=mask_query(call.query),
                 campaign_token=token if token is not None and engine.campaigns.knows(token) else None,
-                status=status,
+                status=sent.status if sent else None,
+                error=sent.error if sent else None,
+                retry_after=None if retry_after is None else engine.keyring.scrub(retry_after, call.keys)[:HEADER_MAX],
+                delay=self.fault.delay if self.fault else 0.0,
                 fault="+".join(fault.name for fault in self.faults) or None,
                 applied=self.answer is not None and self.answer.applied,
                 body_digest=digest(call.body),
-                user_agent=engine.keyring.scrub(call.user_agent, call.keys)[:USER_AGENT_MAX],
+                user_agent=engine.keyring.scrub(call.user_agent, call.keys)[:HEADER_MAX],
             )
         engine.log.put(record)
 

@@ -13,8 +13,10 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from airflow_batch.sandbox.errors import Operation
+from airflow_batch.sandbox.errors import ERRORS, ErrorName, Operation
 from airflow_batch.sandbox.keys import KeyKind
+
+THROTTLED = ERRORS["TOO_MANY_REQUESTS"].status
 
 
 @dataclass(frozen=True)
@@ -24,8 +26,9 @@ class RequestRecord:
     `time` is aware UTC by the sandbox's clock, on arrival. `path` has APP_KEY in the key's place and UNKNOWN for every
     part that is neither a route's word nor a campaign of the sandbox; `query` holds the list's well-formed parameters.
     `campaign_token` is the campaign asked for or created, also once it is deleted. `status` is None where the
-    connection was dropped without an answer. `applied` says whether a write took effect. `body_digest` is the start of
-    the body's SHA-256, in hex.
+    connection was dropped without an answer. `error` is the documented error that was answered, `retry_after` the
+    header of the answer, `delay` the seconds a fault held it back. `applied` says whether a write took effect.
+    `body_digest` is the start of the body's SHA-256, in hex.
     """
 
     sequence: int
@@ -38,6 +41,9 @@ class RequestRecord:
     query: str
     campaign_token: str | None
     status: int | None
+    error: ErrorName | None
+    retry_after: str | None
+    delay: float
     fault: str | None
     applied: bool
     body_digest: str
@@ -59,6 +65,15 @@ def digest(body: bytes) -> str:
     return hashlib.sha256(body).hexdigest()[:16]
 
 
+@dataclass(frozen=True)
+class Counts:
+    """How many requests came so far; how many of them got a 429, and how many another error or no answer."""
+
+    requests: int
+    throttled: int
+    failed: int
+
+
 class RequestLog:
     """The records in the order in which the requests came. `on_record` is called with each, on the server's thread."""
 
@@ -67,6 +82,10 @@ class RequestLog:
         self._records: dict[int, RequestRecord] = {}
         self._on_record = on_record
         self._sequence = 0
+        self._changes = 0
+        # The sequence of each record to the number of its last change, the latest last.
+        self._changed: dict[int, int] = {}
+        self._throttled = self._failed = 0
 
     def next_sequence(self) -> int:
         """Return the number of the next request, from 1."""
@@ -77,7 +96,13 @@ class RequestLog:
     def put(self, record: RequestRecord) -> None:
         """Store a record; a later one with the same sequence takes its place (a change applied after the answer)."""
         with self._lock:
+            if record.sequence not in self._records:
+                self._throttled += record.status == THROTTLED
+                self._failed += record.status is None or (record.status >= 300 and record.status != THROTTLED)
             self._records[record.sequence] = record
+            self._changes += 1
+            self._changed.pop(record.sequence, None)
+            self._changed[record.sequence] = self._changes
         if self._on_record is not None:
             self._on_record(record)
 
@@ -85,3 +110,22 @@ class RequestLog:
         """Return every record so far, in the order of the requests."""
         with self._lock:
             return tuple(self._records.values())
+
+    def newest(self, *, after: int, limit: int) -> tuple[int, list[RequestRecord]]:
+        """Return the number of the latest change, and the records that changed after change `after`, oldest first.
+
+        At most `limit` of them, the newest. A number that was never reached counts as 0.
+        """
+        with self._lock:
+            after = after if after <= self._changes else 0
+            chosen: list[RequestRecord] = []
+            for sequence, change in reversed(self._changed.items()):
+                if change <= after or len(chosen) == limit:
+                    break
+                chosen.append(self._records[sequence])
+            return self._changes, chosen[::-1]
+
+    def counts(self) -> Counts:
+        """Return how the requests so far ended."""
+        with self._lock:
+            return Counts(len(self._records), self._throttled, self._failed)

@@ -53,7 +53,10 @@ class Call:
 
 @dataclass(frozen=True)
 class Answer:
-    """What is sent back. `token` is the campaign asked for or created; `applied` says whether a write took effect."""
+    """What is sent back. `token` is the campaign asked for or created; `applied` says whether a write took effect.
+
+    `error` is the documented error in the body, if it is one.
+    """
 
     status: int
     body: bytes = b""
@@ -61,6 +64,17 @@ class Answer:
     headers: Mapping[str, str] | None = None
     applied: bool = False
     token: str | None = None
+    error: ErrorName | None = None
+
+
+@dataclass(frozen=True)
+class Throttle:
+    """The throttle at one moment; `left` is how many requests would be answered at once."""
+
+    rate: float
+    burst: float
+    left: float
+    retry_after: RetryAfter
 
 
 def to_json(value: Any) -> bytes:
@@ -101,6 +115,14 @@ class Service:
         self._retry_after = retry_after
         self._bucket = None if rate is None else TokenBucket(rate, 1 if burst is None else burst, self._now())
 
+    @property
+    def throttle(self) -> Throttle | None:
+        """Return what the throttle is at this moment, or None where there is none. Takes nothing from it."""
+        bucket = self._bucket
+        if bucket is None:
+            return None
+        return Throttle(bucket.rate, bucket.burst, bucket.left(self._now()), self._retry_after)
+
     def answer(self, call: Call) -> Answer:
         """Answer one request, and change the campaigns where it asks for it."""
         try:
@@ -111,7 +133,8 @@ class Service:
             return self._operations[call.route.operation](call, *self._owner(call.route.app_key))
         except Refused as refused:
             body = error_body(self._contract, refused.error, call.route.operation, refused.message)
-            return Answer(ERRORS[refused.error].status, body, headers=refused.headers, token=call.route.token)
+            status = ERRORS[refused.error].status
+            return Answer(status, body, headers=refused.headers, token=call.route.token, error=refused.error)
 
     def _owner(self, app_key: str | None) -> tuple[str, KeyKind]:
         owner = None if app_key is None else self._keyring.owner(app_key)

@@ -12,7 +12,7 @@ import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 from airflow_batch.sandbox.contract import Contract
 from airflow_batch.sandbox.rules import (
@@ -29,29 +29,44 @@ from airflow_batch.sandbox.rules import (
 from airflow_batch.sandbox.stats import Row, made_up_row
 
 Clock = Callable[[], datetime]
+Phase = Literal["draft", "live", "stopped", "sent", "complete"]
 
 
 @dataclass
 class Campaign:
     """One campaign: its definition as create takes it, and what the server adds.
 
-    `trigger` is what view shows of a trigger automation, None for any other campaign. `sent` is the push time at which
-    it was sent, or None. `stats` are the rows a test has set, or None.
+    `changed` is when it was last written, `was_live` whether it ever was live. `trigger` is what view shows of a
+    trigger automation, None for any other campaign. `sent` is the push time at which it was sent, or None. `stats` are
+    the rows a test has set, or None.
     """
 
     token: str
     app: str
     definition: Definition
     created: datetime
+    changed: datetime
     sequence: int
     from_api: bool = True
     dev_only: bool = False
     complete: bool = False
+    was_live: bool = False
     trigger: dict[str, Any] | None = None
     sent: datetime | None = None
     stats: list[Row] | None = None
     hidden_until: datetime | None = None
     hidden_calls: int = 0
+
+    @property
+    def phase(self) -> Phase:
+        """Where it stands, in one word; a campaign that is sent or complete may be stopped as well."""
+        if self.sent is not None:
+            return "sent"
+        if self.complete:
+            return "complete"
+        if self.definition.get("live") is True:
+            return "live"
+        return "stopped" if self.was_live else "draft"
 
 
 @dataclass
@@ -83,6 +98,8 @@ class Campaigns:
             app=app,
             definition=self._timed(parameters(copy.deepcopy(dict(definition)))),
             created=created or self.clock(),
+            changed=self.clock(),
+            was_live=definition.get("live") is True,
             sequence=len(self._by_token) + len(self._deleted),
             from_api=from_api,
             dev_only=dev_only,
@@ -112,6 +129,8 @@ class Campaigns:
         )
         self._check_not_past(payload)
         campaign.definition = self._timed(copy.deepcopy(after))
+        campaign.changed = self.clock()
+        campaign.was_live = campaign.was_live or campaign.definition.get("live") is True
         return campaign
 
     def delete(self, token: str, *, app: str) -> Campaign:

@@ -17,17 +17,21 @@ class TokenBucket:
             raise ValueError("rate is a number of requests a second, above 0")
         if not burst >= 1:
             raise ValueError("burst is a number of requests, 1 or more")
-        self._rate = rate
-        self._burst = burst
+        self.rate = rate
+        self.burst = burst
         self._tokens = burst
         self._last = now
 
+    def left(self, now: float) -> float:
+        """Return what the bucket holds at moment `now` (seconds)."""
+        # A clock set back must not empty the bucket.
+        return min(self.burst, self._tokens + max(0.0, now - self._last) * self.rate)
+
     def take(self, now: float) -> float:
         """Take one request at moment `now` (seconds). Returns 0.0 if granted, else the seconds until one will be."""
-        # A clock set back must not empty the bucket.
-        self._tokens = min(self._burst, self._tokens + max(0.0, now - self._last) * self._rate)
+        self._tokens = self.left(now)
         self._last = now
         if self._tokens >= 1:
             self._tokens -= 1
             return 0.0
-        return (1 - self._tokens) / self._rate
+        return (1 - self._tokens) / self.rate

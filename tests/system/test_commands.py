@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import re
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 from private_airflow import PrivateAirflow
@@ -15,14 +20,21 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 GUARD = CHECKOUT / "tests" / "guard"
 
 
-def test_the_demo_shows_before_and_after_the_429_and_the_result_and_no_key(tmp_path):
-    home = tmp_path / "demo"
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """The home of the demo, and how to run it: what `make demo` does, but for the environment."""
+    home = tmp_path_factory.mktemp("demo")
+    env = {**PrivateAirflow(tmp_path_factory.mktemp("env")).env, "PYTHONPATH": str(GUARD)}
+    return home, {"args": [sys.executable, CHECKOUT / "dags_examples" / "demo.py", home], "env": env}
+
+
+def test_the_demo_shows_before_and_after_the_429_and_the_result_and_no_key(demo):
+    home, command = demo
     demo = subprocess.run(
-        [sys.executable, CHECKOUT / "dags_examples" / "demo.py", home],
-        env={**PrivateAirflow(tmp_path / "env").env, "PYTHONPATH": str(GUARD)},
+        **command,
         capture_output=True,
         text=True,
-        timeout=170,
+        timeout=400,
         check=False,
     )
     assert demo.returncode == 0, demo.stdout + demo.stderr
@@ -40,6 +52,31 @@ def test_the_demo_shows_before_and_after_the_429_and_the_result_and_no_key(tmp_p
     for text in (demo.stdout, demo.stderr, (home / "airflow.log").read_text()):
         for key in ("sandbox-rest-key", "sandbox-app-live", "sandbox-app-dev"):
             assert key not in text
+
+
+def test_the_demo_keeps_its_sandbox_as_it_is_until_ctrl_c_if_asked_to(demo):
+    _, command = demo
+    command["env"] = {**command["env"], "KEEP": "1"}
+    with subprocess.Popen(**command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        timer = threading.Timer(400, process.kill)
+        timer.start()
+        try:
+            kept = next(line for line in process.stdout if "press Ctrl-C" in line)
+            (url,) = re.findall(r"http://127\.0\.0\.1:\d+", kept)
+            with urlopen(f"{url}/sandbox/state", timeout=10) as answer:
+                state = json.load(answer)
+            with urlopen(url, timeout=10) as answer:
+                assert b"<title>Batch sandbox</title>" in answer.read()
+            process.send_signal(signal.SIGINT)
+            rest = process.stdout.read()
+        finally:
+            timer.cancel()
+            process.kill()
+
+    assert [campaign["phase"] for campaign in state["campaigns"]] == ["live"]
+    assert 429 in [record["status"] for record in state["requests"]]
+    assert rest.strip() == "Stopped."
+    assert process.returncode == 0
 
 
 @pytest.fixture(scope="module")

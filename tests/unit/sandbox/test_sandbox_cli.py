@@ -88,6 +88,37 @@ def test_throttle_faults_and_log_are_options(tmp_path):
     assert [record["status"] for record in logged] == [500, 503, 200, 429]
 
 
+def test_two_runs_with_the_same_seed_and_clock_write_the_same_log(tmp_path, definition):
+    faults, campaign = tmp_path / "faults.json", tmp_path / "definition.json"
+    faults.write_text('{"script": ["list:503"], "chances": {"update:500;applied=true": 0.3, "html": 0.2}}')
+    campaign.write_text(json.dumps(definition))
+    options = ("--seed", 7, "--clock", "2030-01-01T12:00:00Z", "--faults", faults, "--campaign", campaign)
+    logs = []
+    for name in ("first", "second"):
+        log = tmp_path / name
+        with running(*options, "--rate", 1, "--burst", 12, "--retry-after", "computed", "--log", log) as (
+            process,
+            ready,
+        ):
+            url = f"{ready['url']}/1.1/{ready['app_keys']['app']['live']}/campaigns"
+            for number in range(20):
+                listing(ready)
+                requests.post(
+                    f"{url}/update/{ready['campaigns'][0]}",
+                    json={"live": number % 2 == 0},
+                    headers={"X-Authorization": ready["rest_key"]},
+                    timeout=5,
+                )
+            process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=5)
+        logs.append(log.read_bytes())
+
+    assert logs[0] == logs[1]
+    records = [json.loads(line) for line in logs[0].splitlines()]
+    assert len(records) == 40
+    assert {record["status"] for record in records} >= {200, 429, 500, 502, 503}
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -96,6 +127,8 @@ def test_throttle_faults_and_log_are_options(tmp_path):
         (["--campaign", "missing.json"], "missing.json"),
         (["--rate", "0"], "rate"),
         (["--retry-after", "soon"], "retry-after"),
+        (["--clock", "2030-01-01T12:00:00"], "zone"),
+        (["--clock", "noon"], "clock"),
     ],
 )
 def test_a_wrong_argument_is_explained(arguments, message):

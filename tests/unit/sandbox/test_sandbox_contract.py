@@ -11,7 +11,6 @@ import airflow_batch.sandbox
 from airflow_batch.sandbox import Contract
 from airflow_batch.sandbox.contract import FACTS, entries
 from airflow_batch.sandbox.documented import DOCUMENTED
-from airflow_batch.sandbox.errors import ERRORS
 from airflow_batch.sandbox.readme import markdown
 
 ROOM = Path(airflow_batch.sandbox.__file__).parent
@@ -22,20 +21,6 @@ def test_the_readme_has_the_tables_the_code_makes():
     text = (ROOM / "README.md").read_text("utf-8")
 
     assert text.partition("<!-- tables: begin -->\n")[2].partition("\n<!-- tables: end -->")[0] == markdown()
-
-
-def test_the_nine_errors_are_those_of_the_documentation():
-    assert [(error.name, error.status, error.code) for error in ERRORS.values()] == [
-        ("AUTHENTICATION_INVALID", 401, 10),
-        ("API_MISUSE", 403, 12),
-        ("ROUTE_NOT_FOUND", 404, 20),
-        ("MISSING_PARAMETER", 400, 30),
-        ("MALFORMED_PARAMETER", 400, 31),
-        ("MALFORMED_JSON_BODY", 400, 32),
-        ("SERVER_ERROR", 500, 1),
-        ("MAINTENANCE_ERROR", 503, 2),
-        ("TOO_MANY_REQUESTS", 429, 60),
-    ]
 
 
 @pytest.mark.parametrize("entry", list(entries()), ids=lambda entry: entry.name)

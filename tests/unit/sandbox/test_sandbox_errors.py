@@ -2,10 +2,104 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import requests
 
 from airflow_batch.sandbox import Contract, Fault
+from airflow_batch.sandbox.errors import ERRORS
+
+# As https://doc.batch.com/developer/api/mep/campaigns/update lists them under "Failure".
+SPECIFICATION = """
+* `AUTHENTICATION_INVALID` (Http status code: 401, Error code: 10)
+* `API_MISUSE` (Http status code: 403, Error code: 12)
+* `ROUTE_NOT_FOUND` (Http status code: 404, Error code: 20)
+* `MISSING_PARAMETER` (Http status code: 400, Error code: 30)
+* `MALFORMED_PARAMETER` (Http status code: 400, Error code: 31)
+* `MALFORMED_JSON_BODY` (Http status code: 400, Error code: 32)
+* `SERVER_ERROR` (Http status code: 500, Error code: 1)
+* `MAINTENANCE_ERROR` (Http status code: 503, Error code: 2)
+* `TOO_MANY_REQUESTS` (Http status code: 429, Error code: 60)
+"""
+SPECIFIED = {
+    name: (int(status), int(code))
+    for name, status, code in re.findall(r"`(\w+)` \(Http status code: (\d+), Error code: (\d+)\)", SPECIFICATION)
+}
+
+
+def with_a_wrong_key(sandbox, api, token):
+    return api.update(token, {"live": True}, headers={"X-Authorization": "sandbox-wrong"})
+
+
+def of_a_complete_campaign(sandbox, api, token):
+    sandbox.complete(token)
+    return api.update(token, {"live": True})
+
+
+def of_an_unknown_campaign(sandbox, api, token):
+    return api.update("0" * 32, {"live": True})
+
+
+def with_too_few_parameters(sandbox, api, token):
+    return api.update(token, {"name": "Winter sale", "live": True})
+
+
+def with_a_wrong_type(sandbox, api, token):
+    return api.update(token, {"live": "yes"})
+
+
+def with_half_a_body(sandbox, api, token):
+    return api.send("POST", f"campaigns/update/{token}", data=b'{"live": tr')
+
+
+def while_the_server_fails(sandbox, api, token):
+    sandbox.inject("update:500")
+    return api.update(token, {"live": True})
+
+
+def during_maintenance(sandbox, api, token):
+    sandbox.inject("update:503")
+    return api.update(token, {"live": True})
+
+
+def too_soon_after_another(sandbox, api, token):
+    sandbox.set_throttle(rate=1)
+    api.view(token)
+    return api.update(token, {"live": True})
+
+
+@pytest.mark.parametrize(
+    ("update", "name"),
+    [
+        (with_a_wrong_key, "AUTHENTICATION_INVALID"),
+        (of_a_complete_campaign, "API_MISUSE"),
+        (of_an_unknown_campaign, "ROUTE_NOT_FOUND"),
+        (with_too_few_parameters, "MISSING_PARAMETER"),
+        (with_a_wrong_type, "MALFORMED_PARAMETER"),
+        (with_half_a_body, "MALFORMED_JSON_BODY"),
+        (while_the_server_fails, "SERVER_ERROR"),
+        (during_maintenance, "MAINTENANCE_ERROR"),
+        (too_soon_after_another, "TOO_MANY_REQUESTS"),
+    ],
+    ids=lambda value: getattr(value, "__name__", value),
+)
+def test_a_wrong_update_is_refused_as_its_page_says_and_changes_nothing(
+    make_sandbox, make_api, definition, error, update, name
+):
+    sandbox = make_sandbox(update_mode="strict")
+    token = sandbox.add_campaign(definition)
+
+    answer = update(sandbox, make_api(sandbox), token)
+
+    assert error(answer) == (*SPECIFIED[name], name)
+    assert answer.headers["Content-Type"] == "application/json"
+    assert sandbox.campaign(token).items() >= definition.items()
+    assert [record.error for record in sandbox.requests][-1:] == [name]
+
+
+def test_the_errors_are_those_of_the_page_and_no_others():
+    assert {error.name: (error.status, error.code) for error in ERRORS.values()} == SPECIFIED
 
 
 @pytest.mark.parametrize("key", [None, "sandbox-wrong"])

@@ -147,6 +147,15 @@ def test_the_same_seed_and_the_same_requests_give_the_same_log(make_sandbox, mak
     assert {record.fault for record in logs[0]} == {None, "answer 503", "html", "answer 429"}
 
 
+def test_the_same_seed_and_the_same_requests_give_the_same_bytes_of_log(make_sandbox, make_api):
+    plan = FaultPlan(script=[Fault("answer", "create", status=503, applied=True)], chances=CHANCES)
+    sandboxes = [make_sandbox(seed=7, faults=plan, rate=1, burst=30, retry_after="http-date") for _ in range(2)]
+    logs = ["\n".join(json.dumps(record.as_dict()) for record in run(one, make_api(one))) for one in sandboxes]
+
+    assert logs[0].encode() == logs[1].encode()
+    assert '"TOO_MANY_REQUESTS"' in logs[0]
+
+
 def test_another_seed_gives_another_log(make_sandbox, make_api):
     plan = FaultPlan(chances=CHANCES)
     logs = [run(sandbox, make_api(sandbox)) for sandbox in (make_sandbox(seed=seed, faults=plan) for seed in (7, 8))]

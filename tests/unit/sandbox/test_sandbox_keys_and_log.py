@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import logging
+from contextlib import suppress
 from datetime import UTC, datetime
 from urllib.parse import quote
 
@@ -92,7 +93,10 @@ def test_two_rest_keys_in_one_request_are_refused(api):
 
 def everything(sandbox):
     """Return all the sandbox would show of itself, as text."""
-    shown = [requests.get(f"{sandbox.url}/sandbox/{page}", timeout=5).text for page in ("requests", "campaigns")]
+    shown = [
+        requests.get(f"{sandbox.url}/sandbox/{page}", timeout=5).text for page in ("requests", "campaigns", "state")
+    ]
+    shown.append(requests.get(sandbox.url, timeout=5).text)
     records = [repr(record) + str(record) + json.dumps(record.as_dict()) for record in sandbox.requests]
     return "\n".join([*shown, *records])
 
@@ -147,6 +151,9 @@ def test_a_record_says_what_was_asked_and_what_came_of_it(api, sandbox, definiti
         "query": "",
         "campaign_token": token,
         "status": 200,
+        "error": None,
+        "retry_after": None,
+        "delay": 0.0,
         "fault": None,
         "applied": True,
         "body_digest": hashlib.sha256(b'{"live": true}').hexdigest()[:16],
@@ -176,6 +183,73 @@ def test_a_refused_write_is_not_applied(api, sandbox, definition):
     api.create({**definition, "name": "x"})
 
     assert [(record.status, record.applied) for record in sandbox.requests] == [(400, False)]
+
+
+def test_a_record_of_a_throttled_request_names_the_error_and_the_wait(make_sandbox, make_api):
+    sandbox = make_sandbox(rate=0.25, retry_after="computed")
+    api = make_api(sandbox)
+    api.list()
+    api.list()
+
+    assert [(record.error, record.retry_after) for record in sandbox.requests] == [
+        (None, None),
+        ("TOO_MANY_REQUESTS", "4"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        ("429", "TOO_MANY_REQUESTS"),
+        ("MALFORMED_PARAMETER", "MALFORMED_PARAMETER"),
+        ("echo;status=403", "API_MISUSE"),
+        ("500;applied=true", "SERVER_ERROR"),
+        ("500;body=oops", None),
+        ("418", None),
+        ("html;status=503", None),
+        ("redirect", None),
+        ("200;body=[]", None),
+        ("reset_before", None),
+    ],
+)
+def test_a_record_names_the_documented_error_that_a_fault_has_sent_and_no_other(api, sandbox, fault, error):
+    sandbox.inject(fault)
+    with suppress(requests.exceptions.ConnectionError):
+        api.list()
+
+    assert sandbox.requests[0].error == error
+
+
+@pytest.mark.parametrize(
+    ("fault", "status"),
+    [
+        ("view:200;applied=true", 200),
+        ("view:html;status=404;applied=true", 404),
+        ("view:redirect;status=404;applied=true", 404),
+    ],
+)
+def test_a_refusal_whose_body_a_fault_replaces_names_no_error(api, sandbox, fault, status):
+    sandbox.inject(fault)
+
+    api.view("0" * 32)
+
+    assert (sandbox.requests[0].status, sandbox.requests[0].error) == (status, None)
+
+
+def test_a_record_says_how_long_a_fault_held_the_answer_back(api, sandbox):
+    sandbox.inject("delay;delay=0.01")
+    api.list()
+    api.list()
+
+    assert [record.delay for record in sandbox.requests] == [0.01, 0]
+
+
+def test_a_header_of_a_fault_brings_no_key_into_the_record(api, sandbox):
+    sandbox.inject(Fault("answer", status=429, headers={"retry-after": f"6 {sandbox.rest_key}"}))
+
+    api.list()
+
+    assert sandbox.requests[0].retry_after == "6 KEY"
 
 
 def test_records_tell_the_operations_and_keys_apart(sandbox, make_api, definition):
