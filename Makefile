@@ -4,13 +4,17 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 
-.PHONY: demo test lint bench bench-faults bench-storm test-celery clean
+.PHONY: demo test lint bench bench-faults bench-storm test-celery matrix clean
 
 demo: .venv/installed
 	$(BIN)/python dags_examples/demo.py
 
 test: .venv/installed
 	$(BIN)/python -m pytest $(ARGS)
+
+# The tests with every version of Airflow that is supported, each in an environment of its own.
+matrix: .venv/installed
+	$(BIN)/python tests/matrix.py $(ARGS)
 
 # CeleryExecutor with two workers, on a private Redis and a private PostgreSQL.
 test-celery: .celery/installed
@@ -54,4 +58,4 @@ CELERY := apache-airflow-providers-celery asyncpg psycopg2-binary pytest
 	$(call environment,.celery,--constraint tests/celery/constraints.txt --editable '.[sandbox]' $(CELERY))
 
 clean:
-	rm -rf .venv .celery .demo
+	rm -rf .venv .celery .matrix .demo

@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib.metadata import entry_points
 from pathlib import Path
 from textwrap import dedent
 
@@ -297,3 +298,8 @@ def test_the_example_of_the_document_runs_in_an_empty_folder(run_pytest):
     output = succeed(run_pytest(None, env={"PYTHONPATH": str(CHECKOUT / "tests" / "guard")}))
 
     assert "3 passed" in output
+
+
+def test_pytest_finds_the_plugin_by_its_entry_point():
+    (found,) = entry_points(group="pytest11", name="batch_sandbox")
+    assert found.value == "airflow_batch.sandbox.pytest_plugin"
