@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from itertools import islice
 from typing import Any, NamedTuple, TypedDict
 
 from airflow_batch.exceptions import BatchPayloadError
@@ -188,7 +189,7 @@ def read_reference(campaign: Any) -> tuple[str, str | None]:
         if "campaign_token" not in campaign:
             raise BatchPayloadError(
                 "campaign must be a token or the result of a Batch operator; the given object has no campaign_token, "
-                f"but {', '.join(map(repr, list(campaign)[:10])) or 'nothing'}."
+                f"but {', '.join(shown(key) for key in islice(campaign, 10)) or 'nothing'}."
             )
         app = campaign.get("app")
         if app is not None and not isinstance(app, str):

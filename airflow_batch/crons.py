@@ -11,6 +11,7 @@ from functools import cache
 from typing import Any, NoReturn
 
 from airflow_batch.exceptions import BatchConfigurationError
+from airflow_batch.payloads import shown
 
 PRESETS = {
     "@hourly": "0 * * * *",
@@ -22,6 +23,8 @@ PRESETS = {
 }
 """Airflow's own presets that are crons."""
 
+MAX_CRON = 500
+"""Characters; one that lists every minute, hour, day, month and weekday has fewer."""
 _RANDOM = re.compile(r"(?<![a-z])[hr](?![a-z])", re.IGNORECASE)
 _MINUTE = timedelta(minutes=1)
 
@@ -36,7 +39,9 @@ def read_cron(value: Any, name: str) -> str:
 
     allowed = f"A cron of five fields (minute hour day month weekday, such as '0 9 * * 1-5') or {', '.join(PRESETS)}"
     if not isinstance(value, str):
-        _refuse(f"{name} must be a cron, not {value!r}. {allowed} is allowed.")
+        _refuse(f"{name} must be a cron, not {shown(value)}. {allowed} is allowed.")
+    if len(value) > MAX_CRON:
+        _refuse(f"{name}={shown(value)} has {len(value):,} characters. {allowed} is allowed, of at most {MAX_CRON}.")
     cron = " ".join(value.split())
     fields = len(cron.split())
     if cron not in PRESETS:
@@ -50,7 +55,8 @@ def read_cron(value: Any, name: str) -> str:
     try:
         schedule = croniter(PRESETS.get(cron, cron), datetime(2024, 1, 1))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BatchConfigurationError(f"{name}={value!r} is no cron: {error}. {allowed} is allowed.") from error
+        reason = "".join(letter if letter.isprintable() else "?" for letter in str(error))
+        raise BatchConfigurationError(f"{name}={value!r} is no cron: {reason}. {allowed} is allowed.") from error
     try:
         schedule.get_next(datetime)
     except ValueError as error:

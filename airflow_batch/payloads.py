@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import Any
@@ -17,9 +18,16 @@ from airflow_batch.exceptions import BatchPayloadError
 MIN_NAME = 3
 MAX_LABELS = 3
 MAX_DEPTH = 50
+MAX_SIZE = 100_000_000
+"""Of a payload, each character of its texts and keys counted as 1, each value as 100. What stands in many places of it
+at once, as YAML's aliases do, can be a few lines and more than a memory holds."""
+FIRST_DATE, LAST_DATE = datetime(1900, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
+"""To which a moment that Batch names is cut, so that time can be added to it and taken from it."""
 MAX_NUMBER = 10**308
 """Beyond it JSON readers that hold numbers as doubles read infinity, and Python refuses to write very long ones."""
 
+_MAX_PLACE = 200
+"""Characters of a place in a payload that a message shows."""
 _TRUE, _FALSE = frozenset({"true", "1", "yes", "on"}), frozenset({"false", "0", "no", "off"})
 
 
@@ -46,15 +54,17 @@ def check_payload(payload: Any, source: str = "payload") -> dict[str, Any]:
     :param source: What messages call it.
     :raises BatchPayloadError: for what is no JSON object, a naive datetime (but in ``local_push_time``, which is a wall
         time), a number that is not finite, a name below 3 characters, more than 3 labels, a ``live`` that is no
-        boolean, a ``push_time`` that is neither ``now`` nor a moment.
+        boolean, a ``push_time`` that is neither ``now`` nor a moment, and for more than ``MAX_DEPTH`` levels or
+        ``MAX_SIZE``.
     """
     if not isinstance(payload, Mapping):
         raise BatchPayloadError(f"{source} must be an object such as {{'live': True}}, not {kind_of(payload)}.")
     if not payload:
         raise BatchPayloadError(f"{source} is empty: there is nothing to send.")
+    values = _Values(source)
     checked: dict[str, Any] = {
-        name: _local_time(value) if name == "local_push_time" else _json_value(value, name)
-        for name, value in _items(payload, source)
+        name: _local_time(value) if name == "local_push_time" else values.read(value, (name,))
+        for name, value in values.items_of(payload, ())
     }
     if "name" in checked:
         _check_name(checked["name"])
@@ -95,40 +105,69 @@ def stops(payload: Mapping[str, Any]) -> bool:
     return payload.get("live") is False
 
 
-def _items(mapping: Mapping[Any, Any], path: str) -> Iterator[tuple[str, Any]]:
-    for key, value in mapping.items():
-        if not isinstance(key, str):
-            raise BatchPayloadError(f"{path} has the key {shown(key)}: JSON keys are text.")
-        yield key, value
+class _Values:
+    """The values of one payload, read as JSON has them or refused by their place."""
 
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.size = 0
 
-def _json_value(value: Any, path: str, depth: int = 0) -> Any:
-    """Return a value as JSON has it, or refuse it by its place in the payload."""
-    if depth > MAX_DEPTH:
-        raise BatchPayloadError(f"{path[:100]}... is nested deeper than {MAX_DEPTH} levels, or holds itself.")
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, str):
-        return str.__str__(value)
-    if isinstance(value, int):
-        if abs(value) > MAX_NUMBER:
-            raise BatchPayloadError(f"{path} is a number of more digits than JSON's readers hold. Send it as text.")
-        return int(value)
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            raise BatchPayloadError(f"{path} is {value!r}, which JSON cannot hold. Give a finite number or null.")
-        return float(value)
-    if isinstance(value, datetime):
-        return _moment(value, path)
-    if isinstance(value, Mapping):
-        return {key: _json_value(item, f"{path}.{key}", depth + 1) for key, item in _items(value, path)}
-    if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray | memoryview):
-        return [_json_value(item, f"{path}[{index}]", depth + 1) for index, item in enumerate(value)]
-    kind = "a date without a time" if isinstance(value, date) else kind_of(value)
-    raise BatchPayloadError(
-        f"{path} is {kind}, which JSON cannot hold. Give text, a number, a boolean, null, a list, an object, or a "
-        "datetime with a time zone."
-    )
+    def items_of(self, mapping: Mapping[Any, Any], path: tuple[str | int, ...]) -> Iterator[tuple[str, Any]]:
+        for key, value in mapping.items():
+            if not isinstance(key, str):
+                raise BatchPayloadError(f"{self._place(path)} has the key {shown(key)}: JSON keys are text.")
+            self._add(len(key))
+            yield key, value
+
+    def read(self, value: Any, path: tuple[str | int, ...]) -> Any:
+        """Return a value as JSON has it."""
+        if len(path) > MAX_DEPTH + 1:
+            raise BatchPayloadError(f"{self._place(path)} is nested deeper than {MAX_DEPTH} levels, or holds itself.")
+        self._add(100)
+        if value is None or isinstance(value, bool):
+            return value
+        if isinstance(value, str):
+            self._add(len(value))
+            return str.__str__(value)
+        if isinstance(value, int):
+            if abs(value) > MAX_NUMBER:
+                raise BatchPayloadError(
+                    f"{self._place(path)} is a number of more digits than JSON's readers hold. Send it as text."
+                )
+            return int(value)
+        if isinstance(value, float):
+            if not math.isfinite(value):
+                raise BatchPayloadError(
+                    f"{self._place(path)} is {value!r}, which JSON cannot hold. Give a finite number or null."
+                )
+            return float(value)
+        if isinstance(value, datetime):
+            return _moment(value, self._place(path))
+        if isinstance(value, Mapping):
+            return {key: self.read(item, (*path, key)) for key, item in self.items_of(value, path)}
+        if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray | memoryview):
+            return [self.read(item, (*path, index)) for index, item in enumerate(value)]
+        kind = "a date without a time" if isinstance(value, date) else kind_of(value)
+        raise BatchPayloadError(
+            f"{self._place(path)} is {kind}, which JSON cannot hold. Give text, a number, a boolean, null, a list, an "
+            "object, or a datetime with a time zone."
+        )
+
+    def _add(self, size: int) -> None:
+        self.size += size
+        if self.size > MAX_SIZE:
+            raise BatchPayloadError(
+                f"{self.source} is too large: at most {MAX_SIZE:,} are allowed, where a character counts as 1 and a "
+                "value as 100. Does it hold one list or object in many places?"
+            )
+
+    def _place(self, path: tuple[str | int, ...]) -> str:
+        if not path:
+            return self.source
+        parts = (f"[{part}]" if isinstance(part, int) else f".{part[:_MAX_PLACE]}" for part in path)
+        place = "".join(parts)[1:]
+        place = place if len(place) <= _MAX_PLACE else f"{place[:_MAX_PLACE]}..."
+        return place if place.isprintable() else repr(place)
 
 
 def _moment(value: datetime, path: str) -> str:
@@ -193,9 +232,14 @@ def kind_of(value: Any) -> str:
 
 
 def shown(value: Any) -> str:
-    """Show a refused value, cut."""
+    """Show a refused value, cut, in time and memory that do not grow with it."""
     try:
-        text = repr(value)
+        text = _SHORT.repr(value)
     except Exception:
         return kind_of(value)
     return text if len(text) <= 80 else text[:77] + "..."
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother, _SHORT.maxlong = 4, 1_000, 1_000, 1_000
+_SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxdict = _SHORT.maxset = _SHORT.maxfrozenset = 20

@@ -5,6 +5,7 @@ Small, with fixed keys, JSON values only; never a response's body.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, NotRequired, TypedDict, TypeGuard
@@ -63,11 +64,12 @@ def campaign_summary(token: str, app: str | None, seen: Mapping[str, Any], at: d
 
 
 def with_open_rate(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a row of statistics with its ``open_rate``, and that of each A/B version.
+    """Return a row of statistics with its ``open_rate``, and that of each A/B version, as XCom can hold it.
 
     (direct_open + influenced_open) / sent, None where nothing was sent or a counter is missing.
     Source: https://doc.batch.com/developer/api/mep/campaigns/get
     """
+    row = storable(row)
     rated = {**row, "open_rate": _open_rate(row)}
     versions = row.get("versions")
     if isinstance(versions, Mapping):
@@ -91,7 +93,28 @@ def _is_count(value: Any) -> TypeGuard[int]:
 
 def text_or_none(value: Any, limit: int = 500) -> str | None:
     """Return a server's text, cut, for XCom; None for anything that is not text."""
-    return value[:limit] if isinstance(value, str) else None
+    return _text(value[:limit]) if isinstance(value, str) else None
+
+
+def storable(value: Any) -> Any:
+    """Return a JSON value as XCom can hold it.
+
+    Airflow and its databases refuse half a surrogate pair and NUL in text, which become the replacement character,
+    numbers that are not finite, which become null, and whole numbers beyond 64 bits, which become text.
+    """
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, Mapping):
+        return {_text(key) if isinstance(key, str) else key: storable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [storable(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return str(value) if isinstance(value, int) and abs(value) >= 2**63 else value
+
+
+def _text(text: str) -> str:
+    return text.replace("\0", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def iso_utc(moment: datetime) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from airflow_batch.campaigns import PUSH_TIMES, overlaid
 from airflow_batch.exceptions import BatchChangeRefusedError
-from airflow_batch.payloads import shown
+from airflow_batch.payloads import FIRST_DATE, LAST_DATE, shown
 
 FIRST_ZONE, LAST_ZONE = timedelta(hours=-14), timedelta(hours=12)
 """When a wall time comes in the first and in the last time zone, from the moment it comes in UTC."""
@@ -98,10 +98,14 @@ def sends_after(seen: Mapping[str, Any], moment: datetime) -> bool:
 
 
 def read_moment(value: Any) -> datetime | None:
-    """Return a time that Batch wrote as an aware datetime, in UTC where it names no zone; None where it is not one."""
+    """Return a time that Batch wrote as an aware datetime, in UTC where it names no zone; None where it is not one.
+
+    It is cut to the years 1900 to 9000, so that time can be added to it and taken from it.
+    """
     try:
         moment = datetime.fromisoformat(value)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+        moment = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+        return min(max(moment, FIRST_DATE), LAST_DATE)
     except (ValueError, TypeError, OverflowError):
         return None
 

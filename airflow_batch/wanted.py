@@ -13,7 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from airflow_batch.campaigns import read_reference
 from airflow_batch.exceptions import BatchError, BatchPayloadError
-from airflow_batch.payloads import check_payload, kind_of, read_live
+from airflow_batch.payloads import check_payload, kind_of, read_live, shown
 
 Moment = Callable[[], datetime]
 KEYS = ("campaign", "app", "live", "expect_name", "definition")
@@ -76,7 +76,7 @@ def _read_one(item: Any, place: str, default_app: str | None) -> WantedCampaign:
     unknown = [key for key in item if key not in KEYS]
     missing = [key for key in ("campaign", "live") if key not in item]
     if unknown or missing:
-        found = f"has the unknown key {unknown[0]!r}" if unknown else f"has no {missing[0]!r}"
+        found = f"has the unknown key {shown(unknown[0])}" if unknown else f"has no {missing[0]!r}"
         raise BatchPayloadError(f"{place} {found}. Allowed are {', '.join(KEYS)}; campaign and live are needed.")
     try:
         token, app = read_reference(item["campaign"])

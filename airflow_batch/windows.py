@@ -17,10 +17,13 @@ import pendulum
 
 from airflow_batch.crons import as_airflow_runs_it, dated_cron, meaning, newest_moment, read_cron
 from airflow_batch.exceptions import BatchConfigurationError
+from airflow_batch.payloads import FIRST_DATE, LAST_DATE, shown
 
 if TYPE_CHECKING:
     from airflow.timetables.trigger import MultipleCronTriggerTimetable
 
+MAX_COUNT = 1_000_000
+"""Changes that are told at a time."""
 SEARCH_STEPS = 2_000
 """``next_changes`` gives up after this many moments of the crons without a change. A cron itself is searched 50 years
 ahead, croniter's own bound."""
@@ -66,7 +69,7 @@ class CampaignWindow:
     :param timezone: IANA name, or a time zone object that has one. Default UTC.
     :param except_dates: Dates, or ISO strings of dates, on which the campaign is not live.
     :raises BatchConfigurationError: for anything else, a cron that never fires (30 February), ``on`` equal to ``off``,
-        ``end`` not after ``start``, and neither or both of the two forms.
+        ``end`` not after ``start``, a year before 1900 or after 8999, and neither or both of the two forms.
     """
 
     on: str | None
@@ -128,7 +131,7 @@ class CampaignWindow:
     def is_live_at(self, moment: datetime) -> bool:
         """Return whether the campaign should be live at ``moment``, an aware datetime.
 
-        :raises BatchConfigurationError: when it is naive or no datetime.
+        :raises BatchConfigurationError: when it is naive or no datetime, or not of the years 1900 to 8999.
         """
         moment = _aware(moment, "is_live_at")
         if self.start is not None and self.end is not None:
@@ -145,17 +148,17 @@ class CampaignWindow:
         holds moments of two time zones to be unequal). There are at most ``count``; fewer when
         a one-off window ends, or when no change is found within the bounds of ``SEARCH_STEPS``.
 
-        :raises BatchConfigurationError: when ``after`` is naive or no datetime, or ``count`` no positive number.
+        :raises BatchConfigurationError: when ``after`` is not an aware datetime of the years 1900 to 8999, or ``count``
+            no whole number from 1 to 1,000,000.
         """
         after = _aware(after, "next_changes")
-        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-            _refuse(f"count must be a whole number of at least 1, not {count!r}.")
-        return list(islice(self.changes(after), count))
+        return list(islice(self.changes(after), check_count(count)))
 
     def changes(self, after: datetime) -> Iterator[tuple[pendulum.DateTime, bool]]:
         """Yield what ``next_changes`` returns, one by one and without an end but its own.
 
-        :raises BatchConfigurationError: at the first one, when ``after`` is naive or no datetime.
+        :raises BatchConfigurationError: at the first one, when ``after`` is not an aware datetime of the years 1900 to
+            8999.
         """
         after = _aware(after, "changes")
         for change, live in self._changes(after):
@@ -312,7 +315,7 @@ def _zone_name(timezone: Any) -> str:
             return name
     except (ValueError, KeyError, OSError):
         pass
-    _refuse(f"timezone {timezone!r} is not known. Pass an IANA name such as 'Europe/Paris' or 'UTC'.")
+    _refuse(f"timezone {shown(timezone)} is not known. Pass an IANA name such as 'Europe/Paris' or 'UTC'.")
 
 
 def _from_wall(wall: datetime, zone: Any, fold: int = 1) -> datetime:
@@ -335,18 +338,34 @@ def _moment(value: Any, name: str, zone: Any) -> datetime:
     """Return ``start`` or ``end`` in UTC."""
     moment = as_datetime(value)
     if moment is None:
-        _refuse(f"{name} must be a datetime or an ISO 8601 string such as '2026-07-01T09:00', not {value!r}.")
+        _refuse(f"{name} must be a datetime or an ISO 8601 string such as '2026-07-01T09:00', not {shown(value)}.")
+    _check_year(moment, f"{name}={shown(value)}")
     if moment.second or moment.microsecond:
-        _refuse(f"{name}={value!r} has seconds; Airflow's schedules know whole minutes. Leave the seconds out.")
+        _refuse(f"{name}={shown(value)} has seconds; Airflow's schedules know whole minutes. Leave the seconds out.")
     if moment.utcoffset() is None:
         return _from_wall(moment.replace(tzinfo=None), zone)
     return datetime.fromtimestamp(moment.timestamp(), UTC)
 
 
+def _check_year(day: date, what: str) -> None:
+    if not FIRST_DATE.year <= day.year < LAST_DATE.year:
+        _refuse(f"{what} is not of the years {FIRST_DATE.year} to {LAST_DATE.year - 1}. Is it a slip of the pen?")
+
+
+def check_count(count: Any) -> int:
+    """Return how many changes are asked for.
+
+    :raises BatchConfigurationError: when it is no whole number from 1 to ``MAX_COUNT``.
+    """
+    if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= MAX_COUNT:
+        _refuse(f"count must be a whole number of at least 1 and at most {MAX_COUNT:,}, not {shown(count)}.")
+    return count
+
+
 def _dates(values: Any) -> tuple[date, ...]:
     hint = "Pass dates, or strings such as '2026-12-25'"
     if isinstance(values, str | date) or not isinstance(values, Iterable):
-        _refuse(f"except_dates must be a list of dates, not {values!r}. {hint}.")
+        _refuse(f"except_dates must be a list of dates, not {shown(values)}. {hint}.")
     days = set()
     for value in values:
         day = value
@@ -356,17 +375,19 @@ def _dates(values: Any) -> tuple[date, ...]:
             except ValueError:
                 day = None
         if not isinstance(day, date) or isinstance(day, datetime):
-            _refuse(f"except_dates holds {value!r}, which is no date. {hint}, without a time.")
+            _refuse(f"except_dates holds {shown(value)}, which is no date. {hint}, without a time.")
+        _check_year(day, f"except_dates holds {shown(value)}, which")
         days.add(date(day.year, day.month, day.day))
     return tuple(sorted(days))
 
 
 def _aware(moment: Any, method: str) -> datetime:
     if not isinstance(moment, datetime):
-        _refuse(f"{method} takes a datetime, not {moment!r}.")
+        _refuse(f"{method} takes a datetime, not {shown(moment)}.")
     if moment.utcoffset() is None:
         _refuse(
             f"{method} was given {moment.isoformat()}, a datetime without time zone. "
             "Pass an aware one, such as dag_run.run_after."
         )
+    _check_year(moment, f"{method} was given {moment.isoformat()}, which")
     return datetime.fromtimestamp(moment.timestamp(), UTC)

@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import pendulum
 
-from airflow_batch.exceptions import BatchConfigurationError
-from airflow_batch.windows import SEARCH_STEPS, CampaignWindow
+from airflow_batch.windows import SEARCH_STEPS, CampaignWindow, check_count
 
 if TYPE_CHECKING:
     from airflow.timetables.trigger import MultipleCronTriggerTimetable
@@ -112,11 +111,10 @@ class CalendarCampaign:
 
         Each with its value from then on; fewer than ``count`` where there are no more.
 
-        :raises BatchConfigurationError: when ``after`` is naive or no datetime, or ``count`` no positive number.
+        :raises BatchConfigurationError: when ``after`` is not an aware datetime of the years 1900 to 8999, or ``count``
+            no whole number from 1 to 1,000,000.
         """
-        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-            raise BatchConfigurationError(f"count must be a whole number of at least 1, not {count!r}.")
-        return list(islice(self.live.changes(after), count))
+        return list(islice(self.live.changes(after), check_count(count)))
 
 
 @dataclass(frozen=True)

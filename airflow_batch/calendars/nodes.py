@@ -14,14 +14,21 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from airflow_batch.exceptions import BatchConfigurationError
+from airflow_batch.payloads import shown
 
 MAX_SIZE = 10_000_000
 """Bytes of a file that is read."""
 MAX_DEPTH = 50
 """Levels of lists and objects within each other."""
+MAX_VALUES = 500_000
+"""Values and keys of a file, and what merge keys (``<<``) write again. Each takes PyYAML half a kilobyte."""
 
 _TAG = "tag:yaml.org,2002:"
 _SCALARS = frozenset(_TAG + name for name in ("str", "int", "float", "bool", "null", "timestamp", "value", "merge"))
+MAX_PATH = 1_000
+"""Characters of a path, from its end, that a message shows."""
+_LONG = 1_000
+"""Digits of a number that no JSON reader holds."""
 _NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][-+]?\d+)?")
 
 
@@ -51,13 +58,15 @@ class CalendarFile:
 
     def error(self, line: int | None, found: str) -> BatchConfigurationError:
         """Return the error about what was found in a line."""
-        return BatchConfigurationError(f"{self.path}{'' if line is None else f', line {line}'}: {found}")
+        name = str(self.path)[-MAX_PATH:]
+        place = name if name.isprintable() else repr(name)
+        return BatchConfigurationError(f"{place}{'' if line is None else f', line {line}'}: {found}")
 
     def root(self) -> Entry:
         """Return all of the file.
 
         :raises BatchConfigurationError: when it cannot be read, is too large, is not UTF-8 or not YAML, when a key
-            comes twice, a tag is unknown, or it is nested too deep.
+            comes twice, a tag is unknown, or it is nested too deep or holds too much.
         """
         import yaml  # type: ignore[import-untyped]
 
@@ -66,7 +75,7 @@ class CalendarFile:
             self.refuse(1, "the file is empty. A mapping with timezone and campaigns is needed.")
         loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
         try:
-            self._check_depth(yaml.parse(text, Loader=loader))
+            self._check_measure(yaml.parse(text, Loader=loader))
             node = yaml.compose(text, Loader=loader)
         except yaml.reader.ReaderError as error:
             line = text.encode().count(b"\n", 0, error.position) + 1
@@ -79,11 +88,13 @@ class CalendarFile:
             self.refuse(1, "the file holds comments only. A mapping with timezone and campaigns is needed.")
         return _Composer(self, yaml).entry(node)
 
-    def _check_depth(self, events: Iterable[Any]) -> None:
-        """Refuse what is nested so deep that composing it would end the process."""
+    def _check_measure(self, events: Iterable[Any]) -> None:
+        """Refuse what is so deep or so much that composing it would end the process."""
         depth = -2  # the stream and the document
-        for event in events:
+        for count, event in enumerate(events):
             name = type(event).__name__
+            if count > MAX_VALUES:
+                self.refuse(event.start_mark.line + 1, f"too much. At most {MAX_VALUES:,} values and keys are allowed.")
             depth += name.endswith("StartEvent") - name.endswith("EndEvent")
             if depth > MAX_DEPTH:
                 self.refuse(event.start_mark.line + 1, f"nested too deep. At most {MAX_DEPTH} levels are allowed.")
@@ -98,8 +109,9 @@ class CalendarFile:
                 raw = file.read(MAX_SIZE + 1)
         except FileNotFoundError:
             raise self.error(None, "there is no such file.") from None
-        except OSError as error:
-            raise self.error(None, f"cannot be read: {error.strerror}.") from None
+        except (OSError, ValueError) as error:  # ValueError: a NUL, or half a surrogate pair, in the name
+            reason = getattr(error, "strerror", None) or "this cannot be the name of a file"
+            raise self.error(None, f"cannot be read: {reason}.") from None
         if len(raw) > MAX_SIZE:
             self.refuse(None, f"larger than {MAX_SIZE // 1_000_000} MB, the most that is allowed.")
         try:
@@ -116,6 +128,7 @@ class _Composer:
         self.file, self.yaml = file, yaml
         self.done: dict[Any, Entry] = {}
         self.open: set[Any] = set()
+        self.merged = 0
 
     def entry(self, node: Any) -> Entry:
         line = node.start_mark.line + 1
@@ -136,7 +149,8 @@ class _Composer:
             return Entry([self.entry(item) for item in node.value], line)
         if isinstance(node, self.yaml.MappingNode) and node.tag == _TAG + "map":
             return self._mapping(node, line)
-        self.file.refuse(line, f"the tag {node.tag.replace(_TAG, '!!')!r}. Text, lists and mappings are allowed.")
+        tag = shown(node.tag.replace(_TAG, "!!"))
+        self.file.refuse(line, f"the tag {tag}. Text, lists and mappings are allowed.")
 
     def _mapping(self, node: Any, line: int) -> Entry:
         own: dict[str, Entry] = {}
@@ -147,7 +161,9 @@ class _Composer:
             if not isinstance(key, self.yaml.ScalarNode):
                 self.file.refuse(at, "a key that is no text. Does a template without quotes stand there?")
             if key.value in keys:
-                self.file.refuse(at, f"the key {key.value!r} again, which stands in line {keys[key.value]}. Keep one.")
+                self.file.refuse(
+                    at, f"the key {shown(key.value)} again, which stands in line {keys[key.value]}. Keep one."
+                )
             keys[key.value] = at
             entry = self.entry(value)
             if key.tag == _TAG + "merge":
@@ -157,6 +173,9 @@ class _Composer:
         for entry in merged:
             if not isinstance(entry.value, dict):
                 self.file.refuse(entry.line, "something else than a mapping as the value of <<.")
+            self.merged += len(entry.value)
+            if self.merged > MAX_VALUES:
+                self.file.refuse(line, f"more than {MAX_VALUES:,} keys by <<. Merge smaller mappings.")
             for name, value in entry.value.items():
                 if name not in own:
                     own[name], keys[name] = value, entry.keys[name]
@@ -177,5 +196,6 @@ def json_value(entry: Entry) -> Any:
     if entry.value.lower() in ("true", "false"):
         return entry.value.lower() == "true"
     if match := _NUMBER.fullmatch(entry.value):
-        return float(entry.value) if match[2] or match[3] else int(entry.value)
+        # Cut where Python would not read it any more: it is far beyond what JSON may hold all the same.
+        return float(entry.value) if match[2] or match[3] else int(entry.value[:_LONG])
     return entry.value

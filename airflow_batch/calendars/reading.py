@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_batch.calendars.model import CalendarCampaign, CampaignCalendar
-from airflow_batch.calendars.nodes import CalendarFile, Entry, json_value
+from airflow_batch.calendars.nodes import MAX_DEPTH, CalendarFile, Entry, json_value
 from airflow_batch.campaigns import check_token
 from airflow_batch.exceptions import BatchConfigurationError, BatchError
 from airflow_batch.payloads import check_payload, shown
@@ -26,6 +26,8 @@ OPTIONAL_KEYS = frozenset({"app", "except_dates", "definition"})
 WINDOW_KEYS = ("on", "off", "start", "end")
 MAX_DEFINITION_VALUES = 1_000_000
 """Values of all definitions together; aliases can write more in a few lines than a memory holds."""
+MAX_WINDOWS = 100_000
+"""Windows of all campaigns together, each counted once for the same ``except_dates``."""
 
 _Windows = tuple[CampaignWindow, ...]
 
@@ -64,6 +66,7 @@ class _Reader:
         self.window_read: dict[tuple[Any, ...], CampaignWindow] = {}
         self.files_read: dict[Path, dict[str, Any]] = {}
         self.definition_values = 0
+        self.windows_counted = 0
 
     def calendar(self) -> CampaignCalendar:
         root = self.file.root()
@@ -113,6 +116,9 @@ class _Reader:
                 texts = {key: self._text(value, key) for key, value in kept.items()}
                 lines = {key: value.line for key, value in kept.items()}
                 windows.append(self._window(texts, lines, item.line, excepted))
+                self.windows_counted += 1
+                if self.windows_counted > MAX_WINDOWS:
+                    self.file.refuse(item.line, f"more than {MAX_WINDOWS:,} windows, aliases included.")
             self.windows_read[known] = tuple(windows)
         return self.windows_read[known]
 
@@ -150,7 +156,7 @@ class _Reader:
             return self.files_read[path]
         if not isinstance(entry.value, dict):
             self.file.refuse(entry.line, "definition is a list. The name of a JSON file, or an object, is allowed.")
-        self._count(entry)
+        self._count(entry, 0)
         return self._checked(entry.line, json_value(entry), "definition")
 
     def _definition_file(self, line: int, name: str, path: Path) -> dict[str, Any]:
@@ -169,7 +175,12 @@ class _Reader:
             found = str(error)
             raise self.file.error(line, found if source in found else f"{source}: {found}") from None
 
-    def _count(self, entry: Entry) -> None:
+    def _count(self, entry: Entry, depth: int) -> None:
+        """Refuse what aliases make too deep or too much of."""
+        if depth > MAX_DEPTH:
+            self.file.refuse(
+                entry.line, f"nested too deep by aliases. At most {MAX_DEPTH} levels are allowed in a definition."
+            )
         self.definition_values += 1
         if self.definition_values > MAX_DEFINITION_VALUES:
             self.file.refuse(
@@ -177,7 +188,7 @@ class _Reader:
             )
         items = entry.value.values() if isinstance(entry.value, dict) else entry.value
         for item in items if not isinstance(items, str) and items is not None else ():
-            self._count(item)
+            self._count(item, depth + 1)
 
     def _mapping(
         self,
@@ -194,7 +205,7 @@ class _Reader:
         also = f", and keys that begin with {own_keys!r} for your own anchors" if own_keys else ""
         for key in entry.value:
             if key not in allowed and not (own_keys and key.startswith(own_keys)):
-                self.file.refuse(entry.keys[key], f"unknown key {key!r}. {hint}{also}.")
+                self.file.refuse(entry.keys[key], f"unknown key {shown(key)}. {hint}{also}.")
         needed = [key for key in allowed if key not in optional]
         for key in needed:
             if key not in entry.value:

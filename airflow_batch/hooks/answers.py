@@ -6,6 +6,7 @@ Nothing that a server sends makes these functions raise anything but this provid
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,19 +14,24 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+from airflow_batch.campaigns import check_token
 from airflow_batch.exceptions import (
     ERRORS,
     BatchAmbiguousError,
     BatchApiError,
+    BatchPayloadError,
     BatchResponseError,
     BatchServerError,
     error_class,
 )
+from airflow_batch.payloads import FIRST_DATE, LAST_DATE
 
 MAX_BODY = 4 * 1024 * 1024
 """Bytes of a body that are read; a page of 100 campaigns is far below."""
 MAX_SERVER_TEXT = 500
 """Characters of a server's text that a message shows."""
+MAX_LEVELS = 100
+"""Levels of a body's lists and objects within each other; those of a campaign are few."""
 MAX_RETRY_AFTER = 10.0**9
 """Seconds (some 30 years) to which a Retry-After is cut, so that it stays a number that dates can hold."""
 
@@ -65,10 +71,11 @@ def parse_retry_after(value: str | None, now: datetime) -> float | None:
 
 
 def parse_http_date(value: str | None) -> datetime | None:
-    """Return an HTTP date as an aware UTC datetime, None when it is absent or not one."""
+    """Return an HTTP date as an aware UTC datetime from 1900 to 9000, None when it is absent or not one."""
     try:
         moment = parsedate_to_datetime((value or "")[:100])
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+        moment = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+        return min(max(moment, FIRST_DATE), LAST_DATE)
     except (ValueError, TypeError, OverflowError, IndexError):
         return None
 
@@ -79,11 +86,33 @@ def _seconds_until(text: str, now: datetime) -> float | None:
 
 
 def read_json(body: bytes | None) -> Any:
-    """Return the body's JSON value, or None when it has none that can be read."""
+    """Return the body's JSON value, or None when it has none that can be read.
+
+    Not read, though Python would, are NaN and Infinity, which JSON does not know, numbers that would become one, and
+    what is nested deeper than ``MAX_LEVELS``, for those who look into the value call themselves for each level.
+    """
     try:
-        return json.loads(body) if body else None
+        value = json.loads(body, parse_float=_finite, parse_constant=_finite) if body else None
     except (ValueError, RecursionError):
         return None
+    return value if _is_flat(value) else None
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(text)
+    return number
+
+
+def _is_flat(value: Any) -> bool:
+    level = [value]
+    for _ in range(MAX_LEVELS + 1):
+        inner = (item.values() if isinstance(item, dict) else item for item in level if isinstance(item, dict | list))
+        level = [item for items in inner for item in items if isinstance(item, dict | list)]
+        if not level:
+            return True
+    return False
 
 
 def failure(
@@ -157,12 +186,15 @@ def expect_campaign(answer: Answer, endpoint: Endpoint, subject: str, scrub: Cal
 def expect_token(answer: Answer, endpoint: Endpoint, subject: str, scrub: Callable[[str], str]) -> str:
     """Return the token of a campaign that was created.
 
-    :raises BatchResponseError: when the body holds none; the campaign may have been created all the same.
+    :raises BatchResponseError: when the body holds none that a later request could name; the campaign may have been
+        created all the same.
     """
     token = expect_json(answer, endpoint, subject, dict, scrub).get("campaign_token")
-    if not isinstance(token, str) or not token:
-        raise _unexpected(answer, endpoint, subject, "a campaign_token", scrub)
-    return token
+    try:
+        return check_token(token)
+    except BatchPayloadError:
+        problem = _unexpected(answer, endpoint, subject, "a campaign_token", scrub)
+    raise problem
 
 
 def expect_stats(answer: Answer, endpoint: Endpoint, subject: str, scrub: Callable[[str], str]) -> dict[str, Any]:
@@ -222,9 +254,11 @@ def _quoted(answer: Answer, content: Mapping[str, Any], scrub: Callable[[str], s
 def shorten(text: str, scrub: Callable[[str], str]) -> str:
     """Return a server's text as one printable line without keys, of at most MAX_SERVER_TEXT characters.
 
-    Scrubbed before it is cut: a key cut in half would no longer be recognised.
+    Scrubbed before it is cut: a key cut in half would no longer be recognised. Then cut before each character is looked
+    at, for there may be millions.
     """
-    line = " ".join("".join(c if c.isprintable() else " " for c in scrub(text)).split())
+    start = scrub(text).lstrip()[: 20 * MAX_SERVER_TEXT]
+    line = " ".join("".join(c if c.isprintable() else " " for c in start).split())
     return line if len(line) <= MAX_SERVER_TEXT else line[: MAX_SERVER_TEXT - 1] + "…"
 
 

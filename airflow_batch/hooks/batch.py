@@ -27,6 +27,7 @@ from airflow_batch.exceptions import (
     BatchConnectionError,
     BatchError,
     BatchNotFoundError,
+    BatchResponseError,
 )
 from airflow_batch.get_provider_info import UI_FIELD_BEHAVIOUR
 from airflow_batch.hooks.answers import (
@@ -42,7 +43,7 @@ from airflow_batch.hooks.answers import (
     parse_http_date,
 )
 from airflow_batch.hooks.settings import BatchSettings, read_settings
-from airflow_batch.payloads import check_payload
+from airflow_batch.payloads import check_payload, shown
 from airflow_batch.results import with_open_rate
 
 if TYPE_CHECKING:
@@ -58,6 +59,8 @@ STATS = Endpoint("stats", "GET", "stats/{token}", writes=False)
 LIST = Endpoint("list", "GET", "list", writes=False)
 Hook = TypeVar("Hook", bound="BatchHook")
 MAX_PAGE = 100
+MAX_PAGES = 10_000
+"""After which a list that does not end is given up."""
 """Campaigns in one request of the list (https://doc.batch.com/developer/api/mep/campaigns/list)."""
 
 
@@ -211,7 +214,7 @@ class BatchHook(BaseHook):
         :raises BatchApiError: one of its subclasses, for each failed request.
         """
         if isinstance(page_size, bool) or not isinstance(page_size, int) or not 1 <= page_size <= MAX_PAGE:
-            raise BatchConfigurationError(f"page_size must be 1 to {MAX_PAGE}, not {page_size!r}.")
+            raise BatchConfigurationError(f"page_size must be 1 to {MAX_PAGE}, not {shown(page_size)}.")
         filters = {"live": live, "from_api": from_api}
         query = {name: str(value).lower() for name, value in filters.items() if value is not None}
         return self._pages(query, page_size)
@@ -220,7 +223,7 @@ class BatchHook(BaseHook):
         subject = self._subject(LIST)
         seen: set[str] = set()
         start = 0
-        while True:
+        for _ in range(MAX_PAGES):
             answer = self._request(LIST, subject, query={**query, "from": start, "limit": page_size})
             page = expect_page(answer, LIST, subject, self._scrub)
             known = len(seen)
@@ -232,6 +235,11 @@ class BatchHook(BaseHook):
             if len(page) < page_size or len(seen) == known:
                 return
             start += page_size
+        raise BatchResponseError(
+            f"Batch's {subject} did not end after {MAX_PAGES:,} pages of {page_size}.",
+            status_code=answer.status,
+            endpoint=LIST.name,
+        )
 
     def test_connection(self) -> tuple[bool, str]:
         """Try the connection with one cheap read for each app key; nothing is written.

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from airflow_batch.exceptions import BatchConfigurationError
+from airflow_batch.payloads import shown
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -23,6 +24,10 @@ DEFAULT_TIMEOUT = (10.0, 30.0)
 TOTAL_TIMEOUT = 60.0
 """Seconds after which a whole request is given up, slow headers and bodies included."""
 SANDBOX_PREFIX = "sandbox-"
+LEAST_RATE = 0.001
+"""Requests a second: one in a quarter of an hour. What is far below cannot be reckoned with."""
+MAX_SHOWN = 10
+"""Names that one message shows."""
 EXTRA_KEYS = ("api_keys", "timeout", "requests_per_second")
 
 
@@ -73,11 +78,11 @@ class BatchSettings:
             return self.api_keys[app]
         if not self.apps:
             raise BatchConfigurationError(
-                f"app={app!r} was given, but connection {self.conn_id!r} holds one unnamed app API key (login). "
+                f"app={shown(app)} was given, but connection {self.conn_id!r} holds one unnamed app API key (login). "
                 'Leave app out, or name the apps in the connection\'s extra: {"api_keys": {"ios": "...", ...}}.'
             )
-        known = ", ".join(repr(name) for name in self.apps)
-        asked = "No app was named" if app is None else f"Unknown app {app!r}"
+        known = _first_few(self.apps)
+        asked = "No app was named" if app is None else f"Unknown app {shown(app)}"
         raise BatchConfigurationError(f"{asked}: connection {self.conn_id!r} knows the apps {known}. Pass app=...")
 
 
@@ -106,8 +111,8 @@ def read_settings(connection: Connection) -> BatchSettings:
     if settings.is_sandbox and not settings.is_loopback:
         raise BatchConfigurationError(
             f"Connection {conn_id!r} holds keys of the sandbox ({SANDBOX_PREFIX}...) for the host "
-            f"{settings.base_url!r}. Sandbox keys are only sent to this machine: put the sandbox's address into host, "
-            "or Batch's keys into password and login."
+            f"{shown(settings.base_url)}. Sandbox keys are only sent to this machine: put the sandbox's address into "
+            "host, or Batch's keys into password and login."
         )
     return settings
 
@@ -138,17 +143,17 @@ def _read_base_url(connection: Connection) -> str:
     except ValueError:
         raise _bad(conn_id, "host", "a base URL such as https://api.batch.com", "it is not a URL") from None
     if parts.scheme not in ("https", "http") or not parts.hostname or any(c.isspace() or ord(c) < 32 for c in host):
-        raise _bad(conn_id, "host", "a base URL such as https://api.batch.com", f"it reads {host!r}")
+        raise _bad(conn_id, "host", "a base URL such as https://api.batch.com", f"it reads {shown(host)}")
     if parts.query or parts.fragment:
         raise _bad(conn_id, "host", "scheme, host, port and path only", "it holds a query or a fragment")
     if schema and schema != parts.scheme:
-        raise _bad(conn_id, "schema", f"{parts.scheme!r}, as in host, or empty", f"it reads {schema!r}")
+        raise _bad(conn_id, "schema", f"{parts.scheme!r}, as in host, or empty", f"it reads {shown(schema)}")
     if connection.port and port and connection.port != port:
         raise _bad(conn_id, "port", f"{port}, as in host, or empty", f"it reads {connection.port!r}")
     port = port or connection.port
     if parts.scheme == "http" and not is_loopback(parts.hostname):
         raise BatchConfigurationError(
-            f"Connection {conn_id!r}: http:// would send the REST key unprotected to {parts.hostname!r}. "
+            f"Connection {conn_id!r}: http:// would send the REST key unprotected to {shown(parts.hostname)}. "
             "Use https://; http:// is allowed on loopback only."
         )
     netloc = _bracket_ipv6(parts.hostname) + (f":{port}" if port else "")
@@ -170,8 +175,7 @@ def _read_extra(conn_id: str, text: str | None) -> dict[str, Any]:
     unknown = [name for name in given if name not in EXTRA_KEYS]
     if unknown:
         raise BatchConfigurationError(
-            f"Connection {conn_id!r}: unknown extra {', '.join(repr(name[:50]) for name in unknown)}. "
-            f"Allowed are {', '.join(EXTRA_KEYS)}."
+            f"Connection {conn_id!r}: unknown extra {_first_few(unknown)}. Allowed are {', '.join(EXTRA_KEYS)}."
         )
     return given
 
@@ -192,7 +196,7 @@ def _read_api_keys(conn_id: str, login: str | None, api_keys: Any) -> dict[str |
         return {None: _check_key(conn_id, "login", login, where)}
     if not isinstance(api_keys, dict) or not api_keys or not all(name.strip() for name in api_keys):
         raise _bad(conn_id, "extra api_keys", 'an object such as {"ios": "...", "android": "..."}', "it is not")
-    return {name: _check_key(conn_id, f"extra api_keys[{name!r}]", key, where) for name, key in api_keys.items()}
+    return {name: _check_key(conn_id, f"extra api_keys[{shown(name)}]", key, where) for name, key in api_keys.items()}
 
 
 def _check_key(conn_id: str, place: str, key: Any, meaning: str) -> str:
@@ -223,8 +227,13 @@ def _read_timeout(conn_id: str, value: Any) -> tuple[float, float]:
 def _read_rate(conn_id: str, value: Any) -> float | None:
     if value is None:
         return None
-    if not _is_number(value) or value <= 0:
-        raise _bad(conn_id, "extra requests_per_second", "a number above 0", f"it reads {_shown(value)}")
+    if not _is_number(value) or value < LEAST_RATE:
+        raise _bad(
+            conn_id,
+            "extra requests_per_second",
+            f"a number above 0, of at least {LEAST_RATE}",
+            f"it reads {_shown(value)}",
+        )
     return float(value)
 
 
@@ -240,6 +249,11 @@ def _shown(value: Any) -> str:
     items = value if isinstance(value, list) else [value]
     plain = all(isinstance(item, int | float) for item in items)
     return repr(value)[:60] if plain else f"a {type(value).__name__}"
+
+
+def _first_few(names: list[str]) -> str:
+    more = f" and {len(names) - MAX_SHOWN} more" if len(names) > MAX_SHOWN else ""
+    return ", ".join(shown(name) for name in names[:MAX_SHOWN]) + more
 
 
 def _bad(conn_id: str, place: str, allowed: str, found: str) -> BatchConfigurationError:

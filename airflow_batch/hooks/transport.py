@@ -29,6 +29,9 @@ from airflow_batch.hooks.answers import MAX_BODY, Answer
 from airflow_batch.hooks.settings import TOTAL_TIMEOUT
 
 REDACTED = "***"
+MAX_RECEIVED = 2 * MAX_BODY
+"""Bytes of one answer that are taken from the socket, whatever they are. The lines between the chunks of a body have no
+limit of their own in http.client and urllib3."""
 
 
 class ExchangeError(Exception):
@@ -46,6 +49,12 @@ class _Exchange:
     def __init__(self) -> None:
         self.deadline = time.monotonic() + TOTAL_TIMEOUT
         self.sent = False
+        self.received = 0
+
+    def note_received(self, count: int) -> None:
+        self.received += count
+        if self.received > MAX_RECEIVED:
+            raise http.client.HTTPException(f"an answer of more than {MAX_RECEIVED} bytes")
 
     def time_left(self) -> float:
         left = self.deadline - time.monotonic()
@@ -72,7 +81,9 @@ class _BoundedReader(io.RawIOBase):
     def readinto(self, buffer: Any) -> int | None:
         left = self._watch.time_left()
         self._sock.settimeout(left if self._pause is None else min(self._pause, left))
-        return self._raw.readinto(buffer)
+        count = self._raw.readinto(buffer)
+        self._watch.note_received(count or 0)
+        return count
 
     def close(self) -> None:
         self._raw.close()

@@ -20,7 +20,7 @@ from airflow_batch.exceptions import (
     BatchWaitExceededError,
 )
 from airflow_batch.hooks.batch import BatchHook, rendered_or_none
-from airflow_batch.payloads import payload_digest
+from airflow_batch.payloads import payload_digest, shown
 from airflow_batch.policies.retry import (
     RetryDefaults,
     delay_before_next,
@@ -30,7 +30,7 @@ from airflow_batch.policies.retry import (
     stock_delay,
     tries_since_clear,
 )
-from airflow_batch.results import CampaignResult, iso_utc, text_or_none
+from airflow_batch.results import CampaignResult, iso_utc, storable, text_or_none
 from airflow_batch.runs import INDEX_NAME
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class BatchOperator(RetryDefaults, BaseOperator):
     ) -> None:
         super().__init__(**kwargs)
         if throttle not in ("reschedule", "retry"):
-            raise BatchConfigurationError(f"throttle must be 'reschedule' or 'retry', not {throttle!r}.")
+            raise BatchConfigurationError(f"throttle must be 'reschedule' or 'retry', not {shown(throttle)}.")
         self.batch_conn_id = batch_conn_id
         self.app = app
         self.throttle = throttle
@@ -186,7 +186,7 @@ class BatchOperator(RetryDefaults, BaseOperator):
             payload=outcome.sent,
         )
         if outcome.differences is not None:
-            result["differences"] = outcome.differences
+            result["differences"] = storable(outcome.differences)
         return result
 
     def give_way(self, context: Context, max_wait: timedelta, work: Callable[[], T]) -> T:

@@ -11,7 +11,7 @@ from airflow_batch.changes import CampaignChange
 from airflow_batch.compat import recall, remember
 from airflow_batch.exceptions import BatchConfigurationError, BatchPayloadError
 from airflow_batch.operators.base import BatchOperator
-from airflow_batch.payloads import check_payload, stops
+from airflow_batch.payloads import check_payload, shown, stops
 from airflow_batch.policies.retry import MAX_WAIT, MAX_WAIT_TO_STOP
 from airflow_batch.results import CampaignResult
 from airflow_batch.runs import name_index
@@ -40,7 +40,7 @@ class BatchChangeOperator(BatchOperator):
     ) -> None:
         super().__init__(**kwargs)
         if read not in ("auto", "never"):
-            raise BatchConfigurationError(f"read must be 'auto' or 'never', not {read!r}.")
+            raise BatchConfigurationError(f"read must be 'auto' or 'never', not {shown(read)}.")
         self.campaign = campaign
         self.definition = definition
         self.read = read

@@ -237,7 +237,7 @@ class BatchSyncCampaignsOperator(BatchOperator):
 def _count(name: str, value: Any, least: int = 0, most: int = 10**9) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         allowed = f"of at least {least}" if most == 10**9 else f"from {least} to {most}"
-        raise BatchConfigurationError(f"{name} must be a whole number {allowed}, not {value!r}.")
+        raise BatchConfigurationError(f"{name} must be a whole number {allowed}, not {shown(value)}.")
     return value
 
 
@@ -245,11 +245,14 @@ def _moment(value: Any) -> datetime | None:
     if value in (None, "", "None"):
         return None
     moment = as_datetime(value)
-    if moment is None or moment.utcoffset() is None:
-        raise BatchPayloadError(
-            f"at must be a moment with a time zone such as '2026-07-01T09:00+02:00', not {shown(value)}."
-        )
-    return moment.astimezone(UTC)
+    try:
+        if moment is not None and moment.utcoffset() is not None:
+            return moment.astimezone(UTC)
+    except OverflowError:
+        pass  # at the ends of Python's calendar
+    raise BatchPayloadError(
+        f"at must be a moment with a time zone such as '2026-07-01T09:00+02:00', not {shown(value)}."
+    )
 
 
 def _packed(indexes: set[int]) -> str:

@@ -10,6 +10,7 @@ Two rules are floors that nothing shortens: Batch's own "wait for at least 5 sec
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
@@ -28,6 +29,7 @@ from airflow_batch.exceptions import (
     BatchMaintenanceError,
     BatchRateLimitError,
 )
+from airflow_batch.payloads import shown
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -42,6 +44,8 @@ MAX_RETRY_DELAY = timedelta(minutes=10)
 MAX_WAIT = timedelta(minutes=30)
 MAX_WAIT_TO_STOP = timedelta(hours=6)
 """How long a task lets itself be throttled where a campaign is to be stopped: not switching off hurts most."""
+MAX_DURATION = timedelta(days=366)
+"""The longest that an argument may say."""
 
 
 def required_wait(error: BatchError) -> float:
@@ -81,8 +85,11 @@ def delay_before_next(
 
 
 def _grown(base: float, factor: float, attempt: int) -> float:
-    # The exponent is bounded: a cleared task's try number grows without end, and floats overflow.
-    return base * factor ** min(attempt - 1, 60)
+    # A cleared task's try number grows without end, and floats overflow.
+    try:
+        return base * factor ** min(attempt - 1, 60)
+    except OverflowError:
+        return math.inf
 
 
 def _fraction(seed: str) -> float:
@@ -136,13 +143,18 @@ def read_duration(name: str, value: timedelta | float | None, *, also: str = "")
     """Return a duration given as seconds or as a timedelta; None stays None.
 
     :param also: What else the argument may be, for the message.
-    :raises BatchConfigurationError: for anything else, and for what is not above 0.
+    :raises BatchConfigurationError: for anything else, and for what is not above 0 and up to ``MAX_DURATION``.
     """
+    if value is None:
+        return None
     duration = value
-    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= timedelta.max.total_seconds():
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= MAX_DURATION.total_seconds():
         duration = timedelta(seconds=value)
-    if duration is not None and (not isinstance(duration, timedelta) or duration <= timedelta(0)):
-        raise BatchConfigurationError(f"{name} must be seconds above 0, a timedelta{also} or None, not {value!r}.")
+    if not isinstance(duration, timedelta) or not timedelta(0) < duration <= MAX_DURATION:
+        raise BatchConfigurationError(
+            f"{name} must be seconds above 0, a timedelta{also} or None, of at most {MAX_DURATION.days} days, not "
+            f"{shown(value)}."
+        )
     return duration
 
 

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from airflow_batch.sandbox.faults import Fault, FaultPlan
 from airflow_batch.sandbox.keys import KINDS
@@ -106,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             faults=FaultPlan((*plan.script, *options.fault), plan.chances),
             on_record=_reporter(log),
         )
-        tokens = [sandbox.add_campaign(json.loads(path.read_text("utf-8"))) for path in options.campaign]
+        tokens = [sandbox.add_campaign(_definition(path)) for path in options.campaign]
     except (OSError, ValueError) as error:
         parser.error(str(error))
     stopped = threading.Event()
@@ -118,6 +118,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if log is not None:
         log.close()
     return 0
+
+
+def _definition(path: Path) -> dict[str, Any]:
+    try:
+        definition = json.loads(path.read_text("utf-8"))
+    except RecursionError as error:
+        raise ValueError(f"{path}: {error}") from error
+    if not isinstance(definition, dict):
+        raise ValueError(f"{path}: a definition is a JSON object")
+    return definition
 
 
 def _ready(sandbox: BatchSandbox, tokens: Sequence[str]) -> dict[str, object]:

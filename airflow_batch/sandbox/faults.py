@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -90,6 +91,7 @@ class Fault:
     part: Literal["all", "body"] = "all"
 
     def __post_init__(self) -> None:
+        durations = (self.delay, self.seconds or 0, self.apply_after, self.interval)
         for problem, wrong in (
             (f"kind is one of {', '.join(KINDS)}", self.kind not in KINDS),
             (f"operation is any or one of {', '.join(OPERATIONS)}", self.operation not in ("any", *OPERATIONS)),
@@ -103,6 +105,8 @@ class Fault:
             ("only creates lag", self.kind == "lag" and self.operation not in ("any", "create")),
             (f"applied cannot be chosen for {self.kind}", self.applied is not None and self.kind in _APPLIED_FIXED),
             ("part is all or body", self.part not in ("all", "body")),
+            ("durations are 0 or more", not all(_is_duration(value) for value in durations)),
+            ("headers are latin-1", not all(map(_is_latin_1, (*self.headers, *self.headers.values())))),
             ("the framing headers are the server's", any(name.lower() in _FRAMING for name in self.headers)),
             ("headers are one line each", not all(map(str.isprintable, (*self.headers, *self.headers.values())))),
         ):
@@ -187,6 +191,14 @@ def _read(name: str, value: str) -> Any:
     return _NUMBERS[name](value) if name in _NUMBERS else value
 
 
+def _is_duration(seconds: float) -> bool:
+    return 0 <= seconds < math.inf
+
+
+def _is_latin_1(text: str) -> bool:
+    return all(char <= "\xff" for char in text)
+
+
 @dataclass(frozen=True)
 class FaultPlan:
     """The faults a sandbox starts with.
@@ -201,7 +213,8 @@ class FaultPlan:
     def __post_init__(self) -> None:
         for text in self.chances:
             Fault.from_text(text)
-        if any(chance < 0 for chance in self.chances.values()) or sum(self.chances.values()) > 1 + 1e-9:
+        # Written so that NaN, with which every comparison is false, is refused.
+        if not (all(chance >= 0 for chance in self.chances.values()) and sum(self.chances.values()) <= 1 + 1e-9):
             raise ValueError("chances are 0 or more and add up to 1 at most")
 
     @classmethod
@@ -210,14 +223,17 @@ class FaultPlan:
 
         Raises ValueError.
         """
-        data = json.loads(text)
-        if isinstance(data, list):
-            data = {"script": data}
-        if not isinstance(data, dict) or set(data) - {"script", "chances"}:
-            raise ValueError("a fault file holds an array, or an object with script and chances")
-        script = [Fault.from_text(item) if isinstance(item, str) else Fault.from_dict(item)
-                  for item in data.get("script", [])]  # fmt: skip
-        return cls(tuple(script), data.get("chances", {}))
+        try:
+            data = json.loads(text)
+            if isinstance(data, list):
+                data = {"script": data}
+            if not isinstance(data, dict) or set(data) - {"script", "chances"}:
+                raise ValueError("a fault file holds an array, or an object with script and chances")
+            script = [Fault.from_text(item) if isinstance(item, str) else Fault.from_dict(item)
+                      for item in data.get("script", [])]  # fmt: skip
+            return cls(tuple(script), data.get("chances", {}))
+        except (AttributeError, RecursionError, TypeError) as error:
+            raise ValueError(f"fault file: {error}") from error
 
 
 class Faults:

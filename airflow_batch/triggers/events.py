@@ -12,7 +12,17 @@ from typing import Any
 from airflow_batch import exceptions
 from airflow_batch.compat import AirflowSensorTimeout
 from airflow_batch.exceptions import BatchApiError, BatchError
+from airflow_batch.hooks.answers import MAX_RETRY_AFTER
 
+_DETAILS: dict[str, Any] = {
+    "status_code": int,
+    "error_code": int,
+    "error_name": str,
+    "retry_after": int | float,
+    "endpoint": str,
+    "may_have_been_applied": bool,
+}
+"""What an event may tell of a failed request, and in which type."""
 About = tuple[str | None, str] | None
 Event = dict[str, Any]
 
@@ -62,5 +72,14 @@ def _failure(event: Mapping[str, Any]) -> BatchError:
     if not isinstance(cls, type) or not issubclass(cls, BatchError):
         return BatchError(message)
     if issubclass(cls, BatchApiError):
-        return cls(message, **event.get("details", {}))
+        return cls(message, **_known(event.get("details")))
     return cls(message)
+
+
+def _known(details: Any) -> dict[str, Any]:
+    """Return the details that this version of the provider knows: triggerer and worker may have different ones."""
+    given = details if isinstance(details, Mapping) else {}
+    known = {name: given[name] for name, kind in _DETAILS.items() if isinstance(given.get(name), kind)}
+    if "retry_after" in known:
+        known["retry_after"] = min(max(0.0, known["retry_after"]), MAX_RETRY_AFTER)
+    return known

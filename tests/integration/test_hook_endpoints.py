@@ -85,6 +85,14 @@ class TestList:
         assert len(list(hook.list_campaigns(page_size=2))) == 4
         assert len(batch.requests) == 3
 
+    def test_a_list_without_an_end_is_given_up(self, batch, hook, monkeypatch):
+        monkeypatch.setattr("airflow_batch.hooks.batch.MAX_PAGES", 3)
+        for _ in range(4):
+            batch.add_campaign(DRAFT)
+        assert len(list(hook.list_campaigns(page_size=2))) == 4
+        with pytest.raises(BatchResponseError, match="did not end after 3 pages"):
+            list(hook.list_campaigns(page_size=1))
+
     def test_no_campaign_is_given_twice_when_others_are_created_meanwhile(self, batch, hook):
         before = [batch.add_campaign(DRAFT) for _ in range(6)]
         found = []

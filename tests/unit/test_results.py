@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from airflow_batch.results import campaign_summary, iso_utc, text_or_none, with_open_rate
+from airflow_batch.results import campaign_summary, iso_utc, storable, text_or_none, with_open_rate
 
 TOKEN = "d9d5e5a52ca08110d4893af3254ec21b"
 SEEN = {
@@ -66,7 +66,7 @@ def test_a_time_of_any_zone_is_written_in_utc():
     ],
 )
 def test_the_open_rate_is_batchs_formula_or_nothing(row, rate):
-    assert with_open_rate(row) == {**row, "open_rate": rate}
+    assert with_open_rate(row) == {**storable(row), "open_rate": rate}
 
 
 def test_a_version_that_is_no_object_is_left_as_it_is():
