@@ -21,6 +21,7 @@ UI_FIELD_BEHAVIOUR: dict[str, Any] = {
         "password": "sent as X-Authorization; Batch dashboard > Settings > General",
         "login": "Live, Dev or SDK key of one app (leave empty when extra has api_keys)",
         "host": "https://api.batch.com",
+        "port": "443, if Test says Bad Request",
         "extra": '{"api_keys": {"ios": "...", "android": "..."}, "timeout": [10, 30]}',
     },
 }
@@ -56,12 +57,19 @@ def get_provider_info() -> dict[str, Any]:
                 "connection-type": "batch",
                 "ui-field-behaviour": UI_FIELD_BEHAVIOUR,
                 "conn-fields": {
+                    "api_keys": {
+                        "label": "App API keys by app",
+                        "description": 'JSON such as {"ios": "...", "android": "..."}, in the place of App API key',
+                        "schema": {"type": ["string", "null"], "format": "password"},
+                    },
                     "timeout": {
-                        "label": "Timeout in seconds (default: 10 to connect, 30 to read)",
+                        "label": "Timeout in seconds",
+                        "description": "A number, or [connect, read]; left empty, [10, 30]",
                         "schema": _TEXT,
                     },
                     "requests_per_second": {
-                        "label": "Ceiling of requests per second (optional)",
+                        "label": "Ceiling of requests per second",
+                        "description": "For many requests in one task; left empty, the pace is found",
                         "schema": {"type": ["number", "null"]},
                     },
                 },
