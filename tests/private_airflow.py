@@ -420,6 +420,15 @@ class PrivateAirflow:
                         yield table, column, _unpacked(value)
 
 
+def wait_until(happened: Callable[[], object], timeout: float = 400) -> None:
+    """Wait for something that no row of the database tells. What is asserted does not depend on how long it took."""
+    deadline = time.monotonic() + timeout
+    while not happened():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"waited {timeout} s")
+        time.sleep(0.2)
+
+
 # ---------------------------------------------------------------- processes and ports
 
 

@@ -10,19 +10,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from samples import MORNING_NEWS
+
 from airflow_batch.calendars import read_calendar
 from airflow_batch.sandbox import BatchSandbox
 
 FOLDER = Path(__file__).resolve().parents[2] / "dags_examples"
 NAMES = sorted(file.stem for file in FOLDER.glob("*.py") if file.stem != "demo")
 CALENDAR = FOLDER / "campaign_calendar.yaml"
-CAMPAIGN = {
-    "name": "Morning news",
-    "live": False,
-    "push_time": "2026-01-05T08:00:00",
-    "recurrence": {"repeat_unit": "DAILY", "repeat_frequency": 1},
-    "messages": [{"language": "en", "body": "Good morning"}],
-}
 STATS = {"date": "2026-11-22", "sent": 10, "direct_open": 2, "influenced_open": 1, "errors": 0}
 
 
@@ -54,7 +49,7 @@ class Examples:
         self.files = [*FOLDER.glob("*.json"), *(FOLDER / f"{name}.py" for name in NAMES), (CALENDAR.name, calendar)]
 
     def _add(self, wanted: bool, app: str = "ios", name: str = "Morning news") -> dict[str, bool]:
-        return {self.sandbox.add_campaign({**CAMPAIGN, "name": name, "live": not wanted}, app=app): wanted}
+        return {self.sandbox.add_campaign({**MORNING_NEWS, "name": name, "live": not wanted}, app=app): wanted}
 
     def conf(self, name: str) -> dict[str, Any]:
         tokens = list(self.wanted[name])

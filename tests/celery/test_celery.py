@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +20,7 @@ import redis
 from canary import APP_KEYS, REST_KEY, assert_free
 from celery_airflow import WORKERS, CeleryAirflow
 from examples import CAMPAIGN, NAMES, Examples
-from private_airflow import is_alive
+from private_airflow import is_alive, wait_until
 from servers import private_postgres, private_redis
 
 from airflow_batch.sandbox import BatchSandbox, Fault
@@ -162,13 +162,6 @@ def redis_texts(url: str) -> list[str]:
             texts += [key, str(read[client.type(key)](key))]
     bodies = [part.split('"')[0] for text in texts for part in text.split('"body": "')[1:]]
     return texts + [base64.b64decode(body).decode() for body in bodies]
-
-
-def wait_until(happened: Callable[[], bool], timeout: float = 400) -> None:
-    deadline = time.monotonic() + timeout
-    while not happened():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
 
 
 @pytest.fixture(scope="module")

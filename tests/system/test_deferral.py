@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from canary import APP_KEYS, REST_KEY, assert_free
 from cryptography.fernet import Fernet
-from private_airflow import PrivateAirflow
+from private_airflow import PrivateAirflow, wait_until
 
 from airflow_batch.sandbox import BatchSandbox, Fault
 
@@ -55,13 +54,6 @@ class Story:
         self.sandbox.inject(Fault("answer", "list", status=200, body=listed, times=None))
         self.sandbox.inject(Fault("answer", "view", token=self.gone, status=404, times=None))
         self.state = self.airflow.wait_for_run("deferrals", self.run_id, timeout=180)
-
-
-def wait_until(happened, timeout: float = 120) -> None:
-    deadline = time.monotonic() + timeout
-    while not happened():
-        assert time.monotonic() < deadline
-        time.sleep(0.3)
 
 
 @pytest.fixture(scope="module")

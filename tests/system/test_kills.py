@@ -7,28 +7,21 @@ test_scheduler.py, what becomes of many deferred sensors in test_deferral.py.
 
 from __future__ import annotations
 
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-from private_airflow import PrivateAirflow
+from private_airflow import PrivateAirflow, wait_until
+from samples import MORNING_NEWS
 from system.kill_dags.kill_cases import KILLED, RESTARTED, Case
 
 from airflow_batch import compat
 from airflow_batch.sandbox import BatchSandbox, Fault, RequestRecord
 
 HERE = Path(__file__).parent
-CAMPAIGN = {
-    "name": "Morning news",
-    "live": False,
-    "push_time": "2026-01-05T08:00:00",
-    "recurrence": {"repeat_unit": "DAILY", "repeat_frequency": 1},
-    "messages": [{"language": "en", "body": "Good morning"}],
-}
 HELD = 50.0
 """Seconds by which an answer is late that is not to come before the kill."""
 THROTTLED = {"Retry-After": "35"}
@@ -51,7 +44,7 @@ class Story:
     def given(self, case: Case) -> list[str]:
         """Put the campaigns of a case in place, and what goes wrong with its requests; return their tokens."""
         count = {"create": 0, "sync": 5}.get(case.task, 1)
-        campaign = {**CAMPAIGN, "live": case.task == "off"}
+        campaign = {**MORNING_NEWS, "live": case.task == "off"}
         tokens = [self.sandbox.add_campaign(campaign, app=case.name) for _ in range(count)]
         # A sync is caught at its third campaign.
         which: dict[str, Any] = {"app": case.name, "token": tokens[2] if case.task == "sync" else None}
@@ -72,7 +65,7 @@ class Story:
 
     def play(self) -> None:
         self.trigger("restarted", RESTARTED)
-        wait_until(self.all_are_caught)
+        wait_until(self.all_are_caught, timeout=600)
         self.requests_at_the_restart = len(self.sandbox.requests)
         self.airflow.kill("scheduler")
         self.airflow.kill("triggerer")
@@ -88,7 +81,7 @@ class Story:
         conf: dict[str, Any] = {}
         for case in cases:
             tokens = self.campaigns[case.name] = self.given(case)
-            conf[case.name] = tokens[0] if tokens else CAMPAIGN
+            conf[case.name] = tokens[0] if tokens else MORNING_NEWS
             if case.task == "sync":
                 conf[case.name] = [{"campaign": token, "live": True} for token in tokens]
         self.runs[dag_id] = self.airflow.trigger(dag_id, conf)
@@ -120,7 +113,7 @@ class Story:
                 left.remove(case)
             return not left
 
-        wait_until(each_once)
+        wait_until(each_once, timeout=600)
 
     def requests(self, case: Case) -> list[RequestRecord]:
         return [record for record in self.sandbox.requests if record.app == case.name]
@@ -145,13 +138,6 @@ class Story:
     def result(self, case: Case) -> Any:
         dag_id = "killed" if case in KILLED else "restarted"
         return self.airflow.xcom(dag_id, self.runs[dag_id], case.name)
-
-
-def wait_until(happened: Callable[[], bool], timeout: float = 600) -> None:
-    deadline = time.monotonic() + timeout
-    while not happened():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 @pytest.fixture(scope="module")
@@ -190,7 +176,7 @@ def test_the_task_succeeds_and_the_campaigns_are_as_asked(story, case):
     if case.task == "delete":
         assert campaigns == []
     elif case.task == "create":
-        assert [campaign["name"] for campaign in campaigns] == [CAMPAIGN["name"]]
+        assert [campaign["name"] for campaign in campaigns] == [MORNING_NEWS["name"]]
     elif case.task in ("update", "blind_update"):
         assert [campaign["name"] for campaign in campaigns] == ["Renamed"]
     else:

@@ -9,7 +9,6 @@ import json
 import os
 import runpy
 import signal
-import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +19,8 @@ from typing import Any
 
 import pytest
 from canary import APP_KEYS, FAULTS, REST_KEY, assert_free
-from private_airflow import PrivateAirflow
+from private_airflow import PrivateAirflow, wait_until
+from samples import MORNING_NEWS
 
 from airflow_batch import compat
 from airflow_batch.calendars import read_calendar
@@ -41,13 +41,6 @@ STARTS_LIVE: dict[str, Callable[[], bool]] = {
     "both_platforms": lambda: not window_of("both_platforms").is_live_at(datetime.now(UTC)),
     "stop_on_failure": lambda: True,
     "dag_callback": lambda: True,
-}
-CAMPAIGN = {
-    "name": "Morning news",
-    "live": False,
-    "push_time": "2026-01-05T08:00:00",
-    "recurrence": {"repeat_unit": "DAILY", "repeat_frequency": 1},
-    "messages": [{"language": "en", "body": "Good morning"}],
 }
 
 
@@ -103,14 +96,15 @@ def scenarios():
                 sandbox.start()
             live = STARTS_LIVE[name]() if name in STARTS_LIVE else False
             count = sizes.get(name, 1)
-            found[name] = Scenario(sandbox, [sandbox.add_campaign({**CAMPAIGN, "live": live}) for _ in range(count)])
-        android = {**CAMPAIGN, "live": STARTS_LIVE["both_platforms"]()}
+            campaigns = [sandbox.add_campaign({**MORNING_NEWS, "live": live}) for _ in range(count)]
+            found[name] = Scenario(sandbox, campaigns)
+        android = {**MORNING_NEWS, "live": STARTS_LIVE["both_platforms"]()}
         found["both_platforms"].campaigns.append(shared.add_campaign(android, app="android"))
-        found["late"].campaigns.append(found["late"].sandbox.add_campaign({**CAMPAIGN, "live": True}))
+        found["late"].campaigns.append(found["late"].sandbox.add_campaign({**MORNING_NEWS, "live": True}))
         now = datetime.now(UTC)
         found["campaign_calendar"].campaigns = [
             shared.add_campaign(
-                {**CAMPAIGN, "name": planned.name, "live": not planned.is_live_at(now)}, app=planned.app
+                {**MORNING_NEWS, "name": planned.name, "live": not planned.is_live_at(now)}, app=planned.app
             )
             for planned in read_calendar(CALENDAR).campaigns
         ]
@@ -192,13 +186,6 @@ def kill_in_the_middle(sandbox: BatchSandbox, pids: Path) -> None:
     wait_until(lambda: sum(record.operation == "update" for record in sandbox.requests) >= 20, timeout=400)
     (pid,) = pids.read_text().split()
     os.kill(int(pid), signal.SIGKILL)
-
-
-def wait_until(happened: Callable[[], bool], timeout: float = 300) -> None:
-    deadline = time.monotonic() + timeout
-    while not happened():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
 
 
 def operations(scenario: Scenario) -> list[str]:

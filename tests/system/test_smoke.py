@@ -11,25 +11,19 @@ from pathlib import Path
 import pytest
 from canary import APP_KEYS, REST_KEY, assert_free
 from private_airflow import PrivateAirflow
+from samples import MORNING_NEWS
 
 from airflow_batch.sandbox import BatchSandbox, Fault
 
 TESTS = Path(__file__).resolve().parents[1]
 EXAMPLES = TESTS.parent / "dags_examples"
 DAG_ID = "scheduled_campaign_toggle"
-CAMPAIGN = {
-    "name": "Morning news",
-    "live": False,
-    "push_time": "2026-01-05T08:00:00",
-    "recurrence": {"repeat_unit": "DAILY", "repeat_frequency": 1},
-    "messages": [{"language": "en", "body": "Good morning"}],
-}
 
 
 @pytest.fixture(scope="module")
 def sandbox():
     with BatchSandbox(rest_key=REST_KEY, apps={"ios": APP_KEYS}) as running:
-        running.add_campaign(CAMPAIGN)
+        running.add_campaign(MORNING_NEWS)
         running.inject(Fault("answer", "update", status=429, headers={"Retry-After": "6"}))
         yield running
 

@@ -5,8 +5,7 @@ The limit is lifted only once that task has started, so what is asserted is an o
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from private_airflow import PrivateAirflow
+from private_airflow import PrivateAirflow, wait_until
 
 from airflow_batch.sandbox import BatchSandbox
 
@@ -57,13 +56,6 @@ class Story:
         tasks = self.airflow.task_instances("storm", self.run_id)
         self.toggles = [task for task in tasks if task["task_id"] == "toggle"]
         (self.bystander,) = self.airflow.task_instances("bystander", bystander)
-
-
-def wait_until(happened: Callable[[], bool], timeout: float = PATIENCE) -> None:
-    deadline = time.monotonic() + timeout
-    while not happened():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,13 @@
+"""A campaign for tests that need one and do not care which."""
+
+from __future__ import annotations
+
+from typing import Any
+
+MORNING_NEWS: dict[str, Any] = {
+    "name": "Morning news",
+    "live": False,
+    "push_time": "2026-01-05T08:00:00",
+    "recurrence": {"repeat_unit": "DAILY", "repeat_frequency": 1},
+    "messages": [{"language": "en", "body": "Good morning"}],
+}
