@@ -35,4 +35,6 @@ with DAG(
             for row in rows
         ]
 
+    # [START sync]
     BatchSyncCampaignsOperator(task_id="sync", campaigns=wanted(), max_changes=100, max_failures=5)
+    # [END sync]

@@ -68,6 +68,8 @@ def _snippets(document: Document) -> Iterator[str]:
         if match[5] != textwrap.indent(wanted, match[3]):
             yield f"{document.at(match.start())}: the snippet is not what {path} says (--write mends it)"
     for match in FENCE.finditer(document.text):
+        if not match[2]:
+            yield f"{document.at(match.start())}: a block without a language"
         if match[2] in SOURCED and match.end() not in sourced:
             yield f"{document.at(match.start())}: a {match[2]} block without a source"
 

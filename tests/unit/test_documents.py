@@ -57,6 +57,7 @@ def test_what_holds_is_no_problem(page, text):
         ("`airflow_batch/other.py`", "airflow_batch/other.py"),
         ("```python\nx = 1\n```\n", "a python block without a source"),
         ("<!-- from: example.py#part -->\n```python\nold = 1\n```\n", "is not what example.py says"),
+        ("```\nx = 1\n```\n", "a block without a language"),
         ("<!-- from: example.py#none -->\n```python\n```\n", "no snippet in example.py"),
         ("<!-- from: none.py -->\n```python\n```\n", "no snippet in none.py"),
     ],
