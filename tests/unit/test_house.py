@@ -1,14 +1,16 @@
-"""What holds for the source as a whole: what differs between Airflow versions stands in compat.py alone."""
+"""What holds for the source as a whole: its picture, and that compat.py alone knows the versions of Airflow."""
 
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
 
 import airflow_batch
 
+CHECKOUT = Path(__file__).resolve().parents[2]
 PACKAGE = Path(airflow_batch.__file__).parent
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "compat.py")
 ABSENT = {"ImportError", "ModuleNotFoundError", "AttributeError", "Exception", "BaseException"}
@@ -133,3 +135,12 @@ def test_what_every_version_has_may_be_used(source):
 
 def test_compat_holds_such_places():
     assert len(differences((PACKAGE / "compat.py").read_text(encoding="utf-8"))) >= 4
+
+
+def test_the_picture_of_the_house_has_every_room_and_no_other():
+    picture = (CHECKOUT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("## The house")[1].split("```")[1]
+    drawn = set(re.findall(r"^  (\S+\.py|\S+/)\s", picture, re.MULTILINE))
+    wings = {room for room in drawn if room.endswith("/")}
+    rooms = {str(path.relative_to(PACKAGE)) for path in MODULES if path.name != "__init__.py"} | {"compat.py"}
+    assert drawn - wings == {room for room in rooms if f"{room.partition('/')[0]}/" not in wings}
+    assert all((PACKAGE / wing).is_dir() for wing in wings)
