@@ -135,7 +135,7 @@ def test_the_running_api_server_hands_out_the_connection_form(airflow):
     (form,) = [one for one in airflow.api("GET", "/ui/connections/hook_meta") if one["connection_type"] == "batch"]
     assert form["hook_name"] == "Batch (batch.com)"
     assert form["standard_fields"]["password"]["title"] == "Company REST API key"
-    assert set(form["extra_fields"]) == {"timeout", "requests_per_second"}
+    assert set(form["extra_fields"]) == {"api_keys", "timeout", "requests_per_second"}
 
 
 def test_every_example_can_be_imported(installed, airflow):
