@@ -28,6 +28,7 @@ import loopback_only  # noqa: F401
 import time_machine
 from airflow.models.taskinstance import TaskInstance
 from airflow.sdk import log as log_module
+from airflow.sdk._shared.secrets_masker import _secrets_masker
 from canary import APP_KEYS, REST_KEY, SECRETS
 from structlog.testing import capture_logs
 from task import Attempt, Store
@@ -194,7 +195,7 @@ def play(subject: Subject, row: Row) -> Played:
     """Run a task that meets the row to its end, or for MOST_STEPS attempts."""
     played = Played()
     # What an earlier subject has told Airflow to mask must not help this one.
-    log_module._secrets_masker().reset_masker()
+    _secrets_masker().reset_masker()
     with _captured_log() as log, ExitStack() as stack:
         world = World(row, stack)
         stack.enter_context(_environment(subject.connections(world)))

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from task import Attempt
 
+from airflow_batch.compat import HAS_RETRY_POLICY
 from airflow_batch.exceptions import BatchConfigurationError
 from airflow_batch.notifications import campaigns
 from airflow_batch.notifications.campaigns import SetCampaignLiveNotifier
@@ -130,7 +131,8 @@ def test_stopping_goes_ahead_where_reading_fails(batch, token):
         ({}, 401, "401"),
         ({"expect_name": "Winter sale"}, None, "Winter sale"),
         ({"max_wait": 30}, 429, "429"),
-        ({"campaign": "{{ nothing }}"}, None, "empty"),
+        # Below 3.3 Airflow leaves a notifier's field as it is where its template renders to nothing.
+        ({"campaign": "{{ nothing }}"}, None, "empty" if HAS_RETRY_POLICY else "{{ nothing }}"),
         ({"live": "maybe"}, None, "maybe"),
     ],
 )

@@ -20,7 +20,7 @@ import pytest
 from task import Attempt, Store, attempt, context_of, seconds_until
 
 from airflow_batch import gate, progress
-from airflow_batch.compat import AirflowFailException, AirflowRescheduleException
+from airflow_batch.compat import HAS_RETRY_POLICY, AirflowFailException, AirflowRescheduleException
 from airflow_batch.exceptions import (
     BatchAuthenticationError,
     BatchChangeRefusedError,
@@ -583,6 +583,10 @@ class TestKeysAreRefused:
         assert len(batch.requests) == 2
 
 
+HEARD_LATE = 6
+"""Requests that the three other threads let out, two each, before a busy machine hears the 429; 12 were to come."""
+
+
 class TestThrottled:
     def test_nothing_is_sent_before_the_servers_word(self, of, monkeypatch):
         patience(monkeypatch)
@@ -594,7 +598,7 @@ class TestThrottled:
         moments = [record.time for record in sandbox.requests]
         (refused,) = [number for number, record in enumerate(sandbox.requests) if record.status == 429]
         in_flight = [moment for moment in moments[refused + 1 :] if _seconds(moments[refused], moment) < 0.99]
-        assert len(in_flight) <= 3
+        assert len(in_flight) <= HEARD_LATE
         assert report["throttled_seconds"] == 1.0
 
     def test_a_429_for_the_list_is_waited_for(self, batch, monkeypatch):
@@ -620,14 +624,15 @@ class TestThrottled:
             run(sync(wanting(tokens)))
         assert seconds_until(caught.value.reschedule_date) >= 599
         (refused,) = [number for number, record in enumerate(sandbox.requests) if record.status == 429]
-        assert len(sandbox.requests) - refused - 1 <= 3
+        assert len(sandbox.requests) - refused - 1 <= HEARD_LATE
 
     def test_max_wait_counts_anew_where_the_attempt_has_written(self, of):
         sandbox = of()
         tokens = add(sandbox, 20)
         long_ago = timedelta(minutes=25)
         sandbox.inject(Fault("answer", "list", status=429, headers={"Retry-After": "600"}))
-        with pytest.raises(BatchRateLimitError):
+        # Airflow's retry can wait for so long from 3.3 on; below, one would come too early.
+        with pytest.raises(BatchRateLimitError if HAS_RETRY_POLICY else BatchWaitExceededError):
             run(sync(wanting(tokens)), refused_for=long_ago)
         sandbox.inject(Fault("answer", "update", status=429, headers={"Retry-After": "600"}, token=tokens[10]))
         with pytest.raises(AirflowRescheduleException):
