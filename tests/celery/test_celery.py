@@ -19,8 +19,9 @@ import pytest
 import redis
 from canary import APP_KEYS, REST_KEY, assert_free
 from celery_airflow import WORKERS, CeleryAirflow
-from examples import CAMPAIGN, NAMES, Examples
+from examples import NAMES, Examples
 from private_airflow import is_alive, wait_until
+from samples import MORNING_NEWS
 from servers import private_postgres, private_redis
 
 from airflow_batch.sandbox import BatchSandbox, Fault
@@ -88,7 +89,7 @@ class Story:
         wait_until(lambda: len(self.many.requests) - self._first > MANY)
         # The answers come so late that the kill finds requests that have been applied and not been answered.
         self.created.inject(Fault("delay", "create", delay=15, times=None))
-        payloads = [{**CAMPAIGN, "name": f"Offer {number}"} for number in range(10)]
+        payloads = [{**MORNING_NEWS, "name": f"Offer {number}"} for number in range(10)]
         self.runs["create_many"] = self.airflow.trigger("create_many", {"payloads": payloads})
         wait_until(self.worker_2_is_busy)
         self.killed_at = datetime.now(UTC)
@@ -188,7 +189,7 @@ def story(tmp_path_factory) -> Iterator[Story]:
             config={"logging.logging_level": "DEBUG"},
         )
         airflow.env["PYTHONPATH"] += f":{HERE.parent / 'guard'}"
-        campaigns = [many.add_campaign({**CAMPAIGN, "name": f"Campaign {number}"}) for number in range(MANY)]
+        campaigns = [many.add_campaign({**MORNING_NEWS, "name": f"Campaign {number}"}) for number in range(MANY)]
         told = Story(airflow, examples, many, created, redis_url, campaigns)
         with airflow.running(timeout=240):
             told.play()
