@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import re
+import ssl
 import sys
 import threading
 import time
@@ -20,6 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
@@ -30,6 +32,7 @@ from airflow.models.taskinstance import TaskInstance
 from airflow.sdk import log as log_module
 from airflow.sdk._shared.secrets_masker import _secrets_masker
 from canary import APP_KEYS, REST_KEY, SECRETS
+from requests import adapters
 from structlog.testing import capture_logs
 from task import Attempt, Store
 
@@ -91,7 +94,7 @@ class World:
         self.front = Front(self.sandbox.url, behaviour, row.times, tls=tls)
         stack.callback(self.front.close)
         if row.place == "redirect_http":
-            stack.enter_context(mock.patch("requests.adapters.DEFAULT_CA_BUNDLE_PATH", str(certificate())))
+            _trust(certificate(), stack)
         return f"{'https' if tls else 'http'}://127.0.0.1:{self.front.port}"
 
     @property
@@ -117,6 +120,14 @@ class World:
         """Return what all servers were asked, in order."""
         seen = [Seen(r.time, r.operation, r.status, r.applied) for r in self.sandbox.requests]
         return sorted([*seen, *(self.front.seen if self.front else ())], key=lambda one: one.time)
+
+
+def _trust(certificate: Path, stack: ExitStack) -> None:
+    """Let requests take a server's certificate for good."""
+    stack.enter_context(mock.patch("requests.adapters.DEFAULT_CA_BUNDLE_PATH", str(certificate)))
+    if hasattr(adapters, "_preloaded_ssl_context"):  # some versions have read that file by then
+        context = ssl.create_default_context(cafile=str(certificate))
+        stack.enter_context(mock.patch("requests.adapters._preloaded_ssl_context", context))
 
 
 @dataclass(frozen=True, kw_only=True)
