@@ -39,23 +39,16 @@ def campaign_calendar_dag(
 
         dag = campaign_calendar_dag("campaign_calendar.yaml", dag_id="campaign_calendar")
 
-    It runs at every change that the calendar knows and every ``reconcile_every`` besides, in the calendar's time zone,
-    by Airflow's own timetable. Its task ``sync`` is a :class:`~airflow_batch.operators.sync.BatchSyncCampaignsOperator`
-    that reads the file again when it runs. The DAG's page lists the campaigns and their windows, so a calendar that
-    says something else is a new version of the DAG; the same one is always the same DAG.
+    It runs at every change of the calendar and every ``reconcile_every``, by Airflow's own timetable. Its task ``sync``
+    is a :class:`~airflow_batch.operators.sync.BatchSyncCampaignsOperator`, which takes the other arguments and reads
+    the file again when it runs. A calendar with other content is a new version of the DAG.
 
-    :param path: The calendar: see :func:`airflow_batch.calendars.read_calendar`. A relative one is relative to the
-        file that calls this.
-    :param dag_id: Id of the DAG.
+    :param path: The calendar: see :func:`airflow_batch.calendars.read_calendar`. Relative to the file that calls this.
     :param reconcile_every: How often the campaigns are compared with the calendar between its changes; a divisor of an
-        hour in minutes, or of a day in hours. Default 15 minutes. None: at the changes only.
-    :param batch_conn_id: Airflow connection of type ``batch``.
-    :param max_changes: Write nothing where more campaigns than that differ. Default: no limit.
-    :param max_failures: How many campaigns may fail without failing the task. Default 0.
+        hour in minutes, or of a day in hours. None: at the changes only.
     :param dag_arguments: Any other argument of a DAG (``default_args``, ``tags``, ...); a ``doc_md`` goes above the
         list. ``schedule``, ``catchup`` and ``max_active_runs`` are the calendar's own.
-    :raises BatchConfigurationError: for a broken calendar, with file and line, and for a wrong argument: the DAG file
-        shows as an import error.
+    :raises BatchConfigurationError: for a broken calendar, with file and line, and for a wrong argument.
     """
     caller = sys._getframe(1).f_globals.get("__file__")
     refused = [name for name in OWN_ARGUMENTS if name in dag_arguments]

@@ -57,6 +57,18 @@ class BatchSyncIncompleteError(BatchError):
     transient = True
 
 
+class BatchStateError(BatchError):
+    """Airflow's task state store did not take a record without which nothing may be sent."""
+
+    transient = True
+
+
+class BatchClockError(BatchError):
+    """The worker's clock and Batch's disagree about whether a window is open."""
+
+    transient = True
+
+
 class BatchApiError(BatchError):
     """A request failed.
 
@@ -68,6 +80,9 @@ class BatchApiError(BatchError):
     :param endpoint: ``create``, ``update``, ``delete``, ``view``, ``stats`` or ``list``.
     :param may_have_been_applied: True when a write may have taken effect although it failed.
     """
+
+    may_be_rescheduled: bool = True
+    """False where an earlier request of the attempt may have been applied and nothing keeps that for the next one."""
 
     throttled: ClassVar[bool] = False
     """True when Batch refused the request for its rate or for maintenance; nothing was applied."""
@@ -122,7 +137,7 @@ class BatchNotFoundError(AirflowFailException, BatchApiError):
 
 
 class BatchRequestError(AirflowFailException, BatchApiError):
-    """Any other refusal of the request (4xx), or a redirect, which is never followed."""
+    """Any other refusal of the request (4xx)."""
 
 
 class BatchMissingParameterError(BatchRequestError):
@@ -137,10 +152,6 @@ class BatchMalformedJsonError(BatchRequestError):
     """400 / 32: the body is not the JSON that Batch expects."""
 
 
-class BatchResponseError(AirflowFailException, BatchApiError):
-    """2xx whose body is not what the endpoint promises; a write may have been applied."""
-
-
 class BatchRepeatRefusedError(AirflowFailException, BatchApiError):
     """An earlier attempt may have sent the push, and whether it did cannot be told: it is not sent again."""
 
@@ -153,6 +164,14 @@ class BatchTransientApiError(BatchApiError):
     """Base of the failed requests that may succeed later."""
 
     transient = True
+
+
+class BatchResponseError(BatchTransientApiError):
+    """A redirect, or a 2xx whose body is not what the endpoint promises; a write may have been applied."""
+
+
+class BatchNotVisibleError(BatchTransientApiError):
+    """404 of view: the campaign may be too new to show, or the token or the app is wrong."""
 
 
 class BatchRateLimitError(BatchTransientApiError):
@@ -212,6 +231,6 @@ def error_class(status_code: int, error_code: int | None) -> type[BatchApiError]
         return ERRORS[status_code, error_code][1]
     if status_code in _BY_STATUS:
         return _BY_STATUS[status_code]
-    if status_code < 200:
-        return BatchAmbiguousError
+    if status_code < 400:
+        return BatchAmbiguousError if status_code < 200 else BatchResponseError
     return BatchServerError if status_code >= 500 else BatchRequestError

@@ -73,7 +73,11 @@ class Gate:
 
     def rest(self, tries: int) -> None:
         """Wait before something is tried again that was tried so often."""
-        self._wait_until(time.monotonic() + BETWEEN_TRIES * 2 ** (tries - 1))
+        self.pause(BETWEEN_TRIES * 2 ** (tries - 1))
+
+    def pause(self, seconds: float) -> None:
+        """Wait, but not after the gate was closed."""
+        self._wait_until(time.monotonic() + seconds)
 
     def close(self, reason: BatchError) -> None:
         """Let nothing out any more. Takes no lock, for a signal's handler may call it."""

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from airflow_batch.hooks.batch import BatchHook
 from airflow_batch.hooks.settings import BatchSettings
 from airflow_batch.payloads import shown
-from airflow_batch.results import MAX_COUNT, campaign_summary
+from airflow_batch.results import campaign_summary, read_count
 from airflow_batch.runs import live_now
 from airflow_batch.windows import CampaignWindow
 
@@ -273,6 +273,4 @@ def _live_or_not(live: bool) -> str:
 
 
 def _sent(rows: Iterable[Mapping[str, Any]]) -> int:
-    counts = (row.get("sent") for row in rows)
-    whole = (count for count in counts if isinstance(count, int) and not isinstance(count, bool))
-    return sum(count for count in whole if 0 <= count <= MAX_COUNT)
+    return sum(read_count(row.get("sent")) or 0 for row in rows)

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
+from itertools import islice
 from typing import Any
 
-from airflow_batch.exceptions import BatchPayloadError
+from airflow_batch.exceptions import BatchConfigurationError, BatchPayloadError
 
 MIN_NAME = 3
 MAX_LABELS = 3
@@ -28,33 +30,62 @@ MAX_NUMBER = 10**308
 
 _MAX_PLACE = 200
 """Characters of a place in a payload that a message shows."""
-_TRUE, _FALSE = frozenset({"true", "1", "yes", "on"}), frozenset({"false", "0", "no", "off"})
+_LIVE = {"true": True, "false": False}
+_PARAMETERS = frozenset((
+    "name", "live", "labels", "priority", "push_type", "time_to_live", "gcm_collapse_key", "push_time",
+    "local_push_time", "recurrence", "messages", "targeting", "deeplink", "custom_payload", "media", "landing",
+    "skip_media_check", "wp_template", "trigger", "campaign_token", "from_api", "dev_only", "created_date",
+))  # fmt: skip
+"""The parameters that are known, of a request and of a view. Batch's list is longer."""
+_MAX_SPELLING_CHECKS, _LONGEST_PARAMETER = 20, 40
+_log = logging.getLogger(__name__)
 
 
 def read_live(value: Any) -> bool:
-    """Return ``live`` as a boolean; the text that a template renders (``"True"``, ``"false"``) is understood.
+    """Return ``live`` as a boolean. Of texts, ``true`` and ``false`` are understood, in any case (``"True"``).
 
     :raises BatchPayloadError: for anything else.
     """
     if isinstance(value, bool):
         return value
-    text = value.strip().lower() if isinstance(value, str) else ""
-    if text in _TRUE | _FALSE:
-        return text in _TRUE
-    raise BatchPayloadError(f"live must be true or false, not {shown(value)}. Does its template render as intended?")
+    live = _LIVE.get(value.strip().lower()) if isinstance(value, str) else None
+    if live is None:
+        raise BatchPayloadError(
+            f"live must be true or false, not {shown(value)}. Does its template render as intended?"
+        )
+    return live
+
+
+def check_live_argument(value: Any) -> None:
+    """Check the ``live`` of an operator when the DAG is parsed, as far as it is known then.
+
+    :raises BatchConfigurationError: for a literal that can never become a boolean.
+    """
+    if isinstance(value, str):
+        known = "{{" in value or "{%" in value or value.strip().lower() in _LIVE
+    else:
+        # Airflow's XComArg, the output of another task, has "resolve".
+        is_object = not isinstance(value, type) and (hasattr(value, "is_live_at") or hasattr(value, "resolve"))
+        known = isinstance(value, bool) or is_object
+    if not known:
+        raise BatchConfigurationError(
+            f"live is {shown(value)}. Allowed are True, False, their text, a CampaignWindow, a template and the output "
+            "of another task."
+        )
 
 
 def check_payload(payload: Any, source: str = "payload") -> dict[str, Any]:
-    """Return the payload of an update as Batch takes it, checked as far as Batch's documentation goes.
+    """Return the user's payload of an update as Batch takes it, checked as far as Batch's documentation goes.
 
     Aware datetimes become ``yyyy-MM-ddTHH:mm:ss`` in UTC, and so do the strings of ``push_time`` and of
-    ``recurrence.end_date``. Parameters that are not known here pass through: Batch's list is longer.
+    ``recurrence.end_date``: one without an offset is UTC already, as Batch documents it. Parameters that are not known
+    here pass through, for Batch's list is longer; one that is spelt almost as a known one is logged as a warning.
     Sources: https://doc.batch.com/developer/api/mep/campaigns/parameters (name, live, labels, push_time).
 
     :param source: What messages call it.
     :raises BatchPayloadError: for what is no JSON object, a naive datetime (but in ``local_push_time``, which is a wall
-        time), a number that is not finite, a name below 3 characters, more than 3 labels, a ``live`` that is no
-        boolean, a ``push_time`` that is neither ``now`` nor a moment, and for more than ``MAX_DEPTH`` levels or
+        time), a number that is not finite, a name below 3 characters or ``None``, more than 3 labels, a ``live`` that
+        is no boolean, a ``push_time`` that is neither ``now`` nor a moment, and for more than ``MAX_DEPTH`` levels or
         ``MAX_SIZE``.
     """
     if not isinstance(payload, Mapping):
@@ -66,6 +97,7 @@ def check_payload(payload: Any, source: str = "payload") -> dict[str, Any]:
         name: _local_time(value) if name == "local_push_time" else values.read(value, (name,))
         for name, value in values.items_of(payload, ())
     }
+    _warn_of_misspelt(checked, source)
     if "name" in checked:
         _check_name(checked["name"])
     if "live" in checked:
@@ -81,17 +113,22 @@ def check_payload(payload: Any, source: str = "payload") -> dict[str, Any]:
 
 
 def check_new(payload: dict[str, Any]) -> dict[str, Any]:
-    """Return the checked payload of a creation, which must have a name, live and messages.
+    """Return the checked payload of a creation: it must have a name, live, and messages with language and body.
 
+    ``messages`` is a list, or an object of such lists, one for each A/B version.
     Source: https://doc.batch.com/api/campaigns/create (the smallest payload). Which time it needs is left to Batch.
 
-    :raises BatchPayloadError: when one is missing.
+    :raises BatchPayloadError: when one is missing; the message has its place.
     """
     missing = [name for name in ("name", "live", "messages") if payload.get(name) is None]
     if missing:
         raise BatchPayloadError(
             f"payload lacks {', '.join(missing)}: a new campaign needs name, live, messages and a push_time."
         )
+    messages = payload["messages"]
+    versions = messages.items() if isinstance(messages, dict) else ((None, messages),)
+    for version, items in versions:
+        _check_messages(items, ("messages",) if version is None else ("messages", version))
     return payload
 
 
@@ -115,14 +152,14 @@ class _Values:
     def items_of(self, mapping: Mapping[Any, Any], path: tuple[str | int, ...]) -> Iterator[tuple[str, Any]]:
         for key, value in mapping.items():
             if not isinstance(key, str):
-                raise BatchPayloadError(f"{self._place(path)} has the key {shown(key)}: JSON keys are text.")
+                raise BatchPayloadError(f"{self.place(path)} has the key {shown(key)}: JSON keys are text.")
             self._add(len(key))
             yield key, value
 
     def read(self, value: Any, path: tuple[str | int, ...]) -> Any:
         """Return a value as JSON has it."""
         if len(path) > MAX_DEPTH + 1:
-            raise BatchPayloadError(f"{self._place(path)} is nested deeper than {MAX_DEPTH} levels, or holds itself.")
+            raise BatchPayloadError(f"{self.place(path)} is nested deeper than {MAX_DEPTH} levels, or holds itself.")
         self._add(100)
         if value is None or isinstance(value, bool):
             return value
@@ -132,24 +169,24 @@ class _Values:
         if isinstance(value, int):
             if abs(value) > MAX_NUMBER:
                 raise BatchPayloadError(
-                    f"{self._place(path)} is a number of more digits than JSON's readers hold. Send it as text."
+                    f"{self.place(path)} is a number of more digits than JSON's readers hold. Send it as text."
                 )
             return int(value)
         if isinstance(value, float):
             if not math.isfinite(value):
                 raise BatchPayloadError(
-                    f"{self._place(path)} is {value!r}, which JSON cannot hold. Give a finite number or null."
+                    f"{self.place(path)} is {value!r}, which JSON cannot hold. Give a finite number or null."
                 )
             return float(value)
         if isinstance(value, datetime):
-            return _moment(value, self._place(path))
+            return _moment(value, self.place(path))
         if isinstance(value, Mapping):
             return {key: self.read(item, (*path, key)) for key, item in self.items_of(value, path)}
         if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray | memoryview):
             return [self.read(item, (*path, index)) for index, item in enumerate(value)]
         kind = "a date without a time" if isinstance(value, date) else kind_of(value)
         raise BatchPayloadError(
-            f"{self._place(path)} is {kind}, which JSON cannot hold. Give text, a number, a boolean, null, a list, an "
+            f"{self.place(path)} is {kind}, which JSON cannot hold. Give text, a number, a boolean, null, a list, an "
             "object, or a datetime with a time zone."
         )
 
@@ -161,7 +198,8 @@ class _Values:
                 "value as 100. Does it hold one list or object in many places?"
             )
 
-    def _place(self, path: tuple[str | int, ...]) -> str:
+    def place(self, path: tuple[str | int, ...]) -> str:
+        """Return how a message names a place in the payload."""
         if not path:
             return self.source
         parts = (f"[{part}]" if isinstance(part, int) else f".{part[:_MAX_PLACE]}" for part in path)
@@ -214,9 +252,36 @@ def _local_time(value: Any) -> Any:
     return moment.isoformat(timespec="seconds")
 
 
+def _warn_of_misspelt(payload: Mapping[str, Any], source: str) -> None:
+    import difflib
+
+    unknown = (name for name in payload if name not in _PARAMETERS and len(name) <= _LONGEST_PARAMETER)
+    for name in islice(unknown, _MAX_SPELLING_CHECKS):
+        for near in difflib.get_close_matches(name.lower(), _PARAMETERS, n=1, cutoff=0.8):
+            _log.warning("%s has the unknown parameter %r. It is sent as it is. Is %r meant?", source, name, near)
+
+
 def _check_name(name: Any) -> None:
+    if isinstance(name, str) and name.strip() in ("", "None"):
+        raise BatchPayloadError(f"name is {shown(name)}. Its template may have rendered to nothing.")
     if not isinstance(name, str) or len(name) < MIN_NAME:
         raise BatchPayloadError(f"name must be text of at least {MIN_NAME} characters, not {shown(name)}.")
+
+
+def _check_messages(messages: Any, path: tuple[str | int, ...]) -> None:
+    place = _Values("payload").place
+    if not isinstance(messages, list) or not messages:
+        raise BatchPayloadError(
+            f"{place(path)} must be a list of messages, not {shown(messages)}. An A/B test has an object of such "
+            "lists: {'a': [...], 'b': [...]}."
+        )
+    for index, message in enumerate(messages):
+        for key in ("language", "body"):
+            if not isinstance(message, dict) or not isinstance(message.get(key), str) or not message[key]:
+                raise BatchPayloadError(
+                    f"{place((*path, index))} has no {key}. Each message of a new campaign needs language and body, "
+                    "such as {'language': 'en', 'body': 'Hello'}."
+                )
 
 
 def _check_labels(labels: Any) -> None:

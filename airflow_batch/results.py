@@ -6,13 +6,15 @@ Small, with fixed keys, JSON values only; never a response's body.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, NotRequired, TypedDict, TypeGuard
+from typing import Any, NotRequired, TypedDict
 
-from airflow_batch.campaigns import ParameterDifference
+from airflow_batch._campaigns.diff import ParameterDifference
 
 MAX_COUNT = 10**15
+_COUNT = re.compile(r"[0-9]{1,15}")
 
 
 class CampaignResult(TypedDict):
@@ -81,14 +83,18 @@ def with_open_rate(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _open_rate(row: Mapping[str, Any]) -> float | None:
-    sent, direct, influenced = (row.get(name) for name in ("sent", "direct_open", "influenced_open"))
-    if not (_is_count(sent) and _is_count(direct) and _is_count(influenced)) or sent == 0:
+    sent, direct, influenced = (read_count(row.get(name)) for name in ("sent", "direct_open", "influenced_open"))
+    if not sent or direct is None or influenced is None:
         return None
     return (direct + influenced) / sent
 
 
-def _is_count(value: Any) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_COUNT
+def read_count(value: Any) -> int | None:
+    """Return a number of pushes, given as a number or as its text; None for anything else."""
+    if isinstance(value, str):
+        value = int(value) if _COUNT.fullmatch(value.strip()) else None
+    known = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_COUNT
+    return value if known else None
 
 
 def text_or_none(value: Any, limit: int = 500) -> str | None:

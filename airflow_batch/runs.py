@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from airflow_batch.payloads import read_live
+from airflow_batch.results import text_or_none
 from airflow_batch.windows import CampaignWindow
 
 TIMED_RUNS = frozenset({"scheduled", "backfill", "asset_triggered", "asset_materialization"})
@@ -18,10 +19,15 @@ TIMED_RUNS = frozenset({"scheduled", "backfill", "asset_triggered", "asset_mater
 INDEX_NAME = "{{ batch_index | default(task.app or '') }}"
 """The ``map_index_template`` of this provider's tasks: what Airflow's pages show for each index of a mapped task."""
 
+MAX_INDEX_NAME = 200
+
 
 def name_index(context: Any, app: str | None, name: Any) -> None:
-    """Say for Airflow's pages which campaign this index of a mapped task is about: its app and its name or token."""
-    context["batch_index"] = " ".join(str(part) for part in (app, name) if part)
+    """Set what the Airflow UI shows for this index of a mapped task: the app and the campaign's name or token.
+
+    Airflow stores it in ``task_instance.rendered_map_index``, a VARCHAR(250), and fails the task for a longer text.
+    """
+    context["batch_index"] = text_or_none(" ".join(str(part) for part in (app, name) if part), MAX_INDEX_NAME)
 
 
 def wanted_live(live: Any, context: Mapping[str, Any]) -> bool:

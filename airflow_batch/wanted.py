@@ -5,25 +5,17 @@ One campaign's definition is in ``campaigns.py``; making them so in ``syncing.py
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
-from airflow_batch.campaigns import read_reference
+from airflow_batch._campaigns.protocol import Schedule
+from airflow_batch._campaigns.reference import read_reference
 from airflow_batch.exceptions import BatchError, BatchPayloadError
 from airflow_batch.payloads import check_payload, kind_of, read_live, shown
 
-Moment = Callable[[], datetime]
 KEYS = ("campaign", "app", "live", "expect_name", "definition")
-
-
-@runtime_checkable
-class Schedule(Protocol):
-    """What says when a campaign should be live, such as a :class:`~airflow_batch.windows.CampaignWindow`."""
-
-    def is_live_at(self, moment: datetime) -> bool: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,12 +54,6 @@ def read_wanted(items: Any, default_app: str | None = None) -> list[WantedCampai
                 f"campaigns[{index}] is campaign {campaign.token!r} of campaigns[{first}] again. Name each once."
             )
     return wanted
-
-
-def wanted_digest(wanted: Iterable[WantedCampaign]) -> str:
-    """Return what tells this work from another: the campaigns and what they should be, in their order."""
-    text = repr([(campaign.app, campaign.token, campaign.live) for campaign in wanted])
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _read_one(item: Any, place: str, default_app: str | None) -> WantedCampaign:

@@ -7,6 +7,7 @@ belongs to the operators. croniter and Airflow's timetables are loaded at the fi
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, tzinfo
@@ -28,6 +29,7 @@ SEARCH_STEPS = 2_000
 """``next_changes`` gives up after this many moments of the crons without a change. A cron itself is searched 50 years
 ahead, croniter's own bound."""
 
+_UNSAID: Any = object()
 _FURTHEST = timedelta(hours=26)
 """Further than any change of the clocks reaches, the 24 hours of Pacific/Apia in 2011 included."""
 _AFTERWARDS = timedelta(hours=2)
@@ -66,7 +68,7 @@ class CampaignWindow:
     :param start: Moment from which on the campaign is live: a datetime or an ISO 8601 string, whole minutes. Without
         an offset it is a time of ``timezone`` (skipped by the clocks: later by what they skip; repeated: the second).
     :param end: Moment from which on it is no longer live.
-    :param timezone: IANA name, or a time zone object that has one. Default UTC.
+    :param timezone: IANA name, or a time zone object that has one. Default UTC, with a warning.
     :param except_dates: Dates, or ISO strings of dates, on which the campaign is not live.
     :raises BatchConfigurationError: for anything else, a cron that never fires (30 February), ``on`` equal to ``off``,
         ``end`` not after ``start``, a year before 1900 or after 8999, and neither or both of the two forms.
@@ -86,7 +88,7 @@ class CampaignWindow:
         off: str | None = None,
         start: datetime | str | None = None,
         end: datetime | str | None = None,
-        timezone: str | tzinfo = "UTC",
+        timezone: str | tzinfo = _UNSAID,
         except_dates: Iterable[date | str] = (),
     ) -> None:
         given = [
@@ -97,7 +99,14 @@ class CampaignWindow:
                 f"A CampaignWindow takes on and off (two crons), or start and end (two moments); given: "
                 f"{' and '.join(given) or 'none of them'}. Pass both of one pair and none of the other."
             )
-        zone_name = _zone_name(timezone)
+        if timezone is _UNSAID:
+            warnings.warn(
+                "This CampaignWindow has no timezone, so its times are UTC. Pass timezone='UTC', or an IANA name such "
+                "as 'Europe/Paris'.",
+                UserWarning,
+                stacklevel=2,
+            )
+        zone_name = _zone_name("UTC" if timezone is _UNSAID else timezone)
         zone = pendulum.timezone(zone_name)
         if on is not None and off is not None:
             on, off = read_cron(on, "on"), read_cron(off, "off")

@@ -16,6 +16,8 @@ class CampaignApi(Protocol):
     """The calls that the core makes. One call is one request; each failure is a ``BatchApiError``."""
 
     app: str | None
+    time_limit: float | None
+    """Seconds that each further request may take; None for the connection's own limits."""
 
     @property
     def has_answered(self) -> bool:
@@ -42,6 +44,16 @@ class CampaignApi(Protocol):
     @property
     def last_status(self) -> int | None:
         """HTTP status of the last answer."""
+
+
+class Log(Protocol):
+    """Where the core says what it does: a logger of the standard library, or a task's."""
+
+    def info(self, msg: str, /, *args: Any) -> Any:
+        """Log what happened."""
+
+    def warning(self, msg: str, /, *args: Any) -> Any:
+        """Log what a person should look at."""
 
 
 class Clock(Protocol):
@@ -90,12 +102,14 @@ class Attempt:
 
     :param number: 1 for the first. A reschedule keeps the number, a retry and a clear raise it.
     :param max_tries: The number of the last attempt less one; a clear raises it.
+    :param is_rescheduled: Whether an earlier part of this attempt gave its slot back.
     :param run_after: Moment for which the run stands; a clear keeps it.
     :param store: None where Airflow keeps nothing between attempts (below 3.3).
     """
 
     number: int = 1
     max_tries: int = 0
+    is_rescheduled: bool = False
     run_after: datetime | None = None
     store: StateStore | None = None
 

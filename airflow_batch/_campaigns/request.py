@@ -1,4 +1,4 @@
-"""What a task asks for, and what came of it: the values that operators, notifier and sync hand to the core and get back.
+"""What a task asks for and what came of it: the values that pass between the core and operators, notifier and sync.
 
 Everything here is checked already and holds no clock, no hook and no Airflow object.
 """
@@ -32,6 +32,8 @@ class ChangeRequest:
     :param latest_on: Moment after which nothing that leaves the campaign live is sent any more; None for no limit.
     :param latest_off: Moment after which nothing that stops the campaign is sent any more; None for no limit.
     :param dry_run: Plan and compare, but send nothing.
+    :param is_new: ``parameters`` is the whole of a draft that this task instance has created (rule 8): it is sent as it
+        is, and view only tells whether it is live.
     """
 
     token: str
@@ -43,6 +45,7 @@ class ChangeRequest:
     latest_on: datetime | None = None
     latest_off: datetime | None = None
     dry_run: bool = False
+    is_new: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

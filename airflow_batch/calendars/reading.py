@@ -13,9 +13,9 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from airflow_batch._campaigns.reference import check_token
 from airflow_batch.calendars.model import CalendarCampaign, CampaignCalendar
 from airflow_batch.calendars.nodes import MAX_DEPTH, CalendarFile, Entry, json_value
-from airflow_batch.campaigns import check_token
 from airflow_batch.exceptions import BatchConfigurationError, BatchError
 from airflow_batch.payloads import check_payload, shown
 from airflow_batch.windows import CampaignWindow
@@ -101,7 +101,7 @@ class _Reader:
         return CalendarCampaign(
             token=self._text(token, "token"),
             app=self._text(kept["app"], "app") if "app" in kept else None,
-            name=self._text(kept["name"], "name"),
+            name=self._text(kept["name"], "name", strip=False),
             windows=self._windows(kept["windows"], excepted),
             definition=self._definition(kept["definition"]) if "definition" in kept else None,
             line=item.line,
@@ -221,10 +221,10 @@ class _Reader:
             self.file.refuse(entry.line, f"{name} is empty. At least one item is needed: {of}.")
         return entry.value
 
-    def _text(self, entry: Entry, name: str) -> str:
+    def _text(self, entry: Entry, name: str, *, strip: bool = True) -> str:
         if not isinstance(entry.value, str) or not entry.value.strip():
             self.file.refuse(entry.line, f"{name} must be text, not {_kind(entry)}.")
-        return entry.value.strip()
+        return entry.value.strip() if strip else entry.value
 
 
 def _kind(entry: Entry) -> str:

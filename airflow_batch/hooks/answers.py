@@ -1,6 +1,6 @@
-"""What a response of Batch means: its JSON, or the failure it stands for. Pure: takes status, headers and body.
+"""Read a response of Batch: its JSON, or the exception for it. Pure: takes status, headers and body.
 
-Nothing that a server sends makes these functions raise anything but this provider's exceptions.
+Whatever a server sends, these functions raise only exceptions of this provider.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from airflow_batch.campaigns import check_token
+from airflow_batch._campaigns.reference import check_token
 from airflow_batch.exceptions import (
     ERRORS,
     BatchAmbiguousError,
@@ -35,7 +35,9 @@ MAX_LEVELS = 100
 MAX_RETRY_AFTER = 10.0**9
 """Seconds (some 30 years) to which a Retry-After is cut, so that it stays a number that dates can hold."""
 
-_SECONDS = re.compile(r"[+-]?\d+(\.\d+)?", re.ASCII)
+MAYBE_CHANGED = " The campaign may have been changed: look at it before you repeat the task."
+
+_SECONDS = re.compile(r"([+-]?\d+(\.\d+)?)( ?s)?", re.ASCII)
 _NAMES = {key: name for key, (name, _) in ERRORS.items()}
 
 
@@ -51,23 +53,33 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class Answer:
-    """A response as it was read. ``body`` is None when it could not be read to its end within the limits."""
+    """A response. ``body`` is None when it could not be read to its end within the limits.
+
+    A server may echo a key, so the repr shows the status only.
+    """
 
     status: int
-    headers: Mapping[str, str]
-    body: bytes | None
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes | None = field(repr=False)
 
 
 def parse_retry_after(value: str | None, now: datetime) -> float | None:
-    """Return the seconds that a Retry-After header asks to wait, None when it is absent or says nothing readable.
+    """Return the seconds that a Retry-After header asks to wait, None when it is absent or not readable.
 
     Both forms of RFC 9110 section 10.2.3 are read: seconds, and an HTTP date (compared with ``now``, the moment of the
-    response). Zero, a negative number and a date in the past are 0.
+    response). Zero, a negative number and a date in the past are 0. Headers that were sent twice arrive joined by
+    commas: the largest value counts. A date is still readable without the weekday before its comma.
     """
-    text = (value or "").strip()
-    if _SECONDS.fullmatch(text):
-        return min(max(float(text), 0.0), MAX_RETRY_AFTER)
-    return _seconds_until(text, now)
+    parts = re.split("[,;]", (value or "")[:1000])
+    waits = [wait for part in parts if (wait := _read_wait(part.strip(), now)) is not None]
+    return min(max(waits), MAX_RETRY_AFTER) if waits else None
+
+
+def _read_wait(text: str, now: datetime) -> float | None:
+    if seconds := _SECONDS.fullmatch(text):
+        return max(float(seconds[1]), 0.0)
+    moment = parse_http_date(text)
+    return None if moment is None else max((moment - now).total_seconds(), 0.0)
 
 
 def parse_http_date(value: str | None) -> datetime | None:
@@ -80,16 +92,11 @@ def parse_http_date(value: str | None) -> datetime | None:
         return None
 
 
-def _seconds_until(text: str, now: datetime) -> float | None:
-    moment = parse_http_date(text)
-    return None if moment is None else min(max((moment - now).total_seconds(), 0.0), MAX_RETRY_AFTER)
-
-
 def read_json(body: bytes | None) -> Any:
-    """Return the body's JSON value, or None when it has none that can be read.
+    """Return the body's JSON value, or None when the body is not readable as JSON.
 
-    Not read, though Python would, are NaN and Infinity, which JSON does not know, numbers that would become one, and
-    what is nested deeper than ``MAX_LEVELS``, for those who look into the value call themselves for each level.
+    Python would also read NaN, Infinity and numbers too large for a float, which are not JSON, and any depth. Here they
+    count as unreadable, and so does more than ``MAX_LEVELS`` levels: later functions recurse once for each level.
     """
     try:
         value = json.loads(body, parse_float=_finite, parse_constant=_finite) if body else None
@@ -132,32 +139,33 @@ def failure(
         answer.headers.get("Retry-After"), parse_http_date(answer.headers.get("Date")) or now
     )
     kind = error_class(answer.status, code)
-    told = " ".join(x for x in (str(answer.status), name, None if code is None else f"(code {code})") if x)
+    refusal = " ".join(x for x in (str(answer.status), name, None if code is None else f"(code {code})") if x)
     if kind.throttled or retry_after is not None:
-        told += ", no Retry-After" if retry_after is None else f", Retry-After {retry_after:.15g} s"
+        refusal += ", no Retry-After" if retry_after is None else f", Retry-After {retry_after:.15g} s"
     return kind(
-        f"Batch refused the {subject}: {told}{_quoted(answer, content, scrub)}{_advice(answer)}",
+        f"Batch refused the {subject}: {refusal}{_quoted(answer, content, scrub)}{_advice(answer, endpoint)}",
         status_code=answer.status,
         error_code=code,
         error_name=name,
         retry_after=retry_after,
         endpoint=endpoint.name,
-        may_have_been_applied=endpoint.writes and issubclass(kind, BatchServerError | BatchAmbiguousError),
+        may_have_been_applied=endpoint.writes
+        and issubclass(kind, BatchServerError | BatchAmbiguousError | BatchResponseError),
     )
 
 
-def confirm_write(answer: Answer, endpoint: Endpoint, subject: str, scrub: Callable[[str], str]) -> None:
-    """Check the body of a successful update or deletion: nothing, or a JSON object that is not an error.
+def confirm_write(answer: Answer, endpoint: Endpoint, subject: str, scrub: Callable[[str], str]) -> int:
+    """Return the status of a successful update or deletion. Its body is empty, or a JSON object that is not an error.
 
     Batch documents the status 200 and no body; see ``campaigns.ASSUMPTIONS["write_body"]``.
 
     :raises BatchResponseError: for any other body, such as the page of a proxy.
     """
-    if answer.body is not None and not answer.body.strip():
-        return
-    content = read_json(answer.body)
-    if not isinstance(content, dict) or ("code" in content and "message" in content):
-        raise _unexpected(answer, endpoint, subject, "an empty body or a JSON object", scrub)
+    if answer.body is None or answer.body.strip():
+        content = read_json(answer.body)
+        if not isinstance(content, dict) or ("code" in content and "message" in content):
+            raise _unexpected(answer, endpoint, subject, "an empty body or a JSON object", scrub)
+    return answer.status
 
 
 def expect_json(answer: Answer, endpoint: Endpoint, subject: str, kind: type[Any], scrub: Callable[[str], str]) -> Any:
@@ -172,14 +180,18 @@ def expect_json(answer: Answer, endpoint: Endpoint, subject: str, kind: type[Any
     return content
 
 
-def expect_campaign(answer: Answer, endpoint: Endpoint, subject: str, scrub: Callable[[str], str]) -> dict[str, Any]:
-    """Return a viewed campaign, of which at least ``live`` must be readable.
+def expect_campaign(
+    answer: Answer, endpoint: Endpoint, subject: str, scrub: Callable[[str], str], token: str
+) -> dict[str, Any]:
+    """Return the viewed campaign. It must have a readable ``live`` and, if it names a token, the one asked for.
 
     :raises BatchResponseError: for any other body. An empty object must not pass for a campaign that is not live.
     """
     content: dict[str, Any] = expect_json(answer, endpoint, subject, dict, scrub)
     if not isinstance(content.get("live"), bool):
         raise _unexpected(answer, endpoint, subject, "a campaign", scrub)
+    if content.get("campaign_token") not in (None, token):
+        raise _unexpected(answer, endpoint, subject, "this campaign: the body names another token", scrub)
     return content
 
 
@@ -225,7 +237,7 @@ def _unexpected(
 ) -> BatchResponseError:
     return BatchResponseError(
         f"Batch answered the {subject} with {answer.status}, but not with {asked}{_quoted(answer, {}, scrub)}"
-        + (" The campaign may have been changed: look at it before you repeat the task." if endpoint.writes else ""),
+        + (MAYBE_CHANGED if endpoint.writes else ""),
         status_code=answer.status,
         endpoint=endpoint.name,
         may_have_been_applied=endpoint.writes,
@@ -254,17 +266,19 @@ def _quoted(answer: Answer, content: Mapping[str, Any], scrub: Callable[[str], s
 def shorten(text: str, scrub: Callable[[str], str]) -> str:
     """Return a server's text as one printable line without keys, of at most MAX_SERVER_TEXT characters.
 
-    Scrubbed before it is cut: a key cut in half would no longer be recognised. Then cut before each character is looked
-    at, for there may be millions.
+    It is scrubbed before it is cut, because half a key may not be recognised. Then it is cut before each character is
+    checked, because there may be millions.
     """
     start = scrub(text).lstrip()[: 20 * MAX_SERVER_TEXT]
     line = " ".join("".join(c if c.isprintable() else " " for c in start).split())
     return line if len(line) <= MAX_SERVER_TEXT else line[: MAX_SERVER_TEXT - 1] + "…"
 
 
-def _advice(answer: Answer) -> str:
+def _advice(answer: Answer, endpoint: Endpoint) -> str:
     if 300 <= answer.status < 400:
-        return " Redirects are not followed, so that the key does not travel: correct the connection's host."
+        return " Redirects are not followed, to keep the keys from other servers: correct the connection's host." + (
+            MAYBE_CHANGED if endpoint.writes else ""
+        )
     return {
         401: " Check the connection's password (company REST API key) and the app API key (login, or extra api_keys): "
         "is one in the place of the other?",

@@ -1,23 +1,24 @@
-"""The hook: the only room that knows the connection, the auth header and HTTP.
+"""BatchHook: connection handling, authentication and HTTP.
 
-One method for each endpoint, one HTTP request for each call: no retry, no sleep. When to try again is Airflow's
-business (``policies/retry.py``), what a campaign may hold is that of ``campaigns.py``.
+One method for each endpoint, and one HTTP request for each call (the list: for each page), without retry or sleep.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import quote
 
+from airflow.exceptions import AirflowNotFoundException  # type: ignore[attr-defined,unused-ignore]
 from airflow.sdk import BaseHook
 from airflow.sdk.log import mask_secret
 
 from airflow_batch import __version__
-from airflow_batch.campaigns import check_token
+from airflow_batch._campaigns.reference import check_token
 from airflow_batch.exceptions import (
     BatchAmbiguousError,
     BatchApiError,
@@ -35,14 +36,13 @@ from airflow_batch.hooks.answers import (
     Endpoint,
     confirm_write,
     expect_campaign,
-    expect_json,
     expect_page,
     expect_stats,
     expect_token,
     failure,
     parse_http_date,
 )
-from airflow_batch.hooks.settings import BatchSettings, read_settings
+from airflow_batch.hooks.settings import BatchSettings, read_settings, show_name
 from airflow_batch.payloads import check_payload, shown
 from airflow_batch.results import with_open_rate
 
@@ -58,10 +58,11 @@ VIEW = Endpoint("view", "GET", "{token}", writes=False)
 STATS = Endpoint("stats", "GET", "stats/{token}", writes=False)
 LIST = Endpoint("list", "GET", "list", writes=False)
 Hook = TypeVar("Hook", bound="BatchHook")
+Result = TypeVar("Result")
 MAX_PAGE = 100
-MAX_PAGES = 10_000
-"""After which a list that does not end is given up."""
 """Campaigns in one request of the list (https://doc.batch.com/developer/api/mep/campaigns/list)."""
+MAX_PAGES = 10_000
+"""Pages after which reading a list that does not end is stopped."""
 
 
 class BatchHook(BaseHook):
@@ -69,7 +70,7 @@ class BatchHook(BaseHook):
 
     :param batch_conn_id: Airflow connection of type ``batch``: ``password`` is the company REST API key, ``login`` the
         app API key, or extra ``api_keys`` one key for each app. It is read at the first request, not before.
-    :param app: Name of the app, required when the connection has ``api_keys``.
+    :param app: Name of the app, required when the connection has ``api_keys``; a label for messages otherwise.
     """
 
     conn_name_attr = "batch_conn_id"
@@ -82,80 +83,86 @@ class BatchHook(BaseHook):
         self.batch_conn_id = batch_conn_id
         self.app = rendered_or_none(app)
         self.requests_sent = 0
+        self.last_status: int | None = None
+        """HTTP status of the last answer, None before the first one."""
+        self.time_limit: float | None = None
+        """Seconds that each further request may take in all, None for the connection's own limits."""
+        self._connection: Connection | None = None
         self._last_date: tuple[str | None, datetime] = None, datetime.now(UTC)
 
     @classmethod
     def of_connection(cls, connection: Connection, app: str | None = None) -> Self:
-        """Return a hook of a connection that was read already, as a trigger reads it: the async way.
+        """Return a hook of a connection that was read already: a trigger reads it asynchronously.
 
         :raises BatchConfigurationError: when the connection is wrong.
         """
         hook = cls(connection.conn_id, app)
-        hook.settings = hook._understood(connection)
+        hook._connection = connection
+        del connection  # Its repr shows the keys, and an error keeps the local variables.
+        _ = hook.settings
         return hook
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
-        """Return the labels and placeholders of the connection form, as Airflow 3.1 and 3.2 spell them."""
+        """Return the labels and placeholders of the connection form with the key names of Airflow 3.1."""
         return {name.replace("-", "_"): value for name, value in UI_FIELD_BEHAVIOUR.items()}
 
     def lend_settings(self, hook: Hook) -> Hook:
-        """Make another hook of this connection use what this one has read; return it."""
+        """Share the settings that this hook has read with another hook of the same connection; return that hook."""
         hook.settings = self.settings
         return hook
 
     def get_conn(self) -> BatchSession:
-        """Return the ``requests.Session`` that carries the auth header. It is made once and reused.
+        """Return the ``requests.Session``, which is made once. It authenticates requests to the connection's host only.
 
         :raises BatchConfigurationError: when the connection is wrong.
         """
         return self._session
 
     @property
-    def clock_offset(self) -> timedelta:
-        """How far Batch's clock is ahead of ours, from the Date of the last answer; zero before the first.
+    def has_answered(self) -> bool:
+        """Whether Batch has answered any request of this hook, a refusal included."""
+        return self.last_status is not None
 
-        A Date header counts whole seconds, so differences of about a second mean nothing.
+    @property
+    def clock_offset(self) -> timedelta:
+        """How far Batch's clock is ahead of the local clock, by the Date of the last answer; zero before the first.
+
+        A Date header counts whole seconds, so a difference of about a second has no meaning.
         """
         header, received = self._last_date
         moment = parse_http_date(header)
         return timedelta(0) if moment is None else moment - received
 
     def batch_now(self) -> datetime:
-        """Return the present moment on Batch's clock, in UTC. Compare Batch's times with it."""
+        """Return the present moment by Batch's clock, in UTC. Compare Batch's times with it."""
         return datetime.now(UTC) + self.clock_offset
 
-    def create_campaign(self, payload: Mapping[str, Any]) -> str:
+    def create_campaign(self, payload: Mapping[str, Any], *, checked: bool = False) -> str:
         """Create a campaign and return its token.
 
-        There is no idempotency key: a request that is repeated makes a second campaign. So after an error whose
-        ``may_have_been_applied`` is true, look (:meth:`list_campaigns`) before you create again.
+        Batch has no idempotency key: a repeated request creates a second campaign. After an error whose
+        ``may_have_been_applied`` is true, check :meth:`list_campaigns` before you create again.
         Source: https://doc.batch.com/developer/api/mep/campaigns/create
 
+        :param checked: See :meth:`update_campaign`.
         :raises BatchPayloadError: before anything is sent, for a payload that cannot be sent.
         :raises BatchResponseError: when the answer holds no token; the campaign may have been created.
         :raises BatchApiError: one of its other subclasses, for each failed request.
         """
-        body = json.dumps(check_payload(payload), allow_nan=False).encode()
-        subject = self._subject(CREATE)
-        answer = self._request(CREATE, subject, body=body)
-        return expect_token(answer, CREATE, subject, self._scrub)
+        return self._call(CREATE, expect_token, body=_encode(payload, checked))
 
-    def update_campaign(self, campaign_token: str, payload: Mapping[str, Any]) -> int:
+    def update_campaign(self, campaign_token: str, payload: Mapping[str, Any], *, checked: bool = False) -> int:
         """Update a campaign and return the HTTP status of Batch's confirmation (it documents no body).
 
-        ``payload`` goes out in Batch's form (see :func:`airflow_batch.payloads.check_payload`).
+        ``payload`` is checked and sent in Batch's form (see :func:`airflow_batch.payloads.check_payload`).
         Source: https://doc.batch.com/developer/api/mep/campaigns/update
 
+        :param checked: Send the payload as it is. For what Batch's view has shown, which is not the user's input.
         :raises BatchPayloadError: before anything is sent, for a token or payload that cannot be sent.
         :raises BatchApiError: one of its subclasses, for each failed request.
         """
-        body = json.dumps(check_payload(payload), allow_nan=False).encode()
-        token = check_token(campaign_token)
-        subject = self._subject(UPDATE, token)
-        answer = self._request(UPDATE, subject, token=token, body=body)
-        confirm_write(answer, UPDATE, subject, self._scrub)
-        return answer.status
+        return self._call(UPDATE, confirm_write, check_token(campaign_token), body=_encode(payload, checked))
 
     def delete_campaign(self, campaign_token: str) -> int:
         """Delete a campaign and return the HTTP status of Batch's confirmation (it documents no body).
@@ -163,11 +170,7 @@ class BatchHook(BaseHook):
         :raises BatchApiError: one of its subclasses, for each failed request; an unknown campaign is
             ``BatchNotFoundError``.
         """
-        token = check_token(campaign_token)
-        subject = self._subject(DELETE, token)
-        answer = self._request(DELETE, subject, token=token)
-        confirm_write(answer, DELETE, subject, self._scrub)
-        return answer.status
+        return self._call(DELETE, confirm_write, check_token(campaign_token))
 
     def get_campaign(self, campaign_token: str) -> dict[str, Any]:
         """Return a campaign as Batch's view endpoint gives it. Batch supports Live API keys only here.
@@ -178,9 +181,7 @@ class BatchHook(BaseHook):
         :raises BatchApiError: one of its other subclasses, for each failed request.
         """
         token = check_token(campaign_token)
-        subject = self._subject(VIEW, token)
-        answer = self._request(VIEW, subject, token=token)
-        return expect_campaign(answer, VIEW, subject, self._scrub)
+        return self._call(VIEW, partial(expect_campaign, token=token), token)
 
     def get_campaign_stats(self, campaign_token: str) -> dict[str, Any]:
         """Return a campaign's statistics as Batch documents them, with an ``open_rate`` added to each row and version.
@@ -192,10 +193,7 @@ class BatchHook(BaseHook):
 
         :raises BatchApiError: one of its subclasses, for each failed request.
         """
-        token = check_token(campaign_token)
-        subject = self._subject(STATS, token)
-        answer = self._request(STATS, subject, token=token)
-        stats = expect_stats(answer, STATS, subject, self._scrub)
+        stats = self._call(STATS, expect_stats, check_token(campaign_token))
         return {**stats, "detail": [with_open_rate(row) for row in stats["detail"]]}
 
     def list_campaigns(
@@ -203,8 +201,8 @@ class BatchHook(BaseHook):
     ) -> Iterator[dict[str, Any]]:
         """Yield the campaigns, newest first, each once, with one request for each page.
 
-        Each is an object with at least ``campaign_token``; view the campaign for all of it. A campaign that is created
-        meanwhile shifts the pages: it may be missed, but none is given twice.
+        Each is an object with at least ``campaign_token``; :meth:`get_campaign` returns all of it. A campaign that is
+        created meanwhile shifts the pages: it may be missed, but no campaign is yielded twice.
         Source: https://doc.batch.com/developer/api/mep/campaigns/list
 
         :param live: True for the running and the completed ones, False for the stopped ones and drafts, None for all.
@@ -220,47 +218,47 @@ class BatchHook(BaseHook):
         return self._pages(query, page_size)
 
     def _pages(self, query: Mapping[str, str], page_size: int) -> Iterator[dict[str, Any]]:
-        subject = self._subject(LIST)
         seen: set[str] = set()
         start = 0
         for _ in range(MAX_PAGES):
-            answer = self._request(LIST, subject, query={**query, "from": start, "limit": page_size})
-            page = expect_page(answer, LIST, subject, self._scrub)
+            page = self._call(LIST, expect_page, query={**query, "from": start, "limit": page_size})
             known = len(seen)
             for campaign in page:
                 if campaign["campaign_token"] not in seen:
                     seen.add(campaign["campaign_token"])
                     yield campaign
-            # A page of which all is known already: the server does not count as we do, and would never end.
+            # Nothing new on a page: the server counts pages differently, and the list would never end.
             if len(page) < page_size or len(seen) == known:
                 return
             start += page_size
         raise BatchResponseError(
-            f"Batch's {subject} did not end after {MAX_PAGES:,} pages of {page_size}.",
-            status_code=answer.status,
+            f"Batch's {self._subject(LIST)} did not end after {MAX_PAGES:,} pages of {page_size}.",
+            status_code=self.last_status,
             endpoint=LIST.name,
         )
 
     def test_connection(self) -> tuple[bool, str]:
-        """Try the connection with one cheap read for each app key; nothing is written.
+        """Try the connection with one or two cheap reads for each app key; nothing is written.
 
-        Airflow calls this for the Test button. The answer is (accepted, what to tell the user).
+        Airflow calls this for the Test button. The answer is (accepted, message for the user).
         """
         try:
             apps: list[str | None] = [self.app] if self.app else list(self.settings.api_keys)
             answers = [self._test_app(app) for app in apps]
         except BatchError as error:
-            return False, str(error)
-        return all(accepted for accepted, _ in answers), " ".join(text for _, text in answers)
+            answers = [(False, str(error))]
+        text = " ".join(text for _, text in answers)
+        # Airflow tests under a temporary random id, which the user has never seen.
+        for start, this in (("C", "This c"), ("c", "this c")):
+            text = text.replace(f"{start}onnection {self.batch_conn_id!r}", f"{this}onnection")
+        return all(accepted for accepted, _ in answers), text
 
     def _test_app(self, app: str | None) -> tuple[bool, str]:
         hook = self if app == self.app else self._for_app(app)
-        name = "the app API key" if app is None else f"the app API key of {app!r}"
+        name = "the app API key" if app is None else f"the app API key of {show_name(app)}"
         where = self.settings.base_url
-        subject = hook._subject(LIST)
         try:
-            answer = hook._request(LIST, subject, query={"limit": 1})
-            expect_json(answer, LIST, subject, list, self._scrub)
+            campaigns = hook._call(LIST, expect_page, query={"limit": 1})
         except BatchApiMisuseError:
             return True, f"Keys accepted by {where}; {name} cannot read campaigns, so writes cannot be checked."
         except BatchAuthenticationError as error:
@@ -269,28 +267,43 @@ class BatchHook(BaseHook):
             return False, f"Batch does not know {name} (login, or extra api_keys). {error}"
         except BatchConnectionError as error:
             return False, f"{where} cannot be reached. {error}"
+        if not campaigns:
+            return True, f"Connected to {where}; {name} can list campaigns (there is none yet)."
+        try:
+            hook.get_campaign(campaigns[0]["campaign_token"])
+        except BatchError as error:
+            return True, f"Connected to {where}; {name} can list campaigns, but not view them. {error}"
         return True, f"Connected to {where}; {name} can read campaigns."
 
     def _for_app(self, app: str | None) -> BatchHook:
-        # The same settings and session: a Test must not read the connection again.
+        # The same settings and session: a test must not read the connection again.
         hook = self.lend_settings(BatchHook(self.batch_conn_id, app))
         hook._session = self._session
         return hook
 
     @cached_property
     def settings(self) -> BatchSettings:
-        """What the connection says, read once.
+        """The connection's settings, read once.
 
-        :raises BatchConfigurationError: when the connection is wrong.
+        :raises BatchConfigurationError: when the connection is wrong or does not exist.
         """
-        return self._understood(self.get_connection(self.batch_conn_id))
-
-    def _understood(self, connection: Connection) -> BatchSettings:
-        # Before anything else can fail: a message of ours or of another may quote a field.
-        for field in (connection.password, connection.login):
-            if field:
-                mask_secret(field)
-        settings = read_settings(connection)
+        if self._connection is None:
+            with suppress(AirflowNotFoundException):
+                self._connection = self.get_connection(self.batch_conn_id)
+        if self._connection is None:
+            raise BatchConfigurationError(
+                f"Connection {self.batch_conn_id!r} does not exist, or Airflow could not read it. "
+                "Create it under Admin > Connections, in the environment or in the secrets backend."
+            )
+        _mask_fields(self._connection)
+        problem = None
+        try:
+            settings = read_settings(self._connection)
+        except BatchConfigurationError as error:
+            problem = str(error)
+        if problem is not None:
+            # A new error: the local variables of the first one's frames hold keys.
+            raise BatchConfigurationError(problem)
         for secret in settings.secrets:
             for form in _forms(secret):
                 mask_secret(form)
@@ -310,19 +323,27 @@ class BatchHook(BaseHook):
 
         settings = self.settings
         return open_session(
+            settings.base_url,
+            settings.rest_key,
             {
-                "X-Authorization": settings.rest_key,
                 "Content-Type": "application/json",
                 "Accept": "application/json",
+                "Cache-Control": "no-cache",
                 "User-Agent": f"airflow-provider-batch/{__version__} apache-airflow/{airflow_version}",
             },
             [form for secret in settings.secrets for form in _forms(secret)],
             from_environment=not settings.is_loopback,
         )
 
-    def _subject(self, endpoint: Endpoint, token: str | None = None) -> str:
+    def _subject(self, endpoint: Endpoint, token: str = "") -> str:
         target = f" of campaign {token!r}" if token else ""
-        return f"{endpoint.name}{target}" + (f" (app {self.app!r})" if self.app else "")
+        return f"{endpoint.name}{target}" + (f" (app {show_name(self.app)})" if self.app else "")
+
+    def _call(self, endpoint: Endpoint, read: Callable[..., Result], token: str = "", **request: Any) -> Result:
+        """Send one request and return what ``read`` makes of the answer."""
+        subject = self._subject(endpoint, token)
+        answer = self._request(endpoint, subject, token=token, **request)
+        return read(answer, endpoint, subject, self._scrub)
 
     def _request(
         self,
@@ -333,25 +354,36 @@ class BatchHook(BaseHook):
         body: bytes | None = None,
         query: Mapping[str, Any] | None = None,
     ) -> Answer:
-        """Send one request and return the answer when it is a 2xx; else raise what it stands for."""
+        """Send one request. Return the answer when it is a 2xx, raise its exception otherwise."""
         from airflow_batch.hooks.transport import ExchangeError, exchange
 
-        settings = self.settings
-        path = endpoint.path.format(token=quote(token, safe=""))
-        url = f"{settings.base_url}/1.1/{quote(settings.api_key(self.app), safe='')}/campaigns/{path}"
         problem: BatchApiError
+        self.settings.api_key(self.app)
         self.requests_sent += 1
         try:
-            answer = exchange(self.get_conn(), endpoint.method, url, body=body, query=query, timeout=settings.timeout)
+            answer = exchange(
+                self.get_conn(),
+                endpoint.method,
+                self._url(endpoint, token),
+                body=body,
+                query=query,
+                timeout=self.settings.timeout,
+                time_limit=self.time_limit,
+            )
         except ExchangeError as error:
-            problem = _no_answer(error.reason, error.sent, endpoint, subject, settings)
+            problem = _no_answer(error.reason, error.sent, endpoint, subject, self.settings)
         else:
-            self._last_date = answer.headers.get("Date"), datetime.now(UTC)
+            self._last_date, self.last_status = (answer.headers.get("Date"), datetime.now(UTC)), answer.status
             if 200 <= answer.status < 300:
                 return answer
             problem = failure(answer, endpoint, subject, self._scrub, datetime.now(UTC))
         # Outside of the handler: an error of this provider has no foreign context that could hold the URL.
         raise problem
+
+    def _url(self, endpoint: Endpoint, token: str) -> str:
+        """Return a request's URL. It holds the app API key, so no local variable of the caller may."""
+        key, path = self.settings.api_key(self.app), endpoint.path.format(token=quote(token, safe=""))
+        return f"{self.settings.base_url}/1.1/{quote(key, safe='')}/campaigns/{path}"
 
     def _scrub(self, text: str) -> str:
         from airflow_batch.hooks.transport import redact
@@ -360,8 +392,19 @@ class BatchHook(BaseHook):
 
 
 def rendered_or_none(value: str | None) -> str | None:
-    """Return an ``app`` as a template rendered it; None where that is nothing, or the text of None."""
+    """Return a rendered ``app``; None where it rendered to nothing or to the text ``None``."""
     return None if value in (None, "", "None") else value
+
+
+def _encode(payload: Mapping[str, Any], checked: bool) -> bytes:
+    return json.dumps(dict(payload) if checked else check_payload(payload), allow_nan=False).encode()
+
+
+def _mask_fields(connection: Connection) -> None:
+    """Mask the keys before anything can fail, because any message may quote them. With api_keys, login is not a key."""
+    mask_secret(connection.password or "")
+    if '"api_keys"' not in (connection.extra or ""):
+        mask_secret(connection.login or "")
 
 
 def _forms(secret: str) -> set[str]:

@@ -1,6 +1,6 @@
-"""What an Airflow connection of type ``batch`` says, checked. Pure: reads no network and no database.
+"""Read and check an Airflow connection of type ``batch``. Pure: uses no network and no database.
 
-Messages name the field, what is allowed and what to do, and never show a key.
+Messages name the field, the allowed values and what to do, and never show a key.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -70,19 +71,15 @@ class BatchSettings:
         return (self.rest_key, *self.api_keys.values())
 
     def api_key(self, app: str | None) -> str:
-        """Return the app API key for ``app``.
+        """Return the app API key for ``app``. The single key of ``login`` serves any app: the name is a label then.
 
-        :raises BatchConfigurationError: for an unknown app, or none where the connection has several.
+        :raises BatchConfigurationError: for an unknown app, or for None when the connection has ``api_keys``.
         """
-        if app in self.api_keys:
-            return self.api_keys[app]
-        if not self.apps:
-            raise BatchConfigurationError(
-                f"app={shown(app)} was given, but connection {self.conn_id!r} holds one unnamed app API key (login). "
-                'Leave app out, or name the apps in the connection\'s extra: {"api_keys": {"ios": "...", ...}}.'
-            )
+        for name in (app, None):
+            if name in self.api_keys:
+                return self.api_keys[name]
         known = _first_few(self.apps)
-        asked = "No app was named" if app is None else f"Unknown app {shown(app)}"
+        asked = "No app was named" if app is None else f"Unknown app {show_name(app)}"
         raise BatchConfigurationError(f"{asked}: connection {self.conn_id!r} knows the apps {known}. Pass app=...")
 
 
@@ -193,10 +190,17 @@ def _decoded(value: Any) -> Any:
 def _read_api_keys(conn_id: str, login: str | None, api_keys: Any) -> dict[str | None, str]:
     where = "the app's Live, Dev or SDK API key (Batch dashboard > Settings > General)"
     if api_keys is None:
+        if not login:
+            raise BatchConfigurationError(
+                f"Connection {conn_id!r} has no login and no extra api_keys: login must hold {where}, or "
+                'api_keys one key for each app, such as {"ios": "...", "android": "..."}.'
+            )
         return {None: _check_key(conn_id, "login", login, where)}
     if not isinstance(api_keys, dict) or not api_keys or not all(name.strip() for name in api_keys):
         raise _bad(conn_id, "extra api_keys", 'an object such as {"ios": "...", "android": "..."}', "it is not")
-    return {name: _check_key(conn_id, f"extra api_keys[{shown(name)}]", key, where) for name, key in api_keys.items()}
+    return {
+        name: _check_key(conn_id, f"extra api_keys[{show_name(name)}]", key, where) for name, key in api_keys.items()
+    }
 
 
 def _check_key(conn_id: str, place: str, key: Any, meaning: str) -> str:
@@ -245,7 +249,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _shown(value: Any) -> str:
-    """Show a setting that is not a key: numbers and lists of numbers; nothing else, a key may have slipped there."""
+    """Show numbers and lists of numbers. Of any other value show the type only, because it may be a key."""
     items = value if isinstance(value, list) else [value]
     plain = all(isinstance(item, int | float) for item in items)
     return repr(value)[:60] if plain else f"a {type(value).__name__}"
@@ -253,7 +257,12 @@ def _shown(value: Any) -> str:
 
 def _first_few(names: list[str]) -> str:
     more = f" and {len(names) - MAX_SHOWN} more" if len(names) > MAX_SHOWN else ""
-    return ", ".join(shown(name) for name in names[:MAX_SHOWN]) + more
+    return ", ".join(show_name(name) for name in names[:MAX_SHOWN]) + more
+
+
+def show_name(name: str) -> str:
+    """Show the name of an app or a field, but not one that may be a key (16 or more letters and digits in a row)."""
+    return "(a name that looks like a key)" if re.search("[A-Za-z0-9]{16}", name) else shown(name)
 
 
 def _bad(conn_id: str, place: str, allowed: str, found: str) -> BatchConfigurationError:

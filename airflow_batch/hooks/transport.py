@@ -1,41 +1,50 @@
 """One HTTP exchange: the session, its time limits, and the proof of what was sent. Loaded when a hook first needs it.
 
-requests raises the same ConnectionError for a refused connection and for one that was reset after the bytes had
-arrived. Whether a write may have been applied must not be guessed, so the connections here note the moment the first
-byte of a request goes out. They also bound a whole exchange: the read timeout of requests starts anew with every byte.
+requests raises the same ConnectionError for a refused connection and for a reset after the request has arrived. To know
+whether a write may have been applied, the connections here note when the first byte of a request is sent. They also
+limit the whole exchange, because the read timeout of requests starts again with every byte.
 """
 
 from __future__ import annotations
 
 import http.client
+import importlib.util
 import io
 import logging
+import re
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from http.cookiejar import DefaultCookiePolicy
+from itertools import takewhile
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 import requests.adapters
+import requests.auth
 import urllib3
 import urllib3.connection
 import urllib3.connectionpool
+import urllib3.util.connection
 
+from airflow_batch.exceptions import BatchConfigurationError
 from airflow_batch.hooks.answers import MAX_BODY, Answer
 from airflow_batch.hooks.settings import TOTAL_TIMEOUT
 
 REDACTED = "***"
+LEAST_PREFIX = 12
+"""Characters from the start of a key that are taken out of a text even where the rest of the key is missing."""
 MAX_RECEIVED = 2 * MAX_BODY
-"""Bytes of one answer that are taken from the socket, whatever they are. The lines between the chunks of a body have no
-limit of their own in http.client and urllib3."""
+"""Bytes of one answer that are read from the socket. http.client and urllib3 do not limit the lines between chunks."""
 
 
 class ExchangeError(Exception):
-    """No response was read. ``reason`` is safe to show; ``sent`` tells whether any byte of the request went out."""
+    """No response was read. ``reason`` is safe to show; ``sent``: a byte of the request was or may have been sent."""
 
     def __init__(self, reason: str, *, sent: bool) -> None:
         super().__init__(reason)
@@ -44,11 +53,12 @@ class ExchangeError(Exception):
 
 
 class _Exchange:
-    """What is known of the request now under way in this thread."""
+    """What is known about the current request of this thread."""
 
-    def __init__(self) -> None:
-        self.deadline = time.monotonic() + TOTAL_TIMEOUT
+    def __init__(self, seconds: float) -> None:
+        self.deadline = time.monotonic() + seconds
         self.sent = False
+        self.over_socks = False
         self.received = 0
 
     def note_received(self, count: int) -> None:
@@ -59,7 +69,7 @@ class _Exchange:
     def time_left(self) -> float:
         left = self.deadline - time.monotonic()
         if left <= 0:
-            raise TimeoutError(f"no complete answer within {TOTAL_TIMEOUT:.0f} s")
+            raise TimeoutError("no complete answer in time")
         return left
 
 
@@ -105,6 +115,29 @@ class _ProvingConnection(urllib3.connection.HTTPConnection):
     response_class = _BoundedResponse
     _connecting = False
 
+    def _new_conn(self) -> socket.socket:
+        """Connect as urllib3 does, but within the time left: urllib3 gives the full timeout to each address."""
+        watch = _current.get()
+        if watch is None:
+            return super()._new_conn()
+        host, timeout = self._dns_host, self.timeout
+        family = urllib3.util.connection.allowed_gai_family()
+        found = socket.getaddrinfo(host.strip("[]"), self.port, family, socket.SOCK_STREAM)
+        addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+        try:
+            while True:
+                self._dns_host, self.timeout = addresses.pop(0), min(timeout or TOTAL_TIMEOUT, watch.time_left())
+                try:
+                    sock = super()._new_conn()
+                except urllib3.exceptions.HTTPError:
+                    if not addresses:
+                        raise
+                else:
+                    sock.settimeout(min(timeout or TOTAL_TIMEOUT, watch.time_left()))
+                    return sock
+        finally:
+            self._dns_host, self.timeout = host, timeout
+
     def connect(self) -> None:
         self._connecting = True
         try:
@@ -146,13 +179,24 @@ class _Adapter(requests.adapters.HTTPAdapter):
         self.poolmanager.pool_classes_by_scheme = _POOLS
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
-        manager = super().proxy_manager_for(proxy, **kwargs)
-        manager.pool_classes_by_scheme = _POOLS
-        return manager
+        if not proxy.lower().startswith("socks"):
+            manager = super().proxy_manager_for(proxy, **kwargs)
+            manager.pool_classes_by_scheme = _POOLS
+            return manager
+        if importlib.util.find_spec("socks") is None:
+            raise BatchConfigurationError(
+                "The environment names a SOCKS proxy (such as ALL_PROXY), for which PySocks is not installed: "
+                "run pip install 'requests[socks]', or add Batch's host to NO_PROXY."
+            )
+        # urllib3's SOCKS connections are classes of their own, which note nothing.
+        watch = _current.get()
+        if watch is not None:
+            watch.over_socks = True
+        return super().proxy_manager_for(proxy, **kwargs)
 
 
 class BatchSession(requests.Session):
-    """A ``requests.Session`` that follows no redirect: requests would carry the auth header to the new place."""
+    """A ``requests.Session`` that follows no redirect, because requests would send the auth header to the new host."""
 
     def get_redirect_target(self, resp: requests.Response) -> str | None:
         return None
@@ -164,11 +208,17 @@ class _KeyFilter(logging.Filter):
     def __init__(self) -> None:
         super().__init__()
         self.secrets: frozenset[str] = frozenset()
+        self._lock = threading.Lock()
+
+    def add(self, secrets: Iterable[str]) -> None:
+        with self._lock:
+            self.secrets |= frozenset(secrets)
 
     def filter(self, record: logging.LogRecord) -> bool:
         text = record.getMessage()
-        if any(secret in text for secret in self.secrets):
-            record.msg, record.args, record.exc_info = redact(text, self.secrets), None, None
+        redacted = redact(text, self.secrets)
+        if redacted != text:
+            record.msg, record.args, record.exc_info = redacted, None, None
         return True
 
 
@@ -178,58 +228,119 @@ for _name in ("urllib3.connectionpool", "urllib3.connection", "urllib3.util.retr
 
 
 def redact(text: str, secrets: Iterable[str]) -> str:
-    """Return ``text`` with every secret replaced, longest first, so that one inside another leaves no rest."""
-    for secret in sorted(secrets, key=len, reverse=True):
-        text = text.replace(secret, REDACTED)
-    return text
+    """Return ``text`` without the secrets, in upper or lower case, and without their starts of LEAST_PREFIX characters.
+
+    At each place the longest part of any secret is taken out, so that nothing of a similar one is left.
+    """
+    secrets = {secret.lower() for secret in secrets}
+    if not secrets:
+        return text
+    starts = sorted({secret[:LEAST_PREFIX] for secret in secrets}, key=len, reverse=True)
+    pattern = re.compile("|".join(map(re.escape, starts)), re.IGNORECASE | re.ASCII)
+    parts, place = [], 0
+    while match := pattern.search(text, place):
+        parts += [text[place : match.start()], REDACTED]
+        place = match.start()
+        place += max(_equal_start(text[place : place + len(secret)].lower(), secret) for secret in secrets)
+    return "".join([*parts, text[place:]])
 
 
-def open_session(headers: dict[str, str], secrets: Iterable[str], *, from_environment: bool) -> BatchSession:
-    """Return a session that sends ``headers`` with every request.
+def _equal_start(text: str, other: str) -> int:
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(text, other, strict=False)))
+
+
+class _KeyAuth(requests.auth.AuthBase):
+    """Adds the REST key to requests to the connection's own scheme, host and port, and to no other.
+
+    A session without an auth of its own would also look into ~/.netrc and add an Authorization header.
+    """
+
+    def __init__(self, base_url: str, rest_key: str) -> None:
+        prepared = requests.PreparedRequest()
+        prepared.prepare_url(base_url, None)
+        self._origin = _origin(prepared.url)
+        self._rest_key = rest_key
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        if _origin(request.url) == self._origin:
+            request.headers["X-Authorization"] = self._rest_key
+        return request
+
+
+def _origin(url: str | None) -> tuple[str, str | None, int | None]:
+    parts = urlsplit(url or "")
+    return parts.scheme, parts.hostname, parts.port or {"https": 443, "http": 80}.get(parts.scheme)
+
+
+def open_session(
+    base_url: str, rest_key: str, headers: dict[str, str], secrets: Iterable[str], *, from_environment: bool
+) -> BatchSession:
+    """Return a session that sends ``headers`` with every request, and the REST key with those to ``base_url``'s host.
 
     :param from_environment: Take proxies and CA from the environment. Off for loopback, which no proxy may see.
     """
     session = BatchSession()
     session.headers.update(headers)
     session.trust_env = from_environment
-    # Without an auth of its own, requests would look into ~/.netrc and add an Authorization header.
-    session.auth = _leave_as_it_is
+    session.auth = _KeyAuth(base_url, rest_key)
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-    _key_filter.secrets |= frozenset(secrets)
+    _key_filter.add(secrets)
     for scheme in ("https://", "http://"):
         session.mount(scheme, _Adapter())
     return session
 
 
-def _leave_as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    return request
-
-
 def exchange(
-    session: requests.Session, method: str, url: str, *, body: bytes | None, query: Any, timeout: tuple[float, float]
+    session: requests.Session,
+    method: str,
+    url: str,
+    *,
+    body: bytes | None,
+    query: Any,
+    timeout: tuple[float, float],
+    time_limit: float | None = None,
 ) -> Answer:
-    """Send one request and read its answer. Never repeats, sleeps or follows.
+    """Send one request and read its answer. Never repeats it, sleeps or follows a redirect.
 
     A body that breaks off does not undo a status that was read: for a status other than 2xx it is left out.
 
-    :raises ExchangeError: when there is no answer to read. No other exception of the libraries passes, for their texts
-        hold the URL, and the URL holds the app API key.
+    :param time_limit: Seconds for the whole exchange, where that is less than TOTAL_TIMEOUT.
+    :raises ExchangeError: when there is no answer to read. No exception of the libraries passes, because their texts
+        and their frames hold the URL, and the URL holds the app API key.
+    :raises BatchConfigurationError: for a SOCKS proxy without PySocks.
     """
-    problem: ExchangeError | None = None
-    with _watched() as watch:
+    problem: BaseException
+    with _watched(TOTAL_TIMEOUT if time_limit is None else min(time_limit, TOTAL_TIMEOUT)) as watch:
         try:
-            with _send(session, method, url, body, query, timeout) as response:
+            left = watch.time_left()
+            with _send(session, method, url, body, query, (min(timeout[0], left), min(timeout[1], left))) as response:
                 return _read(response)
         except Exception as error:
-            problem = ExchangeError(_reason(error), sent=watch.sent)
+            known = isinstance(error, BatchConfigurationError)
+            problem = error if known else ExchangeError(_reason(error), sent=_may_be_sent(watch, error))
+        except BaseException as error:  # Such as Airflow's timeout of a task
+            problem = error
     # Raised outside of the handler, so that the library's exception is not even its context.
-    raise problem
+    del url
+    raise problem.with_traceback(None)
+
+
+def _may_be_sent(watch: _Exchange, error: BaseException) -> bool:
+    """Through a SOCKS proxy nothing proves that no byte was sent, except a failure to connect."""
+    return watch.sent or (watch.over_socks and not any(isinstance(cause, _NOT_CONNECTED) for cause in _causes(error)))
+
+
+_NOT_CONNECTED = (
+    urllib3.exceptions.NewConnectionError,
+    urllib3.exceptions.ConnectTimeoutError,
+    ssl.SSLCertVerificationError,
+)
 
 
 def _send(
     session: requests.Session, method: str, url: str, body: bytes | None, query: Any, timeout: tuple[float, float]
 ) -> requests.Response:
-    """Do what ``session.request`` does, without merging settings of which there are none: a quarter of its time."""
+    """Do what ``session.request`` does without merging settings, of which there are none: a quarter of its time."""
     request = requests.PreparedRequest()
     request.prepare(method, url, headers=session.headers, data=body, params=query, auth=session.auth)
     settings = session.merge_environment_settings(request.url, {}, True, None, None)
@@ -237,8 +348,8 @@ def _send(
 
 
 @contextmanager
-def _watched() -> Iterator[_Exchange]:
-    watch = _Exchange()
+def _watched(seconds: float) -> Iterator[_Exchange]:
+    watch = _Exchange(seconds)
     token = _current.set(watch)
     try:
         yield watch
@@ -263,14 +374,18 @@ def _read(response: requests.Response) -> Answer:
 
 
 def _reason(error: BaseException) -> str:
-    """Say what went wrong in words that hold no URL: of the innermost error only its kind and system text."""
+    """Describe the innermost error without a URL: only its type and the system's text."""
     for cause in _causes(error):
         if isinstance(cause, ssl.SSLCertVerificationError):
             return f"the server's TLS certificate is not trusted ({cause.verify_message})"
         if isinstance(cause, ssl.SSLError):
-            return f"TLS failed ({cause.reason or type(cause).__name__})"
+            plain = cause.reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE")
+            hint = ": the server seems to speak http://, which is allowed on loopback only" if plain else ""
+            return f"TLS failed ({cause.reason or type(cause).__name__}){hint}"
         if isinstance(cause, socket.gaierror):
             return f"the host name could not be resolved ({cause.strerror})"
+        if isinstance(cause, urllib3.exceptions.NewConnectionError):  # A kind of timeout, for urllib3
+            return "no connection could be made"
         if isinstance(cause, TimeoutError | urllib3.exceptions.TimeoutError | requests.Timeout):
             return "timed out"
         if isinstance(cause, OSError) and cause.strerror and cause.errno:

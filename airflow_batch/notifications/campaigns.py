@@ -1,33 +1,39 @@
-"""Switch a campaign when a task or a DAG fails or succeeds: callbacks for what no task can stand behind.
+"""Switch a campaign from a callback: when a task or a DAG run fails or succeeds, or misses a deadline.
 
-A callback has no Airflow retry behind it, so it waits and tries again by itself. Where a task can do it
+Airflow ends a callback after a short time and does not repeat it. Where a task can do the work
 (``trigger_rule="one_failed"``), the operators are the better choice.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
+import warnings
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow.sdk import BaseNotifier
+from airflow.sdk import BaseHook, BaseNotifier
 
-from airflow_batch.campaigns import read_reference
-from airflow_batch.changes import CampaignChange
-from airflow_batch.exceptions import BatchApiError, BatchError
+from airflow_batch._campaigns.change import change_campaign
+from airflow_batch._campaigns.protocol import Attempt, SystemClock
+from airflow_batch._campaigns.reference import read_reference
+from airflow_batch._campaigns.request import ChangeRequest
+from airflow_batch.exceptions import BatchConfigurationError, BatchError, BatchPayloadError
 from airflow_batch.hooks.batch import BatchHook, rendered_or_none
-from airflow_batch.payloads import check_payload
-from airflow_batch.policies.retry import BATCH_FLOOR, read_duration, required_wait
-from airflow_batch.runs import wanted_live
+from airflow_batch.payloads import check_live_argument, check_payload, read_live
+from airflow_batch.runs import run_began
+from airflow_batch.windows import CampaignWindow
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
 log = logging.getLogger(__name__)
 
-DEFAULT_MAX_WAIT = timedelta(minutes=2)
+TIME_LIMIT = timedelta(seconds=15)
+"""How long a callback tries. Airflow kills the callback of a task after ``[core] task_success_overtime`` (20 s), and
+the callback of a DAG with its dag processor's file after ``[dag_processor] dag_file_processor_timeout`` (50 s)."""
 
 
 class SetCampaignLiveNotifier(BaseNotifier):
@@ -36,25 +42,29 @@ class SetCampaignLiveNotifier(BaseNotifier):
         @task(on_failure_callback=SetCampaignLiveNotifier(campaign="{{ params.campaign }}"))
         def refresh_offers(): ...
 
-    The campaign is changed as :class:`~airflow_batch.operators.campaigns.BatchSetCampaignLiveOperator` does. A failure
-    that may pass is tried again here, at least 5 s later (https://doc.batch.com/developer/api/mep/campaigns/update,
-    Failure) and never before Batch's Retry-After, until ``max_wait`` is over. What fails for good is an error in the
-    log and nothing else: it does not hide why the task failed.
+    The campaign is changed as :class:`~airflow_batch.operators.campaigns.BatchSetCampaignLiveOperator` does, within 15
+    seconds: requests that fail are tried again as long as that fits. If the campaign was not switched, the notifier
+    logs an error and raises. Airflow logs the exception of a task's callback, so it does not hide why the task failed,
+    and records the callback of a deadline as failed.
 
     Callbacks of tasks do not fire for ``upstream_failed``, and a worker that dies may take them with it. So let a task
-    with ``trigger_rule="one_failed"`` stop the campaign, and this be the second line.
+    with ``trigger_rule="one_failed"`` stop the campaign, and use this in addition.
 
-    Synchronous only: the asynchronous form would write from the triggerer, which may run it twice.
+    As the callback of a deadline: ``SyncCallback(SetCampaignLiveNotifier, kwargs={"campaign": ...})`` on Airflow 3.3
+    and later. On 3.3 the connection must come from the environment or a secrets backend, since the API server refuses a
+    stored one to a callback; 3.4 allows it. ``AsyncCallback`` runs in the triggerer, which may run it twice: it is
+    accepted for ``live=False`` alone, because a campaign may be stopped twice.
 
     :param campaign: Token of the campaign, or the result of another Batch task. Templated.
-    :param live: What it should be: a boolean, text that renders to one, or a
+    :param live: The desired state: a boolean, the text ``true`` or ``false``, or a
         :class:`~airflow_batch.windows.CampaignWindow`. Default False. Templated.
-    :param definition: An object: what the campaign was created from; as for the operator. Templated.
+    :param definition: An object: what the campaign was created from; as for the operator. A wrong one never blocks a
+        stop. Templated.
     :param read: ``auto`` (default) or ``never``; as for the operator.
-    :param expect_name: Fail where the campaign has another name. Templated.
+    :param expect_name: Name that the campaign must have; as for the operator. Templated.
     :param batch_conn_id: Airflow connection of type ``batch``. Templated.
     :param app: App to act for, where the connection has ``api_keys``; else that of the given result. Templated.
-    :param max_wait: How long to try; seconds or a timedelta, default 2 minutes.
+    :param max_wait: Has no effect any more; deprecated. Airflow ends callbacks after 20 seconds.
     """
 
     template_fields: Sequence[str] = ("campaign", "live", "definition", "expect_name", "batch_conn_id", "app")
@@ -69,54 +79,82 @@ class SetCampaignLiveNotifier(BaseNotifier):
         expect_name: str | None = None,
         batch_conn_id: str = BatchHook.default_conn_name,
         app: str | None = None,
-        max_wait: timedelta | float = DEFAULT_MAX_WAIT,
+        max_wait: timedelta | float | None = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__()
+        super().__init__(**kwargs)
+        check_live_argument(live)
+        if max_wait is not None:
+            message = "max_wait has no effect any more: a callback tries for 15 seconds. Remove the argument."
+            warnings.warn(message, DeprecationWarning, stacklevel=2)
         self.campaign = campaign
         self.live = live
         self.definition = definition
         self.read = read
         self.expect_name = expect_name
+        self.expects_name = expect_name is not None
         self.batch_conn_id = batch_conn_id
         self.app = app
-        self.max_wait = read_duration("max_wait", max_wait) or DEFAULT_MAX_WAIT
 
     def notify(self, context: Context) -> None:
-        """Switch the campaign; log what went wrong, whatever it is."""
-        try:
-            self._switch(context)
-        except Exception as error:
-            log.error("The campaign %r was NOT switched by the callback: %s", self.campaign, error)
+        """Switch the campaign.
+
+        :raises BatchError: where it was not switched.
+        """
+        self._switch(context, None)
 
     async def async_notify(self, context: Context) -> None:
-        """Refuse: a trigger may run twice, and this writes."""
-        raise NotImplementedError(
-            "SetCampaignLiveNotifier writes to Batch and so does not run in the triggerer. Use it as an "
-            "on_failure_callback or on_success_callback."
-        )
+        """Stop the campaign from the triggerer.
 
-    def _switch(self, context: Context) -> None:
-        token, app = read_reference(self.campaign)
-        change = CampaignChange(
-            hook=BatchHook(self.batch_conn_id, rendered_or_none(self.app) or app),
-            token=token,
-            wanted=lambda: {"live": wanted_live(self.live, context)},
-            definition=check_payload(self.definition, "definition") if self.definition else None,
-            read=self.read == "auto",
-            expect_name=self.expect_name or None,
-        )
+        :raises BatchConfigurationError: for anything but ``live=False``: the triggerer may run a callback twice.
+        :raises BatchError: where the campaign was not stopped.
+        """
+        if isinstance(self.live, CampaignWindow) or read_live(self.live):
+            raise BatchConfigurationError(
+                "SetCampaignLiveNotifier runs in the triggerer for live=False alone, because a callback may run twice "
+                "there. Nothing was sent. Use SyncCallback (Airflow 3.3 and later) to switch a campaign on."
+            )
+        connection = await BaseHook.aget_connection(self.batch_conn_id)
+        await asyncio.to_thread(self._switch, context, connection)
+
+    def _switch(self, context: Context, connection: Any) -> None:
         started = time.monotonic()
-        doubtful, tries = False, 0
-        while True:
-            tries += 1
-            try:
-                change.make(doubtful=doubtful, last=tries > 1)
-                return
-            except BatchError as error:
-                wait = max(BATCH_FLOOR * 2 ** (tries - 1), required_wait(error))
-                left = self.max_wait.total_seconds() - (time.monotonic() - started)
-                if not error.transient or wait > left:
-                    raise
-                doubtful |= not isinstance(error, BatchApiError) or error.may_have_been_applied
-                log.warning("%s Trying again in %.0f s; giving up in %.0f s.", error, wait, left)
-            time.sleep(wait)
+        try:
+            live = self.live if isinstance(self.live, CampaignWindow) else read_live(self.live)
+            token, app = read_reference(self.campaign)
+            app = rendered_or_none(self.app) or app
+            if connection is None:
+                hook = BatchHook(self.batch_conn_id, app)
+            else:
+                hook = BatchHook.of_connection(connection, app)
+            request = ChangeRequest(
+                token=token,
+                live=live,
+                definition=self._definition(stops=live is not True),
+                read=self.read == "auto",
+                expect_name=self._expected_name(),
+            )
+            left = TIME_LIMIT - timedelta(seconds=time.monotonic() - started)
+            attempt = Attempt(run_after=run_began(context))
+            change_campaign(hook, SystemClock(), attempt, request, log=log, budget=left)
+        except Exception as error:
+            log.error("The campaign %r was NOT switched by the callback: %s", self.campaign, error)
+            if isinstance(error, BatchError):
+                raise
+            raise BatchError(f"The campaign was not switched by the callback: {type(error).__name__}.") from None
+
+    def _expected_name(self) -> str | None:
+        if not self.expects_name:
+            return None
+        return "" if str(self.expect_name).strip() in ("", "None") else str(self.expect_name)
+
+    def _definition(self, *, stops: bool) -> dict[str, Any] | None:
+        if self.definition in (None, "", "None"):
+            return None
+        try:
+            return check_payload(self.definition, "definition")
+        except BatchPayloadError as error:
+            if not stops:
+                raise
+            log.warning("The campaign is stopped without the definition. %s", error)
+            return None

@@ -1,4 +1,4 @@
-"""What every operator of this provider shares: connection, JSON files, result, and how it gives way to a throttle.
+"""What every operator of this provider shares: connection, JSON files, result, and rescheduling when throttled.
 
 What an operator does with a campaign is in ``operators/campaigns.py``, how long to wait in ``policies/retry.py``.
 """
@@ -6,13 +6,17 @@ What an operator does with a campaign is in ``operators/campaigns.py``, how long
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow.sdk import BaseOperator
 
-from airflow_batch.compat import recall, remember, reschedule_at
+from airflow_batch._airflow.task_state import refused_since
+from airflow_batch._campaigns.diff import difference_rows
+from airflow_batch._campaigns.request import Outcome, TooLateError
+from airflow_batch.compat import AirflowSkipException, reschedule_at
 from airflow_batch.exceptions import (
     BatchApiError,
     BatchConfigurationError,
@@ -20,7 +24,7 @@ from airflow_batch.exceptions import (
     BatchWaitExceededError,
 )
 from airflow_batch.hooks.batch import BatchHook, rendered_or_none
-from airflow_batch.payloads import payload_digest, shown
+from airflow_batch.payloads import check_payload, payload_digest, shown
 from airflow_batch.policies.retry import (
     RetryDefaults,
     delay_before_next,
@@ -31,17 +35,14 @@ from airflow_batch.policies.retry import (
     tries_since_clear,
 )
 from airflow_batch.results import CampaignResult, iso_utc, storable, text_or_none
-from airflow_batch.runs import INDEX_NAME
+from airflow_batch.runs import INDEX_NAME, TIMED_RUNS, run_began
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_batch.changes import Outcome
-
-T = TypeVar("T")
-
-REFUSED_SINCE = "airflow_batch_refused_since"
-UNTOUCHED_THROUGH = "airflow_batch_untouched_through"
+MAX_LATENESS = timedelta(hours=1)
+"""How late a run may still switch a campaign on. Nothing of Batch's: a push of this morning is wrong tonight."""
+Lateness = timedelta | float | Literal["auto"] | None
 
 
 class BatchOperator(RetryDefaults, BaseOperator):
@@ -138,96 +139,67 @@ class BatchOperator(RetryDefaults, BaseOperator):
         except Exception as error:  # a template can raise anything
             raise BatchPayloadError(f"{source} cannot be rendered: {type(error).__name__}: {error}") from None
 
-    def result(
-        self,
-        context: Context,
-        *,
-        token: str,
-        app: str | None,
-        action: str,
-        live: bool | None,
-        name: Any,
-        changed: bool | None,
-        http_status: int | None,
-        requested_at: datetime,
-        payload: Mapping[str, Any],
-        completed_at: datetime | None = None,
-    ) -> CampaignResult:
-        """Return what a writing operator leaves in XCom. ``completed_at``: default now."""
-        return {
-            "campaign_token": token,
-            "app": app,
-            "action": action,
-            "live": live,
-            "name": text_or_none(name),
-            "changed": changed,
-            "http_status": http_status,
-            "attempt": context["ti"].try_number,
-            "requested_at": iso_utc(requested_at),
-            "completed_at": iso_utc(completed_at or datetime.now(UTC)),
-            "payload_digest": payload_digest(payload),
-        }
+    def read_definition(self, context: Context, *, stops: bool) -> dict[str, Any] | None:
+        """Return the field ``definition``, checked. A wrong one never blocks a stop (rule 4)."""
+        if getattr(self, "definition", None) in (None, "", "None"):  # what a template may have made of nothing
+            return None
+        try:
+            return check_payload(self.read_json("definition", context), "definition")
+        except BatchPayloadError as error:
+            if not stops:
+                raise
+            self.log.warning("The campaign is stopped without the definition. %s", error)
+            return None
 
-    def result_of(
-        self, context: Context, outcome: Outcome, *, token: str, app: str | None, action: str
-    ) -> CampaignResult:
-        """Return the result of a change, or of a dry run of one."""
-        result = self.result(
-            context,
-            token=token,
-            app=app,
-            action=action,
-            live=outcome.live,
-            name=outcome.name,
-            changed=outcome.changed,
-            http_status=outcome.http_status,
-            requested_at=outcome.requested_at,
-            completed_at=outcome.completed_at,
-            payload=outcome.sent,
-        )
-        if outcome.differences is not None:
-            result["differences"] = storable(outcome.differences)
+    def result_of(self, context: Context, outcome: Outcome, *, app: str | None, action: str) -> CampaignResult:
+        """Return what a writing operator leaves in XCom."""
+        result: CampaignResult = {
+            "campaign_token": outcome.token,
+            "app": app,
+            "action": action if outcome.would_change is None else "dry_run",
+            "live": outcome.live,
+            "name": text_or_none(outcome.name),
+            "changed": outcome.changed,
+            "http_status": outcome.http_status,
+            "attempt": context["ti"].try_number,
+            "requested_at": iso_utc(outcome.requested_at),
+            "completed_at": iso_utc(outcome.completed_at),
+            "payload_digest": payload_digest(outcome.sent),
+        }
+        if outcome.would_change is not None:
+            rows = difference_rows(outcome.sent, outcome.before) if outcome.would_change else []
+            for row in rows:
+                self.log.info("Dry run: %s would become %r, it is %r.", row["parameter"], row["wanted"], row["now"])
+            self.log.info("Dry run: nothing was sent to campaign %r.", outcome.token)
+            result["differences"] = storable(rows)
         return result
 
-    def give_way(self, context: Context, max_wait: timedelta, work: Callable[[], T]) -> T:
-        """Do the work and return its result; where Batch refuses it for now, leave, to come back later.
+    @contextmanager
+    def rescheduling(self, context: Context, max_wait: timedelta) -> Iterator[None]:
+        """Reschedule the task where Batch throttles it, and skip it where it is too late.
 
-        :raises AirflowRescheduleException: to give the slot back.
+        :raises AirflowRescheduleException: to give the worker slot back.
+        :raises AirflowSkipException: for a run that is later than ``max_lateness``.
         :raises BatchApiError: for Airflow's retries to handle, or for the task to fail.
         """
         try:
-            return work()
+            yield
+        except TooLateError as late:
+            raise AirflowSkipException(str(late)) from None
         except BatchApiError as error:
             again = self._when_again(error, context, max_wait)
             if again is None:
-                self._note_untouched(error, context)
                 raise
-        raise reschedule_at(again)
-
-    def may_have_been_applied(self, context: Context) -> bool:
-        """Tell whether an earlier attempt of this run may have written.
-
-        Every attempt after the first counts, for a worker may have died after sending; but for those of which is kept
-        that Batch refused them or nothing was sent (Airflow 3.3 and later).
-        """
-        earlier = context["ti"].try_number - 1
-        return earlier > 0 and recall(context, UNTOUCHED_THROUGH) != earlier
-
-    def _note_untouched(self, error: BatchApiError, context: Context) -> None:
-        if error.transient and not error.may_have_been_applied and not self.may_have_been_applied(context):
-            remember(context, UNTOUCHED_THROUGH, context["ti"].try_number)
+            raise reschedule_at(again) from None
 
     def _when_again(self, error: BatchApiError, context: Context, max_wait: timedelta) -> datetime | None:
         """Return when to run again without a retry, None where Airflow's retries decide."""
-        # A write that may have been applied goes to a retry, whose attempt looks first; a rescheduled one would not.
-        retry_is_too_early = (
-            error.transient and not error.may_have_been_applied and self._retry_would_come_too_early(error, context)
-        )
-        if not error.throttled and not retry_is_too_early:
+        retry_is_too_early = error.transient and self._retry_would_come_too_early(error, context)
+        if not error.may_be_rescheduled or not (error.throttled or retry_is_too_early):
             return None
-        since = self._refused_since(context, datetime.now(UTC))
-        # Not before: the state store may have taken seconds. A wait counted from an earlier moment could end before the
-        # server's word, or before the exit of this attempt is reported, which can fail the task (airflow 72716).
+        since = refused_since(context, datetime.now(UTC), anew=self.has_progressed())
+        # Not before: the state store may have taken seconds, and a wait that is counted from an earlier moment could
+        # end before the exit of this attempt is reported, which can fail the task (airflow 72716).
         now = datetime.now(UTC)
         if timedelta(seconds=error.retry_after or 0) > max_wait:
             raise self._too_long(error, max_wait, since)
@@ -256,20 +228,16 @@ class BatchOperator(RetryDefaults, BaseOperator):
         )
         return again
 
+    def has_progressed(self) -> bool:
+        """Return whether this attempt has done something since Batch refused it first."""
+        return False
+
     def _retry_would_come_too_early(self, error: BatchApiError, context: Context) -> bool:
         """Tell whether a retry could come before the server's floor: where no retry policy can carry the delay."""
         if getattr(self, "retry_policy", None) is not None:
             return False
         attempt = tries_since_clear(self, context["ti"].try_number, context["ti"].max_tries)
         return required_wait(error) > stock_delay(self, attempt)
-
-    def _refused_since(self, context: Context, now: datetime) -> datetime:
-        kept = recall(context, REFUSED_SINCE)
-        if isinstance(kept, str):
-            return datetime.fromisoformat(kept)
-        first: datetime | None = context["ti"].get_first_reschedule_date(context)
-        remember(context, REFUSED_SINCE, (first or now).isoformat())
-        return first or now
 
     def _too_long(self, error: BatchApiError, max_wait: timedelta, since: datetime) -> BatchWaitExceededError:
         return BatchWaitExceededError(
@@ -282,3 +250,19 @@ class BatchOperator(RetryDefaults, BaseOperator):
 
 def _clock_time(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def latest_moment(context: Mapping[str, Any], allowed: timedelta | None) -> datetime | None:
+    """Return until when a run may still send something, None for no limit.
+
+    Counted from ``run_after``, which a cleared run keeps. A run that a person or another DAG has started stands for no
+    moment and has no limit.
+    """
+    run_after = run_began(context)
+    is_timed = getattr(context.get("dag_run"), "run_type", None) in TIMED_RUNS
+    return run_after + allowed if allowed is not None and is_timed and run_after is not None else None
+
+
+def read_lateness(value: Lateness) -> timedelta | Literal["auto"] | None:
+    """Return the argument ``max_lateness``, checked."""
+    return "auto" if value == "auto" else read_duration("max_lateness", value, also=", 'auto'")

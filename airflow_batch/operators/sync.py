@@ -5,15 +5,16 @@ The work itself is in ``syncing.py``; here it becomes a task of Airflow: rendere
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_batch.compat import recall, remember
+from airflow_batch._airflow.task_state import attempt_of, kept_refusal
+from airflow_batch._sync.progress import Progress
+from airflow_batch._sync.run import CampaignSync
 from airflow_batch.exceptions import (
-    BatchApiError,
     BatchConfigurationError,
     BatchError,
     BatchPayloadError,
@@ -22,19 +23,15 @@ from airflow_batch.exceptions import (
 )
 from airflow_batch.gate import connect
 from airflow_batch.hooks.batch import rendered_or_none
-from airflow_batch.operators.base import REFUSED_SINCE, BatchOperator
+from airflow_batch.operators.base import MAX_LATENESS, BatchOperator, Lateness, latest_moment, read_lateness
 from airflow_batch.payloads import shown
 from airflow_batch.policies.retry import MAX_WAIT, MAX_WAIT_TO_STOP
-from airflow_batch.progress import Progress
-from airflow_batch.runs import present_moment
-from airflow_batch.syncing import CampaignSync
-from airflow_batch.wanted import WantedCampaign, read_wanted, wanted_digest
+from airflow_batch.wanted import WantedCampaign, read_wanted
 from airflow_batch.windows import as_datetime
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-PROGRESS = "airflow_batch_sync"
 MAX_REPORT = 48_000
 """Bytes of a report that goes to XCom whole; a larger one has only the counts and the failures."""
 MAX_SHOWN = 10
@@ -42,20 +39,21 @@ MAX_SHOWN = 10
 
 
 class BatchSyncCampaignsOperator(BatchOperator):
-    """Make many campaigns what they should be, as fast as Batch allows and no faster.
+    """Compare the desired and the actual state of many campaigns, and update only those that differ.
 
-    Reads the actual state (the list, 100 campaigns a request), and writes only the differences, each by the rules of
-    :class:`~airflow_batch.operators.campaigns.BatchSetCampaignLiveOperator`: the whole definition goes back, what has
-    passed does not go live, off is never refused for its definition. The first write of each app is checked by a look
-    at the campaign, and if it lost a parameter nothing else is written; the others are compared with the list at the
-    end. Campaigns that are not declared are never touched.
+    The actual state is read from the list (100 campaigns a request). Each write follows the rules of
+    :class:`~airflow_batch.operators.campaigns.BatchSetCampaignLiveOperator`. Stops go first. The first writes of each
+    app are checked by reading the campaign; if a parameter was lost, no further campaign of that app is switched on.
+    The others are compared with the list at the end. Campaigns that are not declared are never touched.
 
     :param campaigns: A list of ``{"campaign": token or result, "live": boolean or CampaignWindow}``, each perhaps with
         ``app``, ``expect_name`` and ``definition``; the output of another task; JSON text, or the name of a ``.json``
         file. Templated.
-    :param calendar: Instead: the path of a calendar file. Templated.
-    :param at: The moment to judge windows by; an aware datetime or ISO 8601 text. Default: that of each write.
+    :param calendar: Instead: the path of a calendar file; a relative one is looked for beside the DAG. Templated.
+    :param at: The moment to evaluate windows by; an aware datetime or ISO 8601 text. Default: that of each request.
         Templated.
+    :param max_lateness: How late a fixed ``live: true`` may be sent, as for BatchSetCampaignLiveOperator. Later, or
+        after 30 minutes of throttling, the campaign is reported as skipped.
     :param max_changes: Write nothing where more campaigns than that differ: bad data must not switch thousands.
     :param max_failures: How many campaigns may fail without failing the task. Default 0.
     :param dry_run: Compare and report, but write nothing.
@@ -66,19 +64,20 @@ class BatchSyncCampaignsOperator(BatchOperator):
 
     The other arguments are those of :class:`~airflow_batch.operators.base.BatchOperator`: ``throttle``, ``max_wait``.
 
-    A campaign that fails does not stop the others. What may pass is tried again at the end; a throttle of up to 30 s is
-    waited for, for a longer one the slot is given back. A task that runs again compares anew, so it repeats at most the
-    writes that were in flight; on Airflow 3.3 and later it also remembers what it has changed.
+    A campaign that fails does not stop the others. Requests that may succeed later are repeated at the end. If Batch
+    asks to wait up to 30 s, the task sleeps; for longer waits it is rescheduled. If the answer to a write was lost, the
+    task ends only two minutes later, after it has read the list again. A task that runs again compares anew.
 
-    The report in XCom, also when the task fails: ``{"total", "changed", "unchanged", "failed", "requests",
+    The report in XCom, also when the task fails: ``{"total", "changed", "unchanged", "failed", "skipped", "requests",
     "throttled_seconds", "campaigns": [...]}`` with a :class:`~airflow_batch.results.CampaignResult` for each campaign,
-    or ``{"campaign_token", "app", "error", "message"}``. Above 48 kB ``campaigns`` has the failures only.
+    or ``{"campaign_token", "app", "error", "message"}``. ``changed`` of a campaign is null where an earlier attempt may
+    have written it; such ones do not count as changed. Above 48 kB ``campaigns`` has the failures only.
 
     :raises BatchPayloadError: before anything is sent, when an argument is wrong.
     :raises BatchChangeRefusedError: before anything is sent, for more than ``max_changes``.
     :raises BatchSyncError: when more than ``max_failures`` failed for good.
-    :raises BatchSyncIncompleteError: when more failed, and trying again may help; and when the task is told to stop.
-    :raises BatchParametersLostError: when the first write lost a parameter.
+    :raises BatchSyncIncompleteError: when more failed, and trying again may help; and when the task is stopped.
+    :raises BatchParametersLostError: when a write lost a parameter.
     :raises BatchApiError: one of its other subclasses, when nothing can be read.
     """
 
@@ -94,6 +93,7 @@ class BatchSyncCampaignsOperator(BatchOperator):
         campaigns: Any = None,
         calendar: str | None = None,
         at: datetime | str | None = None,
+        max_lateness: Lateness = "auto",
         max_changes: int | None = None,
         max_failures: int = 0,
         dry_run: bool = False,
@@ -106,6 +106,7 @@ class BatchSyncCampaignsOperator(BatchOperator):
         self.campaigns = campaigns
         self.calendar = calendar
         self.at = at
+        self.max_lateness = read_lateness(max_lateness)
         self.max_changes = None if max_changes is None else _count("max_changes", max_changes)
         self.max_failures = _count("max_failures", max_failures)
         self.only_compare = dry_run
@@ -114,32 +115,23 @@ class BatchSyncCampaignsOperator(BatchOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Make the campaigns so and return the report."""
         wanted = self._wanted(context)
-        at = _moment(self.at)
-        digest = wanted_digest(wanted)
-        kept = recall(context, PROGRESS)
-        before = kept if isinstance(kept, dict) and kept.get("digest") == digest else {}
-        ti = context["ti"]
+        latest = latest_moment(context, MAX_LATENESS if self.max_lateness == "auto" else self.max_lateness)
+        refused = kept_refusal(context)
+        limits = [moment for moment in (latest, refused and refused + MAX_WAIT) if moment is not None]
+        may_stop = any(campaign.live is not True for campaign in wanted)
         self._sync = sync = CampaignSync(
-            wanted=wanted,
+            desired=wanted,
             connect=lambda gate: connect(self.batch_conn_id, gate),
-            moment=lambda: at or present_moment(context),
+            attempt=attempt_of(context),
+            at=_moment(self.at),
+            latest_on=min(limits, default=None),
             max_changes=self.max_changes,
             dry_run=self.only_compare,
             max_in_flight=self.max_in_flight,
-            # A rescheduled attempt has the same number, and may have left a write of which no answer came.
-            doubtful=self.may_have_been_applied(context) or bool(context.get("task_reschedule_count")),
-            last=ti.try_number > ti.max_tries,
-            written_before=_unpacked(before.get("written", ""), len(wanted)),
-            begun_before=_unpacked(before["begun"], len(wanted)) if "begun" in before else None,
-            save=lambda progress: remember(
-                context,
-                PROGRESS,
-                {"digest": digest, "written": _packed(progress.written.copy()), "begun": _packed(progress.begun)},
-            ),
         )
-        stops = any(not campaign.is_live_at(at or present_moment(context)) for campaign in wanted)
         try:
-            progress = self.give_way(context, self.max_wait or (MAX_WAIT_TO_STOP if stops else MAX_WAIT), sync.run)
+            with self.rescheduling(context, self.max_wait or (MAX_WAIT_TO_STOP if may_stop else MAX_WAIT)):
+                progress = sync.run()
             self._judge(progress, wanted)
         except BatchError:
             self._push(context, self._report(context, sync, wanted))
@@ -160,15 +152,9 @@ class BatchSyncCampaignsOperator(BatchOperator):
         except Exception as error:
             self.log.warning("The report could not be pushed to XCom: %s", type(error).__name__)
 
-    def _refused_since(self, context: Context, now: datetime) -> datetime:
-        """Count anew where this attempt has written since: a long sync may be throttled more than once."""
-        if self._sync is not None and self._sync.progress.written > self._sync.written_before:
-            remember(context, REFUSED_SINCE, now.isoformat())
-            return now
-        return super()._refused_since(context, now)
-
-    def _note_untouched(self, error: BatchApiError, context: Context) -> None:
-        """Note nothing: one error of many requests does not tell that nothing was written."""
+    def has_progressed(self) -> bool:
+        """Return whether this attempt has written: a long sync may be throttled more than once."""
+        return self._sync is not None and self._sync.has_written
 
     def _wanted(self, context: Context) -> list[WantedCampaign]:
         if self.calendar is None:
@@ -176,13 +162,21 @@ class BatchSyncCampaignsOperator(BatchOperator):
         else:
             from airflow_batch.calendars import read_calendar
 
-            items = read_calendar(self.calendar).wanted()
+            items = read_calendar(self._calendar_path()).wanted()
         return read_wanted(items, rendered_or_none(self.app))
+
+    def _calendar_path(self) -> str:
+        """Return where the calendar is: a relative path is looked for where Airflow looks for the DAG's templates."""
+        folders = getattr(self.get_template_env().loader, "searchpath", [])
+        places = [Path(folder, str(self.calendar)) for folder in folders]
+        return str(next((place for place in places if place.is_file()), self.calendar))
 
     def _judge(self, progress: Progress, wanted: Sequence[WantedCampaign]) -> None:
         failed = progress.failed
         for index, error in failed.items():
             self.log.error("Campaign %r: %s", wanted[index].token, error)
+        for index, reason in progress.skipped.items():
+            self.log.warning("Campaign %r: %s", wanted[index].token, reason)
         if len(failed) <= self.max_failures:
             return
         first = "; ".join(
@@ -202,18 +196,22 @@ class BatchSyncCampaignsOperator(BatchOperator):
             "changed": len(progress.changed),
             "unchanged": len(progress.unchanged),
             "failed": len(progress.failed),
+            "skipped": len(progress.skipped),
             **({"would_change": len(progress.would_change)} if self.only_compare else {}),
             "requests": sync.gate.requests,
             "throttled_seconds": round(sync.gate.paused, 1),
         }
         failures = [self._failure(wanted[index], error) for index, error in progress.failed.items()]
-        action = "dry_run" if self.only_compare else "set_live"
-        results = [
-            self.result_of(context, outcome, token=wanted[index].token, app=wanted[index].app, action=action)
-            for index, outcome in sorted(progress.outcomes.items())
-            if index not in progress.failed
+        skipped = [
+            {"campaign_token": wanted[index].token, "app": wanted[index].app, "skipped": reason}
+            for index, reason in progress.skipped.items()
         ]
-        whole = {**report, "campaigns": [*failures, *results]}
+        results = [
+            self.result_of(context, outcome, app=wanted[index].app, action="set_live")
+            for index, outcome in sorted(progress.outcomes.items())
+            if index not in progress.failed and index not in progress.skipped
+        ]
+        whole = {**report, "campaigns": [*failures, *skipped, *results]}
         if len(json.dumps(whole)) <= MAX_REPORT:
             return whole
         room = MAX_REPORT - len(json.dumps(report)) - 100
@@ -253,17 +251,3 @@ def _moment(value: Any) -> datetime | None:
     raise BatchPayloadError(
         f"at must be a moment with a time zone such as '2026-07-01T09:00+02:00', not {shown(value)}."
     )
-
-
-def _packed(indexes: set[int]) -> str:
-    """Write a set of indexes small: the state store takes 64 kB, and 10,000 tokens are five times that."""
-    bits = sum(1 << index for index in indexes)
-    return base64.b85encode(bits.to_bytes((bits.bit_length() + 7) // 8, "little")).decode()
-
-
-def _unpacked(text: Any, count: int) -> frozenset[int]:
-    try:
-        bits = int.from_bytes(base64.b85decode(str(text)), "little")
-    except ValueError:
-        return frozenset()
-    return frozenset(index for index in range(min(bits.bit_length(), count)) if bits >> index & 1)

@@ -8,26 +8,30 @@ from __future__ import annotations
 
 import asyncio
 import re
+from http import HTTPStatus
 
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import HTMLResponse, JSONResponse
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse
 from starlette.routing import Mount, Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from airflow_batch.sandbox.delivery import Connection, respond
 from airflow_batch.sandbox.engine import Engine
+from airflow_batch.sandbox.loopback import is_local
 from airflow_batch.sandbox.page import HEADERS, PAGE, snapshot
 from airflow_batch.sandbox.routes import resolve
 from airflow_batch.sandbox.service import Call
 
 _NUMBER = re.compile(r"\d{1,15}", re.ASCII)
+_PORT = re.compile(r":\d*$", re.ASCII)
 
 
-def build_app(engine: Engine, stopping: asyncio.Event) -> Starlette:
+def build_app(engine: Engine, stopping: asyncio.Event) -> ASGIApp:
     """Return the application. `stopping` ends every wait, so that a silent connection does not hold up the end.
 
     The page and what is under /sandbox answer GET only, need no key and show none; they are not in the request log.
+    A Host header that names another machine gets a 421, so that no web page reads the sandbox by DNS rebinding.
     """
 
     async def page(request: Request) -> HTMLResponse:
@@ -53,7 +57,7 @@ def build_app(engine: Engine, stopping: asyncio.Event) -> Starlette:
         await respond(engine.open(call), Connection(scope, receive, send, stopping))
 
     # Everything that is not the control plane goes to one place: unknown paths get Batch's 404 and are logged too.
-    return Starlette(
+    routes = Starlette(
         routes=[
             Route("/", page),
             Route("/sandbox/state", state),
@@ -62,6 +66,14 @@ def build_app(engine: Engine, stopping: asyncio.Event) -> Starlette:
             Mount("/", app=batch),
         ]
     )
+
+    async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
+        host = _PORT.sub("", Request(scope).headers.get("host", "")).strip("[]") if scope["type"] == "http" else ""
+        status = HTTPStatus.MISDIRECTED_REQUEST
+        refusal = PlainTextResponse("The sandbox answers to this machine's own names only.\n", status)
+        await (routes if is_local(host) else refusal)(scope, receive, send)
+
+    return guarded
 
 
 async def _read(request: Request) -> Call:

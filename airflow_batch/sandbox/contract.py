@@ -319,6 +319,28 @@ FACTS: tuple[Entry, ...] = (
         "a delete with a malformed body",
     ),
     Entry(
+        "pushes",
+        "UNKNOWN",
+        "A one-time campaign sends a push when its push_time passes while it is live, and again at each accepted write "
+        'that leaves it live with a push_time that has passed and says "now", switches it on or changes that time.',
+        "The worst that a write can do.",
+        "a write to a campaign that was sent",
+    ),
+    Entry(
+        "kept_values",
+        "UNKNOWN",
+        "An update may repeat what the campaign holds, whatever the documented rules for it are.",
+        "Older campaigns may hold what is refused today, and a client sends back what view shows.",
+        "an update of a campaign with four labels",
+    ),
+    Entry(
+        "message_versions",
+        "INFERRED",
+        "messages may be an object of lists, one for each A/B version.",
+        "A production client reads view's messages so; requests are taken to have the same form.",
+        "a view of an A/B campaign",
+    ),
+    Entry(
         "stats_rows",
         "INFERRED",
         "A one-time campaign that is live when its push_time has passed has one row, dated that time's day in UTC. "

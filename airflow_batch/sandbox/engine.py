@@ -11,7 +11,7 @@ import threading
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
 
@@ -58,6 +58,7 @@ class Engine:
         self.keyring = keyring
         self.contract = contract
         self.clock = utc_clock(clock)
+        self.date_offset = timedelta(0)
         # Tokens and faults draw apart, so that a fault does not change the tokens.
         self.campaigns = Campaigns(contract, self.clock, random.Random(f"tokens {seed}"))
         self.service = Service(keyring, self.campaigns, contract, self.clock)
@@ -138,5 +139,6 @@ class Exchange:
         engine.log.put(record)
 
     def common_headers(self) -> dict[str, str]:
-        """Return the headers every answer has: the date, by the sandbox's clock."""
-        return {"Date": format_datetime(self.engine.clock().replace(microsecond=0), usegmt=True)}
+        """Return the headers every answer has: the date, by the sandbox's clock and its offset."""
+        moment = self.engine.clock() + self.engine.date_offset
+        return {"Date": format_datetime(moment.replace(microsecond=0), usegmt=True)}

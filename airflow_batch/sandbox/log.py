@@ -17,6 +17,8 @@ from airflow_batch.sandbox.errors import ERRORS, ErrorName, Operation
 from airflow_batch.sandbox.keys import KeyKind
 
 THROTTLED = ERRORS["TOO_MANY_REQUESTS"].status
+LOG_MAX = 10_000
+"""Records that are kept, the newest."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,10 @@ class Counts:
 
 
 class RequestLog:
-    """The records in the order in which the requests came. `on_record` is called with each, on the server's thread."""
+    """The newest LOG_MAX records, in the order in which the requests came; the counts are those of all requests.
+
+    `on_record` is called with each record, on the server's thread.
+    """
 
     def __init__(self, on_record: Callable[[RequestRecord], None] | None = None) -> None:
         self._lock = threading.Lock()
@@ -85,7 +90,8 @@ class RequestLog:
         self._changes = 0
         # The sequence of each record to the number of its last change, the latest last.
         self._changed: dict[int, int] = {}
-        self._throttled = self._failed = 0
+        self._requests = self._throttled = self._failed = 0
+        self._dropped = 0
 
     def next_sequence(self) -> int:
         """Return the number of the next request, from 1."""
@@ -96,18 +102,23 @@ class RequestLog:
     def put(self, record: RequestRecord) -> None:
         """Store a record; a later one with the same sequence takes its place (a change applied after the answer)."""
         with self._lock:
-            if record.sequence not in self._records:
+            if record.sequence not in self._records and record.sequence > self._dropped:
+                self._requests += 1
                 self._throttled += record.status == THROTTLED
                 self._failed += record.status is None or (record.status >= 300 and record.status != THROTTLED)
-            self._records[record.sequence] = record
-            self._changes += 1
-            self._changed.pop(record.sequence, None)
-            self._changed[record.sequence] = self._changes
+            if record.sequence > self._dropped:
+                self._records[record.sequence] = record
+                self._changes += 1
+                self._changed.pop(record.sequence, None)
+                self._changed[record.sequence] = self._changes
+            if len(self._records) > LOG_MAX:
+                self._dropped = next(iter(self._records))
+                del self._records[self._dropped], self._changed[self._dropped]
         if self._on_record is not None:
             self._on_record(record)
 
     def records(self) -> tuple[RequestRecord, ...]:
-        """Return every record so far, in the order of the requests."""
+        """Return the records that are kept, in the order of the requests."""
         with self._lock:
             return tuple(self._records.values())
 
@@ -128,4 +139,4 @@ class RequestLog:
     def counts(self) -> Counts:
         """Return how the requests so far ended."""
         with self._lock:
-            return Counts(len(self._records), self._throttled, self._failed)
+            return Counts(self._requests, self._throttled, self._failed)

@@ -129,8 +129,10 @@ def _local_push_time(value: Any) -> str:
 
 
 def _messages(value: Any) -> str:
+    if isinstance(value, dict) and value:
+        return next(filter(None, map(_messages, value.values())), "")
     if not isinstance(value, list) or not value:
-        return "must be an array with at least one message"
+        return "must be an array with at least one message, or an object of such arrays, one for each A/B version"
     for message in value:
         if not isinstance(message, dict):
             return "must hold objects"
@@ -170,7 +172,7 @@ def updated(
     again, a parameter once added cannot be removed, a recurring campaign cannot become one-time.
     Raises Refused.
     """
-    check_values(payload, contract)
+    check_values({name: value for name, value in payload.items() if definition.get(name) != value}, contract)
     given = dict(payload) if contract.null_asks_removal else without_nulls(payload)
     kept = definition if mode != "replace" else {}
     if contract.timing_is_one_slot and any(given.get(name) is not None for name in TIMES):

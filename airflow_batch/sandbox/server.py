@@ -11,7 +11,7 @@ import ipaddress
 import socket
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -91,6 +91,8 @@ class BatchSandbox:
         Fixes the tokens, the random faults and the numbers in stats.
     clock
         Returns aware datetimes; default the real one. Called on the server's thread.
+    date_offset
+        By how much the Date header of every answer is ahead of the clock. May be set later, too.
     contract, faults
         What the server believes, and what goes wrong from the start.
     on_record
@@ -112,6 +114,7 @@ class BatchSandbox:
         rest_key: str = "sandbox-rest-key",
         seed: int = 0,
         clock: Clock | None = None,
+        date_offset: timedelta = timedelta(0),
         contract: Contract | None = None,
         faults: FaultPlan | None = None,
         on_record: Callable[[RequestRecord], None] | None = None,
@@ -132,6 +135,7 @@ class BatchSandbox:
         )
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
+        self.date_offset = date_offset
         self.set_throttle(rate, burst, retry_after)
 
     def __enter__(self) -> Self:
@@ -184,6 +188,15 @@ class BatchSandbox:
         if not self._port:
             raise RuntimeError("the sandbox has no port yet: start it first")
         return f"http://[{self._host}]:{self._port}" if ":" in self._host else f"http://{self._host}:{self._port}"
+
+    @property
+    def date_offset(self) -> timedelta:
+        """By how much the Date header is ahead of the clock."""
+        return self._engine.date_offset
+
+    @date_offset.setter
+    def date_offset(self, offset: timedelta) -> None:
+        self._engine.date_offset = offset
 
     @property
     def rest_key(self) -> str:
@@ -249,6 +262,11 @@ class BatchSandbox:
         with self._engine.lock:
             return self._find(token).complete
 
+    def pushes(self, token: str) -> int:
+        """Return how many pushes a one-time campaign has sent; 0 for other kinds. Raises KeyError: unknown token."""
+        with self._engine.lock:
+            return self._find(token).pushes
+
     def complete(self, token: str) -> None:
         """Mark a campaign as complete, whatever its kind. Raises KeyError for an unknown token."""
         with self._engine.lock:
@@ -277,7 +295,7 @@ class BatchSandbox:
 
     @property
     def requests(self) -> tuple[RequestRecord, ...]:
-        """What was asked so far, in order."""
+        """The newest 10,000 requests, in order; `sequence` counts all of them."""
         return self._engine.log.records()
 
     def set_throttle(

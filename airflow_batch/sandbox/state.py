@@ -37,8 +37,8 @@ class Campaign:
     """One campaign: its definition as create takes it, and what the server adds.
 
     `changed` is when it was last written, `was_live` whether it ever was live. `trigger` is what view shows of a
-    trigger automation, None for any other campaign. `sent` is the push time at which it was sent, or None. `stats` are
-    the rows a test has set, or None.
+    trigger automation, None for any other campaign. `sent` is the push time at which it was last sent, or None, and
+    `pushes` how many times. `stats` are the rows a test has set, or None.
     """
 
     token: str
@@ -53,6 +53,7 @@ class Campaign:
     was_live: bool = False
     trigger: dict[str, Any] | None = None
     sent: datetime | None = None
+    pushes: int = 0
     stats: list[Row] | None = None
     hidden_until: datetime | None = None
     hidden_calls: int = 0
@@ -107,7 +108,7 @@ class Campaigns:
             trigger=copy.deepcopy(definition.get("trigger")),
         )
         self._by_token[campaign.token] = campaign
-        return campaign
+        return self.find(campaign.token)
 
     def create(self, payload: Mapping[str, Any], *, app: str, dev_only: bool) -> Campaign:
         """Check a payload and store it as a campaign made from the API. Raises Refused."""
@@ -128,10 +129,14 @@ class Campaigns:
             contract=self.contract,
         )
         self._check_not_past(payload)
+        before = campaign.definition
         campaign.definition = self._timed(copy.deepcopy(after))
         campaign.changed = self.clock()
         campaign.was_live = campaign.was_live or campaign.definition.get("live") is True
-        return campaign
+        repeated = payload.get("push_time") == "now" or any(
+            before.get(name) != campaign.definition.get(name) for name in ("live", "push_time")
+        )
+        return self._send_if_due(campaign, repeated=repeated)
 
     def delete(self, token: str, *, app: str) -> Campaign:
         """Take a campaign away and return it. Raises Refused, and then nothing has changed."""
@@ -150,11 +155,7 @@ class Campaigns:
         campaign = self._by_token.get(token)
         if campaign is None or app not in (None, campaign.app):
             raise Refused(self.contract.unknown_token, "No campaign has this token in this app.")
-        # Both are kept once they are seen: a campaign that is stopped after it was sent is still sent and complete.
-        campaign.sent = campaign.sent or self._sent(campaign)
-        if campaign.sent is not None and self.contract.complete_by_push_time:
-            campaign.complete = True
-        return campaign
+        return self._send_if_due(campaign)
 
     def knows(self, token: str) -> bool:
         """Return whether any app has, or had, a campaign with this token."""
@@ -193,8 +194,10 @@ class Campaigns:
         if self.contract.collapse_key_in_view == "string" and isinstance(collapse, dict):
             result["gcm_collapse_key"] = collapse.get("key", "default")
         if not self.contract.message_language_in_view:
-            for message in result.get("messages", ()):
-                message.pop("language", None)
+            messages = result.get("messages", ())
+            for version in messages.values() if isinstance(messages, dict) else (messages,):
+                for message in version:
+                    message.pop("language", None)
         return result
 
     def stats(self, campaign: Campaign) -> list[Row]:
@@ -203,7 +206,8 @@ class Campaigns:
             return campaign.stats
         if campaign.sent is None:
             return []
-        versions = self.contract.ab_test_parameter in campaign.definition
+        messages = campaign.definition.get("messages")
+        versions = self.contract.ab_test_parameter in campaign.definition or isinstance(messages, dict)
         return [made_up_row(campaign.sent.date(), seed=campaign.token, versions=versions)]
 
     def hide(self, campaign: Campaign, *, seconds: float | None, calls: int | None) -> None:
@@ -220,6 +224,16 @@ class Campaigns:
             "name": campaign.definition.get("name", ""),
             "live": campaign.definition.get("live", False),
         }
+
+    def _send_if_due(self, campaign: Campaign, *, repeated: bool = False) -> Campaign:
+        due = self._sent(campaign)
+        # What is sent stays sent and complete, also where the campaign is stopped afterwards.
+        if due is not None and (repeated or campaign.sent is None or due > campaign.sent):
+            campaign.sent = due
+            campaign.pushes += 1
+        if campaign.sent is not None and self.contract.complete_by_push_time:
+            campaign.complete = True
+        return campaign
 
     def _sent(self, campaign: Campaign) -> datetime | None:
         definition = campaign.definition

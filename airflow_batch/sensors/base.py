@@ -6,7 +6,7 @@ is deferred in ``triggers/campaigns.py``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -17,6 +17,7 @@ from airflow_batch.compat import AirflowRescheduleException, AirflowSensorTimeou
 from airflow_batch.exceptions import BatchApiError
 from airflow_batch.hooks.batch import BatchHook, rendered_or_none
 from airflow_batch.looks import Hooks, Look
+from airflow_batch.payloads import FIRST_DATE, LAST_DATE
 from airflow_batch.policies.retry import RetryDefaults, delay_floor, jitter
 from airflow_batch.results import iso_utc
 from airflow_batch.runs import INDEX_NAME, name_index
@@ -37,10 +38,13 @@ class BatchSensor(RetryDefaults, BaseSensorOperator):
         a :class:`~airflow_batch.triggers.campaigns.BatchCampaignTrigger`, each ``poke_interval`` (which does not grow,
         ``exponential_backoff`` or not). Default ``[operators] default_deferrable``.
 
-    A 429, a 5xx and a failed connection mean "not yet": no request is made before Batch's wait has passed (at least
-    5 s, and Retry-After), and the timeout holds. Where Batch asks to wait longer than the timeout leaves, the sensor
-    times out at once. A permanent error fails it.
+    A 429, a 5xx, a failed connection and an answer that cannot be read mean "not yet": no request is made before
+    Batch's wait has passed (at least 5 s, and Retry-After), and the timeout holds. Where Batch asks to wait longer than
+    the timeout leaves, the sensor times out at once. A permanent error fails it.
     """
+
+    # Until execute sets them, as when poke is called alone.
+    _deadline, _quiet_until = LAST_DATE, FIRST_DATE
 
     template_fields: Sequence[str] = ("batch_conn_id", "app")
     ui_color = "#e9e0ff"
@@ -115,8 +119,7 @@ class BatchSensor(RetryDefaults, BaseSensorOperator):
         pause = look.pause(hooks.requests, failed=failed)
         if self.deferrable:
             self._defer(look, pause)
-        if self.reschedule:
-            self._quiet_until = max(self._quiet_until, datetime.now(UTC) + timedelta(seconds=pause))
+        self._quiet_until = max(self._quiet_until, datetime.now(UTC) + timedelta(seconds=pause))
         return PokeReturnValue(is_done=False)
 
     def _defer(self, look: Look, pause: float) -> NoReturn:
@@ -142,10 +145,10 @@ class BatchSensor(RetryDefaults, BaseSensorOperator):
         :raises AirflowSensorTimeout: when the wait was too long.
         :raises BatchError: what failed in the triggerer, for good.
         """
-        from airflow_batch.triggers.events import outcome
+        from airflow_batch.triggers.events import outcome, read_about
 
-        if isinstance(event, Mapping) and event.get("about"):
-            name_index(context, *event["about"])
+        if about := read_about(event):
+            name_index(context, *about)
         return outcome(event)
 
     def _keep_quiet(self, error: BatchApiError, context: Context) -> None:

@@ -5,23 +5,21 @@ How a sensor waits, and keeps quiet when Batch asks for it, is in ``sensors/base
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any
 
-from airflow_batch.campaigns import read_reference
+from airflow_batch._campaigns.reference import read_reference
 from airflow_batch.exceptions import BatchPayloadError
 from airflow_batch.looks import LiveLook, Reference, StatsLook
 from airflow_batch.payloads import read_live, shown
+from airflow_batch.results import read_count
 from airflow_batch.runs import run_began
 from airflow_batch.sensors.base import BatchSensor
 from airflow_batch.windows import CampaignWindow
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
-
-_COUNT = re.compile(r"[0-9]{1,15}")
 
 
 class BatchCampaignLiveSensor(BatchSensor):
@@ -36,23 +34,15 @@ class BatchCampaignLiveSensor(BatchSensor):
         such as the output of a mapped task. Templated.
     :param live: What to wait for, default True; or a :class:`~airflow_batch.windows.CampaignWindow`, which is asked at
         every look, so that a wait that lasts over a change follows it. Templated.
-    :param batch_conn_id: Airflow connection of type ``batch``. Templated.
-    :param app: App to read for, where the connection has ``api_keys``; else that of the given result. Templated.
-    :param mode: ``reschedule`` (default) or ``poke``.
-    :param poke_interval: Default 30 s.
-    :param timeout: Default 10 min, from the first poke.
-    :param deferrable: Wait in the triggerer, without a worker slot; default as for every operator of Airflow,
-        ``[operators] default_deferrable``.
+
+    The other arguments, and what happens when Batch throttles or fails, are those of
+    :class:`~airflow_batch.sensors.base.BatchSensor`. Without ``app`` it is that of the given result.
 
     Of a list, all must be as wanted at the same look. A look costs one request for each 100 campaigns of each app
     among them, from the newest on, and ends at the oldest that is asked for. A campaign that is not in the list is not
-    yet as wanted; the log names it. Rescheduled or deferred, a sensor of a list makes at most 12 requests a minute: the
+    yet as wanted; the log names it. A sensor of a list makes at most 12 requests a minute: the
     pause after a look is at least 6 s for each request that it took (1,000 campaigns: 60 s), and a minute where it has
     failed, however short the ``poke_interval``. A look of more than 12 requests is not spread over its minute.
-
-    A 429, a 5xx and a failed connection mean "not yet": no request is made before Batch's wait has passed (at least
-    5 s, and Retry-After), and the timeout holds. Where Batch asks to wait longer than the timeout leaves, the sensor
-    times out at once. A permanent error fails it.
 
     The result in XCom is a :class:`~airflow_batch.results.CampaignSummary`; for a list, a list of them in the order
     given, each campaign once. Batch's list has no ``push_time``, so it is null there.
@@ -110,15 +100,11 @@ class BatchCampaignStatsSensor(BatchSensor):
     :param campaign: Token of the campaign, or the result of another Batch task (``other.output``). Templated.
     :param min_sent: Number of pushes to wait for, a whole number of at least 1 or its text. Default 1: sending has
         begun. Templated.
-    :param batch_conn_id: Airflow connection of type ``batch``. Templated.
-    :param app: App to read for, where the connection has ``api_keys``; else that of the given result. Templated.
-    :param mode: ``reschedule`` (default) or ``poke``.
     :param poke_interval: Default 60 s.
     :param timeout: Default 1 h, from the first poke.
-    :param deferrable: Wait in the triggerer; default ``[operators] default_deferrable``.
 
-    A 429, a 5xx and a failed connection mean "not yet", as for
-    :class:`~airflow_batch.sensors.base.BatchSensor`; a permanent error fails the sensor.
+    The other arguments, and what happens when Batch throttles or fails, are those of
+    :class:`~airflow_batch.sensors.base.BatchSensor`. Without ``app`` it is that of the given result.
 
     The result in XCom is ``{"campaign_token", "app", "sent", "detail": [row, ...]}``: the sum, and the rows as
     :meth:`~airflow_batch.hooks.batch.BatchHook.get_campaign_stats` gives them.
@@ -152,14 +138,8 @@ def _is_many(campaign: Any) -> bool:
     return isinstance(campaign, Sequence) and not isinstance(campaign, str | bytes | bytearray | memoryview)
 
 
-def _is_whole(value: Any) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
 def _read_min_sent(value: Any) -> int:
-    text = value.strip() if isinstance(value, str) else ""
-    count = int(text) if _COUNT.fullmatch(text) else value
-    if _is_whole(count) and count >= 1:
+    if count := read_count(value):
         return count
     raise BatchPayloadError(
         f"min_sent must be a whole number of at least 1, not {shown(value)}. Does its template render as intended?"

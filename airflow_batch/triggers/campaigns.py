@@ -38,9 +38,8 @@ class BatchCampaignTrigger(BaseTrigger):
 
     The connection is read once, the async way, and again after a 401: keys may be rotated while a sensor waits.
 
-    A 429, a 5xx and a failed connection mean "not yet": no request is made before Batch's wait has passed. A triggerer
-    that takes over begins anew, within one poke interval and spread out; it does not know of a wait that Batch asked
-    of the one before.
+    A transient error means "not yet": no request is made before Batch's wait has passed. A triggerer that takes over
+    begins anew, within one poke interval and spread out; it does not know of a wait that Batch asked of the one before.
 
     :param look: What is waited for, as :meth:`airflow_batch.looks.Look.as_json` gives it.
     :param batch_conn_id: Airflow connection of type ``batch``.

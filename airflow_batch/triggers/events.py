@@ -23,6 +23,7 @@ _DETAILS: dict[str, Any] = {
     "may_have_been_applied": bool,
 }
 """What an event may tell of a failed request, and in which type."""
+_FOREIGN = "The trigger sent no event of this provider. Do triggerer and worker have the same version of it?"
 About = tuple[str | None, str] | None
 Event = dict[str, Any]
 
@@ -50,6 +51,19 @@ def failed(error: BatchError, about: About) -> Event:
     return event
 
 
+def read_about(event: Any) -> About:
+    """Return the app and the name of the campaign that an event is about, None where it names none.
+
+    :raises BatchError: when it is no event of this provider.
+    """
+    match event:
+        case {"about": [str() | None as app, str() as name]}:
+            return app, name
+        case {"about": about} if about:
+            raise BatchError(_FOREIGN)
+    return None
+
+
 def outcome(event: Any) -> Any:
     """Return the result that an event brings.
 
@@ -63,7 +77,7 @@ def outcome(event: Any) -> Any:
             raise AirflowSensorTimeout(event.get("message"))
         if event.get("status") == "error":
             raise _failure(event)
-    raise BatchError("The trigger sent no event of this provider. Do triggerer and worker have the same version of it?")
+    raise BatchError(_FOREIGN)
 
 
 def _failure(event: Mapping[str, Any]) -> BatchError:

@@ -21,6 +21,7 @@ from airflow_batch.exceptions import (
     BatchApiMisuseError,
     BatchAuthenticationError,
     BatchConfigurationError,
+    BatchError,
     BatchNotFoundError,
     BatchPayloadError,
 )
@@ -242,7 +243,7 @@ class TestDone:
 
 
 class TestWindow:
-    DAILY = CampaignWindow(on="0 9 * * *", off="0 18 * * *")
+    DAILY = CampaignWindow(on="0 9 * * *", off="0 18 * * *", timezone="UTC")
 
     def test_a_wait_that_lasts_over_a_change_follows_it(self, timed):
         token = timed.add_campaign({**CAMPAIGN, "live": True})
@@ -496,3 +497,21 @@ class TestRequestsAMinute:
         with pytest.raises(AirflowSensorTimeout):
             waited(live_sensor(timed.add_campaign(CAMPAIGN), poke_interval=2, timeout=60))
         assert len(timed.requests) == 30
+
+
+@pytest.mark.parametrize(
+    "about", [["ios"], ["ios", "Summer", "x"], "ab", 5, {"a": 1}, [5, "Summer"], ["ios", None]], ids=repr
+)
+def test_an_event_whose_campaign_was_tampered_with_is_an_error_of_this_provider(token, about):
+    event = {"status": "success", "result": {}, "about": about}
+    with pytest.raises(BatchError, match="no event of this provider"):
+        resumed(live_sensor(token), event)
+
+
+def test_in_the_triggerer_an_answer_that_cannot_be_read_means_not_yet(batch, token):
+    task = live_sensor(token, poke_interval=QUICK)
+    deferral = deferred(task)
+    batch.inject(Fault("html", "view", status=200))
+    switch(batch, token)
+    assert resumed(task, fire(taken_up(deferral)))["live"] is True
+    assert len(batch.requests) == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import socket
 from datetime import UTC, datetime
@@ -10,6 +11,7 @@ from urllib.parse import quote
 import pendulum
 import pytest
 from airflow import __version__ as airflow_version
+from airflow.sdk import Connection
 from airflow.sdk.log import redact
 
 from airflow_batch import __version__
@@ -27,10 +29,11 @@ from airflow_batch.exceptions import (
     BatchResponseError,
     BatchServerError,
 )
-from airflow_batch.hooks.answers import MAX_SERVER_TEXT
+from airflow_batch.hooks.answers import MAX_SERVER_TEXT, Answer
 from airflow_batch.hooks.batch import BatchHook
 from airflow_batch.sandbox import BatchSandbox, Contract, Fault
 
+CREATED = b'{"campaign_token": "abc"}'
 SUMMER = {"name": "Summer sale", "live": False, "push_time": "2030-06-01T09:00:00"}
 SECRET = {"rest": "Qx7v9Wz3Lk2p", "live": "Zp4t8Rm6Yc1d", "dev": "Hn5b3Vg9Tf7s"}
 
@@ -85,11 +88,14 @@ def test_a_connection_may_be_a_uri(batch, token, monkeypatch):
     assert BatchHook("by_uri").get_campaign(token)["campaign_token"] == token
 
 
-def test_the_session_carries_the_key_and_is_made_once(batch):
+def test_the_session_is_made_once_and_sends_the_rest_key_to_the_host_of_the_connection_only(batch):
+    session = BatchHook().get_conn()
+    with BatchSandbox() as other:
+        for server in (batch, other):
+            session.get(f"{server.url}/1.1/{server.app_key()}/campaigns/list")
+        assert [record.status for record in (*batch.requests, *other.requests)] == [200, 401]
     hook = BatchHook()
-    session = hook.get_conn()
-    assert session is hook.get_conn()
-    assert session.headers["X-Authorization"] == batch.rest_key
+    assert hook.get_conn() is hook.get_conn()
 
 
 def test_a_wrong_connection_is_refused_before_anything_is_sent(batch, connect):
@@ -125,6 +131,15 @@ def test_an_app_that_renders_to_nothing_counts_as_none(batch, token, app):
     assert BatchHook(app=app).get_campaign(token)["campaign_token"] == token
 
 
+def test_an_app_is_a_label_where_login_holds_the_only_key(batch, token):
+    assert BatchHook(app="ios").get_campaign(token)["campaign_token"] == token
+
+
+def test_a_connection_that_does_not_exist_is_a_configuration_error_and_not_tried_again():
+    error = failure_of(BatchHook("nowhere").get_campaign, "abc", kind=BatchConfigurationError)
+    assert "Connection 'nowhere' does not exist" in str(error)
+
+
 def test_a_failure_names_the_app(two_apps):
     error = failure_of(BatchHook(app="ios").get_campaign, "abc", kind=BatchNotFoundError)
     assert "view of campaign 'abc' (app 'ios')" in str(error)
@@ -146,11 +161,40 @@ def test_an_update_goes_out_in_batchs_form(batch, token):
     assert batch.campaign(token)["live"] is False
 
 
+# Four labels and a name of two characters are refused in the user's payload, but Batch may hold such a campaign.
+def test_a_checked_payload_is_sent_as_it_is(batch, token):
+    seen = {"name": "ab", "live": False, "labels": ["a", "b", "c", "d"]}
+    bodies = []
+    hook = BatchHook()
+    hook._request = lambda _, __, *, body, token: bodies.append(json.loads(body)) or Answer(200, {}, CREATED)
+    hook.update_campaign(token, seen, checked=True)
+    assert hook.create_campaign(seen, checked=True) == "abc"
+    assert bodies == [seen, seen]
+
+
+def test_the_hook_keeps_the_status_of_the_last_answer(batch, token):
+    hook = BatchHook()
+    assert (hook.last_status, hook.has_answered) == (None, False)
+    batch.inject("429", "reset_before")
+    for _ in range(2):
+        failure_of(hook.get_campaign, token)
+        assert (hook.last_status, hook.has_answered) == (429, True)
+    hook.get_campaign(token)
+    assert hook.last_status == 200
+
+
+def test_a_request_without_an_answer_does_not_count_as_answered(batch, token):
+    batch.inject("reset_before")
+    hook = BatchHook()
+    failure_of(hook.get_campaign, token)
+    assert (hook.last_status, hook.has_answered) == (None, False)
+
+
 def test_a_view_returns_the_campaign_as_batch_gives_it(batch, token):
     assert BatchHook().get_campaign(token) == batch.campaign(token)
 
 
-def test_a_call_is_one_request_to_its_endpoint(batch, token):
+def test_a_call_is_one_request_to_its_endpoint_and_a_test_of_the_connection_two_reads(batch, token):
     hook = BatchHook()
     hook.update_campaign(token, {"live": True})
     hook.get_campaign(token)
@@ -159,6 +203,7 @@ def test_a_call_is_one_request_to_its_endpoint(batch, token):
         ("POST", f"/1.1/APP_KEY/campaigns/update/{token}", ""),
         ("GET", f"/1.1/APP_KEY/campaigns/{token}", ""),
         ("GET", "/1.1/APP_KEY/campaigns/list", "limit=1"),
+        ("GET", f"/1.1/APP_KEY/campaigns/{token}", ""),
     ]
 
 
@@ -330,6 +375,14 @@ def test_an_update_is_not_confirmed_by_anything_else(batch, token, body):
     assert "look at it before you repeat" in str(error)
 
 
+def test_the_view_of_another_campaign_is_not_returned(batch, token):
+    other = batch.campaign(batch.add_campaign(SUMMER))
+    batch.inject(Fault("answer", "view", status=200, body=other))
+    error = failure_of(view, token, kind=BatchResponseError)
+    assert error.transient
+    assert not error.may_have_been_applied
+
+
 # A campaign always has live as a boolean: what has not is no campaign, and must not pass for one that is stopped.
 @pytest.mark.parametrize("body", NO_CAMPAIGN.values(), ids=NO_CAMPAIGN)
 def test_what_is_no_campaign_is_not_returned_as_one(batch, token, body):
@@ -360,8 +413,9 @@ def test_a_hook_goes_on_after_a_huge_body(batch, token):
 @pytest.mark.parametrize("location", ["same", "other", "http", "//other.invalid{path}", "not a URL", ""])
 def test_a_redirect_is_refused_and_not_followed(batch, token, call, status, location):
     batch.inject(Fault("redirect", status=status, location=location))
-    error = failure_of(call, token, kind=BatchRequestError)
+    error = failure_of(call, token, kind=BatchResponseError)
     assert error.status_code == status
+    assert error.may_have_been_applied is (call is update)
     assert "correct the connection's host" in str(error)
     assert len(batch.requests) == 1
 
@@ -370,7 +424,7 @@ def test_a_redirect_is_refused_and_not_followed(batch, token, call, status, loca
 def test_a_redirect_to_another_server_does_not_reach_it(batch, token, call):
     with BatchSandbox() as other:
         batch.inject(Fault("redirect", status=307, location=f"{other.url}{{path}}"))
-        failure_of(call, token, kind=BatchRequestError)
+        failure_of(call, token, kind=BatchResponseError)
         assert other.requests == ()
 
 
@@ -418,6 +472,49 @@ def test_wrong_keys_are_not_shown_either(secretive, connect):
     assert_shows_no_key(f"{error!s} {error!r}")
 
 
+def test_a_key_that_the_server_repeats_in_another_case_or_cut_is_taken_out(secretive):
+    token = secretive.add_campaign(SUMMER)
+    rest, app = f"sandbox-{SECRET['rest']}", f"sandbox-{SECRET['live']}"
+    for said in (rest.upper(), app.lower(), f"{rest[:-3]} and {app[:12]}", f"{app}, {rest[:15]}"):
+        secretive.inject(Fault("answer", status=401, body={"message": said}))
+        error = failure_of(view, token)
+        assert "***" in str(error)
+        assert_shows_no_key(str(error).swapcase() + str(error))
+
+
+def locals_of(error):
+    """Yield the text of every local variable in this package's frames that raised an error."""
+    trace = error.__traceback__
+    while trace is not None:
+        if "airflow_batch" in trace.tb_frame.f_code.co_filename:
+            yield from map(repr, trace.tb_frame.f_locals.values())
+        trace = trace.tb_next
+
+
+@pytest.mark.parametrize("fault", ["401", "429", "html", "reset_before", "redirect", "echo"])
+def test_no_local_variable_of_a_frame_that_raises_holds_a_key(secretive, fault):
+    token = secretive.add_campaign(SUMMER)
+    secretive.inject(Fault.from_text(fault), Fault.from_text(fault))
+    for call in (update, view):
+        assert_shows_no_key("".join(locals_of(failure_of(call, token))))
+
+
+@pytest.mark.parametrize("wrong", [{"password": ""}, {"login": "a b"}, {"extra": {"retries": 3}}, {"extra": "{"}])
+@pytest.mark.parametrize("read", [False, True], ids=["read by the hook", "read before"])
+def test_no_local_variable_of_a_frame_that_refuses_a_connection_holds_a_key(secretive, connect, wrong, read):
+    fields = {**secretive.connection(), **wrong}
+    connect(fields)
+    given = Connection(conn_id="x", **{**fields, "extra": json.dumps(fields.get("extra") or {})})
+    error = failure_of(*((BatchHook.of_connection, given) if read else (view, "abc")), kind=BatchConfigurationError)
+    assert_shows_no_key("".join(locals_of(error)))
+
+
+def test_login_is_not_masked_where_it_is_not_used_as_a_key(two_apps, connect):
+    connect(two_apps.connection("api_keys") | {"login": "campaignlogin"})
+    BatchHook(app="ios").get_conn()
+    assert redact("the campaignlogin is live") == "the campaignlogin is live"
+
+
 def test_every_key_is_masked_by_airflow_in_the_form_it_has_in_urls_too(connect):
     keys = ["sandbox-masked/rest+key", "sandbox-masked/ios+key"]
     connect(
@@ -462,16 +559,50 @@ def test_the_log_warns_that_this_is_the_sandbox(batch, token, caplog, capfd):
 def test_a_right_connection_passes_the_test(batch):
     accepted, text = BatchHook().test_connection()
     assert accepted is True
-    assert text == f"Connected to {batch.url}; the app API key can read campaigns."
+    assert text == f"Connected to {batch.url}; the app API key can list campaigns (there is none yet)."
     assert [record.operation for record in batch.requests] == ["list"]
 
 
+def test_the_test_views_the_first_listed_campaign(batch, token):
+    accepted, text = BatchHook().test_connection()
+    assert accepted is True
+    assert text == f"Connected to {batch.url}; the app API key can read campaigns."
+    assert [record.operation for record in batch.requests] == ["list", "view"]
+
+
+def test_a_key_that_can_list_but_not_view_passes_the_test_and_the_message_says_so(batch, token, connect):
+    connect(batch.connection(kind="dev"))
+    accepted, text = BatchHook().test_connection()
+    assert accepted is True
+    assert "the app API key can list campaigns, but not view them. Batch refused the view" in text
+    assert "403" in text
+
+
+@pytest.mark.parametrize("wrong", [{"login": ""}, {"extra": {"retries": 3}}, {"port": 1}, None])
+def test_no_message_of_the_test_names_the_temporary_connection_id_of_airflow(batch, connect, wrong):
+    if wrong is not None:
+        connect(batch.connection() | wrong, "vqzhkqbgvx")
+    accepted, text = BatchHook("vqzhkqbgvx").test_connection()
+    assert accepted is False
+    assert text.startswith("This connection")
+    assert "vqzhkqbgvx" not in text
+
+
+def test_no_message_of_the_test_names_the_temporary_connection_id_of_airflow_within_a_sentence(two_apps, connect):
+    connect(two_apps.connection("api_keys"), "vqzhkqbgvx")
+    accepted, text = BatchHook("vqzhkqbgvx", app="windows").test_connection()
+    assert accepted is False
+    assert "Unknown app 'windows': this connection knows the apps 'ios', 'android'" in text
+
+
 def test_the_test_tries_every_app(two_apps):
+    for app in ("ios", "android"):
+        two_apps.add_campaign(SUMMER, app=app)
     accepted, text = BatchHook().test_connection()
     assert accepted is True
     assert "'ios' can read" in text
     assert "'android' can read" in text
-    assert [record.app for record in two_apps.requests] == ["ios", "android"]
+    assert [record.app for record in two_apps.requests] == ["ios", "ios", "android", "android"]
 
 
 def test_the_test_tries_the_named_app_alone(two_apps):
@@ -485,7 +616,7 @@ def test_one_wrong_app_key_fails_the_test_and_is_named(two_apps, connect):
     connect(connection)
     accepted, text = BatchHook().test_connection()
     assert accepted is False
-    assert "'ios' can read" in text
+    assert "'ios' can list" in text
     assert "the app API key of 'android' is not of the same company" in text
 
 

@@ -87,9 +87,9 @@ def test_in_poke_mode_it_waits_in_its_slot(batch, token, sensor):
 
 
 class TestWindow:
-    OPEN = CampaignWindow(start="2000-01-01T00:00", end="2098-01-01T00:00")
-    AHEAD = CampaignWindow(start="2098-01-01T00:00", end="2099-01-01T00:00")
-    DAILY = CampaignWindow(on="0 9 * * *", off="0 18 * * *")
+    OPEN = CampaignWindow(start="2000-01-01T00:00", end="2098-01-01T00:00", timezone="UTC")
+    AHEAD = CampaignWindow(start="2098-01-01T00:00", end="2099-01-01T00:00", timezone="UTC")
+    DAILY = CampaignWindow(on="0 9 * * *", off="0 18 * * *", timezone="UTC")
 
     @pytest.mark.parametrize(("live", "window"), [(True, OPEN), (False, AHEAD)])
     def test_a_campaign_that_is_as_the_window_says_ends_the_wait(self, batch, sensor, live, window):
@@ -218,3 +218,22 @@ class TestPermanent:
         with pytest.raises(BatchPayloadError):
             attempt(sensor(**arguments))
         assert batch.requests == ()
+
+
+def test_poke_works_without_execute_for_tests_of_dags(batch, token, sensor):
+    context = {"ti": Attempt()}
+    assert sensor().poke(context).xcom_value["campaign_token"] == token
+    assert not sensor(live=False).poke(context).is_done
+    batch.inject(Fault("answer", "view", status=429))
+    refused = sensor()
+    assert [refused.poke(context).is_done for _ in range(2)] == [False, False]
+    assert [record.status for record in batch.requests] == [200, 200, 429]
+
+
+@pytest.mark.parametrize(
+    "garbage", [Fault("html", "view", status=200), Fault("answer", "view", status=200, body="")], ids=["html", "empty"]
+)
+def test_an_answer_that_cannot_be_read_means_not_yet(batch, sensor, garbage):
+    batch.inject(garbage)
+    assert attempt(sensor(mode="poke", poke_interval=0.05))["live"] is True
+    assert len(batch.requests) == 2

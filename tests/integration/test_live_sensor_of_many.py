@@ -15,7 +15,6 @@ from airflow_batch.exceptions import (
     BatchAuthenticationError,
     BatchConfigurationError,
     BatchPayloadError,
-    BatchResponseError,
 )
 from airflow_batch.sandbox import BatchSandbox, Contract, Fault
 from airflow_batch.sensors.campaigns import BatchCampaignLiveSensor
@@ -107,7 +106,7 @@ class TestAsWanted:
 
     def test_a_window_says_what_is_wanted_of_all(self, batch):
         given = add(batch, 2, live=False)
-        past = CampaignWindow(start="2000-01-01T00:00", end="2001-01-01T00:00")
+        past = CampaignWindow(start="2000-01-01T00:00", end="2001-01-01T00:00", timezone="UTC")
         assert tokens(attempt(sensor(given, live=past))) == given
 
 
@@ -288,10 +287,11 @@ class TestPermanent:
         with pytest.raises(BatchAuthenticationError):
             attempt(sensor(add(batch, 2)))
 
-    def test_what_is_no_list_does_not_pass_for_an_empty_one(self, batch):
+    def test_what_is_no_list_means_not_yet_and_does_not_pass_for_an_empty_one(self, batch):
         batch.inject(Fault("answer", "list", status=200, body={"campaigns": []}))
-        with pytest.raises(BatchResponseError):
-            attempt(sensor(add(batch, 2)))
+        with pytest.raises(AirflowRescheduleException):
+            attempt(task := sensor(add(batch, 2)))
+        assert len(attempt(task)) == 2
 
     @pytest.mark.parametrize("empty", [[], ()])
     def test_an_empty_list_is_refused(self, batch, empty):
@@ -310,3 +310,9 @@ class TestPermanent:
         with pytest.raises(BatchPayloadError, match=r"^A campaign token must be text"):
             attempt(sensor(wrong))
         assert batch.requests == ()
+
+
+def test_in_poke_mode_too_a_list_is_asked_for_at_most_twelve_times_a_minute(batch):
+    with pytest.raises(AirflowSensorTimeout):
+        attempt(sensor(add(batch, 3, live=False), mode="poke", poke_interval=0.05, timeout=0.6))
+    assert len(batch.requests) == 1

@@ -6,21 +6,27 @@ Each peer is a real server on loopback that does with each connection exactly wh
 from __future__ import annotations
 
 import gzip
+import importlib.machinery
 import json
 import logging
 import socket
 import ssl
 import struct
+import sys
 import threading
 import time
+import types
 from contextlib import contextmanager, suppress
 
 import pytest
+import requests
+import urllib3
 from faults.servers import certificate
 
 from airflow_batch.exceptions import (
     BatchAmbiguousError,
     BatchApiError,
+    BatchConfigurationError,
     BatchConnectionError,
     BatchRateLimitError,
     BatchRequestError,
@@ -252,6 +258,12 @@ def test_a_tls_handshake_that_fails_means_nothing_was_sent(hook, behave):
         assert server.connections == 1
 
 
+def test_a_server_without_tls_gets_a_hint_that_it_speaks_http(hook):
+    with peer(HANDSHAKES["plain_http"]) as server:
+        error = failure_of(view, hook(server, scheme="https"))
+    assert "the server seems to speak http://, which is allowed on loopback only" in str(error)
+
+
 @pytest.fixture
 def proxied(monkeypatch):
     """Send what is not loopback through a proxy on loopback."""
@@ -262,6 +274,63 @@ def proxied(monkeypatch):
         monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{server.port}")
 
     return use
+
+
+@pytest.fixture
+def socks(monkeypatch):
+    """Lead what is not loopback through urllib3's SOCKS manager, of which a stand-in leads to a peer on loopback."""
+    for name in ("NO_PROXY", "no_proxy", "https_proxy", "HTTPS_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("ALL_PROXY", "socks5h://127.0.0.1:1080")
+    module = types.ModuleType("socks")
+    module.__spec__ = importlib.machinery.ModuleSpec("socks", None)
+    monkeypatch.setitem(sys.modules, "socks", module)
+
+    def use(port):
+        class Manager(urllib3.PoolManager):
+            pool_classes_by_scheme = property(
+                lambda self: None, lambda self, pools: pytest.fail("its own pools are gone")
+            )
+
+            def __init__(self, *_, **__):
+                pass
+
+            def connection_from_host(self, *_, **__):
+                return urllib3.HTTPConnectionPool("127.0.0.1", port)
+
+        monkeypatch.setattr(requests.adapters, "SOCKSProxyManager", Manager)
+
+    return use
+
+
+def test_a_request_goes_through_a_socks_proxy(hook, socks):
+    with peer(answers(OK)) as server:
+        socks(server.port)
+        assert view(hook("https://api.batch.invalid")) == {"live": True}
+
+
+@BOTH
+@pytest.mark.parametrize("behave", [answers(then=close), answers(then=reset), lambda *_: None])
+def test_a_failure_behind_a_socks_proxy_may_have_been_applied_where_it_writes(hook, socks, behave, call, writes):
+    with peer(behave) as server:
+        socks(server.port)
+        assert_it_is_open(failure_of(call, hook("https://api.batch.invalid", timeout=(0.3, 0.3))), writes)
+
+
+def test_a_socks_proxy_that_cannot_be_reached_means_nothing_was_sent(hook, socks, closed_port):
+    socks(closed_port)
+    assert_nothing_was_sent(failure_of(update, hook("https://api.batch.invalid")))
+
+
+def test_a_socks_proxy_without_pysocks_is_a_configuration_error_that_names_the_package(hook, socks, monkeypatch):
+    monkeypatch.setitem(sys.modules, "socks", None)
+    with pytest.raises(BatchConfigurationError, match="PySocks is not installed") as caught:
+        update(hook("https://api.batch.invalid"))
+    assert (caught.value.__cause__, caught.value.__context__) == (None, None)
+    traced = caught.value.__traceback__
+    while traced is not None:
+        assert APP not in repr(traced.tb_frame.f_locals)
+        traced = traced.tb_next
 
 
 TUNNELS = {
@@ -388,7 +457,7 @@ def test_a_kept_connection_that_was_closed_before_is_opened_again(hook):
 
 
 def test_an_exchange_that_fails_drags_no_exception_of_a_library_along(closed_port):
-    session = transport.open_session({}, [], from_environment=False)
+    session = transport.open_session("http://127.0.0.1", REST, {}, [REST], from_environment=False)
     with pytest.raises(transport.ExchangeError) as caught:
         transport.exchange(session, "GET", f"http://127.0.0.1:{closed_port}/", body=None, query=None, timeout=(1, 1))
     assert caught.value.__cause__ is None
@@ -476,6 +545,70 @@ def test_each_request_has_the_whole_time_of_its_own(hook, monkeypatch):
         assert server.connections == 1
 
 
+def test_the_limit_of_the_whole_holds_while_several_addresses_are_tried(hook, monkeypatch):
+    monkeypatch.setattr(transport, "TOTAL_TIMEOUT", 0.5)
+    tried = []
+
+    def silent(self):
+        tried.append((self._dns_host, self.timeout))
+        time.sleep(self.timeout)
+        raise urllib3.exceptions.ConnectTimeoutError(self, "timed out")
+
+    addresses = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (f"127.0.0.{n}", 443)) for n in range(1, 9)]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: addresses)
+    monkeypatch.setattr(urllib3.connection.HTTPConnection, "_new_conn", silent)
+    with within(1.0):
+        error = failure_of(update, hook("https://many.invalid", timeout=(0.3, 5)))
+    assert_nothing_was_sent(error)
+    assert "timed out" in str(error)
+    assert [address for address, _ in tried] == ["127.0.0.1", "127.0.0.2"]
+    assert tried[1][1] < 0.3
+
+
+def test_the_next_address_is_tried_where_the_first_refuses(hook, monkeypatch):
+    with peer(answers(OK)) as server:
+        resolved = [
+            (socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, server.port)) for host in ("127.0.0.9", "127.0.0.1")
+        ]
+        made = hook(server)
+        monkeypatch.setattr(
+            socket, "getaddrinfo", lambda host, *_, **__: [x for x in resolved if host in ("127.0.0.1", x[4][0])]
+        )
+        assert view(made) == {"live": True}
+        assert header_of(server.requests[0], b"host") == [b"127.0.0.1:%d" % server.port]
+
+
+@pytest.mark.parametrize("call", [update, view])
+def test_the_time_limit_of_the_hook_cuts_each_further_request(hook, call):
+    with peer(answers(then=wait_for_the_client)) as server, within(1.2):
+        made = hook(server)
+        made.time_limit = 0.2
+        assert_it_is_open(failure_of(call, made), writes=call is update)
+
+
+def test_the_time_limit_of_the_hook_holds_for_an_answer_that_drips(hook):
+    with peer(DRIPS["body"]) as server, within(1.2):
+        made = hook(server)
+        made.time_limit = 0.3
+        assert_it_is_open(failure_of(view, made), writes=False)
+
+
+@pytest.mark.parametrize("seconds", [0, -1])
+def test_nothing_is_sent_when_the_time_limit_of_the_hook_is_used_up(hook, seconds):
+    with peer(answers(OK)) as server:
+        made = hook(server)
+        made.time_limit = seconds
+        assert_nothing_was_sent(failure_of(update, made))
+        assert server.connections == 0
+
+
+def test_the_time_limit_of_the_hook_does_not_lengthen_the_limits_of_the_connection(hook):
+    with peer(answers(then=wait_for_the_client)) as server, within(1.2):
+        made = hook(server, timeout=(5, 0.2))
+        made.time_limit = 30.0
+        failure_of(update, made)
+
+
 def test_a_tunnel_that_drips_is_given_up_as_a_whole(hook, proxied, short_total):
     with peer(answers(*[b"H"] * 50, pause=0.1)) as proxy, within(1.2):
         proxied(proxy)
@@ -524,9 +657,10 @@ def test_an_answer_that_lies_about_its_compression_is_a_failure_of_ours(hook):
         assert failure_of(update, hook(server)).may_have_been_applied
 
 
-def test_a_retry_after_that_is_sent_twice_is_not_misread(hook):
-    with peer(answers(answer_with(429, b"", b"Retry-After: 5", b"Retry-After: 900"))) as server:
-        assert failure_of(update, hook(server)).retry_after is None
+@pytest.mark.parametrize(("first", "second"), [(5, 900), (900, 5), (900, 900)])
+def test_the_larger_one_of_two_retry_after_headers_counts(hook, first, second):
+    with peer(answers(answer_with(429, b"", b"Retry-After: %d" % first, b"Retry-After: %d" % second))) as server:
+        assert failure_of(update, hook(server)).retry_after == 900.0
 
 
 # ------------------------------------------------------------------------------------------ the session and its headers
@@ -567,6 +701,33 @@ def test_a_key_with_signs_stays_one_part_of_the_path(hook):
     assert server.requests[0].startswith(f"GET /1.1/a%2Fb%3Fc%23d%25e/campaigns/{TOKEN} ".encode())
 
 
+@pytest.mark.parametrize("call", [view, update])
+def test_a_request_asks_caches_for_a_fresh_answer(hook, call):
+    with peer(answers(OK)) as server:
+        call(hook(server))
+    assert header_of(server.requests[0], b"cache-control") == [b"no-cache"]
+
+
+def test_the_rest_key_goes_to_the_scheme_host_and_port_of_the_connection_only():
+    auth = transport._KeyAuth("https://Batch.example:443/eu", REST)
+    for url, sent in {
+        "https://batch.example/other": True,
+        "https://BATCH.example:443/": True,
+        "http://batch.example/": False,
+        "https://batch.example:8443/": False,
+        "https://batch.example.org/": False,
+    }.items():
+        request = requests.Request("GET", url, auth=auth).prepare()
+        assert ("X-Authorization" in request.headers) is sent, url
+
+
+def test_a_host_that_is_not_ascii_gets_the_rest_key_too():
+    request = requests.Request(
+        "GET", "https://bücher.example/a", auth=transport._KeyAuth("https://bücher.example", REST)
+    )
+    assert request.prepare().headers["X-Authorization"] == REST
+
+
 def test_a_path_of_the_host_is_kept(hook):
     with peer(answers(OK)) as server:
         view(hook(f"http://127.0.0.1:{server.port}/gateway/"))
@@ -583,9 +744,9 @@ def netrc(monkeypatch, tmp_path):
 
 
 def test_netrc_adds_no_authorization_where_proxies_come_from_the_environment(netrc):
-    session = transport.open_session({"X-Authorization": REST}, [REST], from_environment=True)
     with peer(answers(OK)) as server:
         url = f"http://127.0.0.1:{server.port}/"
+        session = transport.open_session(url, REST, {}, [REST], from_environment=True)
         transport.exchange(session, "GET", url, body=None, query=None, timeout=(1, 1))
     assert header_of(server.requests[0], b"authorization") == []
     assert header_of(server.requests[0], b"x-authorization") == [REST.encode()]
@@ -615,7 +776,7 @@ def test_a_redirect_to_another_host_takes_no_key_along(hook, call, status):
     with peer(answers(OK)) as other:
         location = b"Location: http://localhost:%d/1.1/x/campaigns/y" % other.port
         with peer(answers(answer_with(status, b"", location))) as server:
-            error = failure_of(call, hook(server), BatchRequestError)
+            error = failure_of(call, hook(server), BatchResponseError)
             assert error.status_code == status
             assert len(server.requests) == 1
         assert other.connections == 0
@@ -642,6 +803,25 @@ def test_the_log_of_urllib3_shows_no_key(hook, caplog, behave):
     assert any(record.name.startswith("urllib3") for record in caplog.records)
     told = caplog.text + "".join(f"{record.msg}{record.args}{record.exc_text}" for record in caplog.records)
     assert not [key for key in (REST, APP) if key in told]
+
+
+def test_keys_that_several_threads_add_are_all_taken_out():
+    keys = [[f"key-{thread}-{number}-of-a-thread" for number in range(50)] for thread in range(8)]
+    filtered = transport._KeyFilter()
+    threads = [
+        threading.Thread(target=lambda mine: [filtered.add([key]) for key in mine], args=(mine,)) for mine in keys
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert filtered.secrets == {key for mine in keys for key in mine}
+
+
+def test_keys_that_start_alike_are_taken_out_whole():
+    secrets = ["sandbox-android-live", "sandbox-android-dev", "short"]
+    text = "sandbox-android-dev, SANDBOX-ANDROID-LIVE, sandbox-android-de, sandbox-andr, sandbox-and, Short"
+    assert transport.redact(text, secrets) == "***, ***, ***, ***, sandbox-and, ***"
 
 
 def test_the_log_of_urllib3_still_tells_the_rest(hook, caplog):

@@ -30,6 +30,7 @@ from airflow_batch.hooks.answers import (
     Answer,
     Endpoint,
     confirm_write,
+    expect_campaign,
     expect_json,
     failure,
     parse_http_date,
@@ -76,8 +77,15 @@ def error_body(code, name, message="Please read the documentation."):
         ("", None),
         ("   ", None),
         ("soon", None),
-        ("5 s", None),
-        ("5, 10", None),
+        ("120s", 120.0),
+        ("5 s", 5.0),
+        ("120;", 120.0),
+        ("120, 120", 120.0),
+        ("5, 120", 120.0),
+        ("120, soon", 120.0),
+        ("5, Wed, 04 Mar 2026 12:00:10 GMT", 10.0),
+        ("Wed, 04 Mar 2026 12:00:10 GMT, Wed, 04 Mar 2026 12:00:20 GMT", 20.0),
+        ("soon, later", None),
         ("1e3", None),
         ("0x10", None),
         ("inf", None),
@@ -89,7 +97,7 @@ def error_body(code, name, message="Please read the documentation."):
         ("Wed, 04 Mar 2026 12:00:10 +9999", None),
     ],
 )
-def test_retry_after_is_read_as_seconds_or_not_at_all(header, seconds):
+def test_retry_after_is_the_largest_readable_number_of_seconds_or_none(header, seconds):
     assert parse_retry_after(header, NOW) == seconds
 
 
@@ -155,7 +163,7 @@ def test_a_documented_error_has_its_class_code_and_name(key, error):
 
 
 STATUSES = {
-    302: BatchRequestError,
+    302: BatchResponseError,
     400: BatchRequestError,
     401: BatchAuthenticationError,
     403: BatchApiMisuseError,
@@ -223,15 +231,15 @@ def test_an_error_name_that_is_none_is_left_out(name):
     assert refused(409, {"code": 77, "type": name}).error_name is None
 
 
-@pytest.mark.parametrize("status", [408, 500, 502, 503, 504])
-def test_a_write_may_have_been_applied_behind_a_408_or_a_5xx(status):
+@pytest.mark.parametrize("status", [302, 408, 500, 502, 503, 504])
+def test_a_write_may_have_been_applied_behind_a_redirect_a_408_or_a_5xx(status):
     assert refused(status, endpoint=WRITE).may_have_been_applied
     assert not refused(status, endpoint=READ).may_have_been_applied
 
 
 @pytest.mark.parametrize(
     ("status", "body"),
-    [(429, b""), (503, error_body(2, "MAINTENANCE_ERROR")), (400, b""), (401, b""), (404, b""), (302, b"")],
+    [(429, b""), (503, error_body(2, "MAINTENANCE_ERROR")), (400, b""), (401, b""), (404, b"")],
 )
 def test_a_refused_write_was_not_applied(status, body):
     assert not refused(status, body).may_have_been_applied
@@ -248,7 +256,9 @@ def test_a_throttled_failure_tells_how_long_batch_asks_to_wait():
 
 
 def test_a_redirect_is_explained():
-    assert "Redirects are not followed, so that the key does not travel" in str(refused(301))
+    assert "Redirects are not followed, to keep the keys from other servers" in str(refused(301))
+    assert "look at it before you repeat" in str(refused(301))
+    assert "look at it" not in str(refused(301, endpoint=READ))
 
 
 @pytest.mark.parametrize(
@@ -340,6 +350,24 @@ def test_a_read_that_gives_anything_else_is_refused(kind, body):
     with pytest.raises(BatchResponseError) as caught:
         expect_json(Answer(200, {}, body), READ, "view", kind, scrub)
     assert not caught.value.may_have_been_applied
+
+
+@pytest.mark.parametrize("named", [{}, {"campaign_token": None}, {"campaign_token": "abc"}])
+def test_a_viewed_campaign_that_names_the_asked_token_or_none_is_returned(named):
+    body = json.dumps({"live": True, **named}).encode()
+    assert expect_campaign(Answer(200, {}, body), READ, "view", scrub, "abc")["live"] is True
+
+
+@pytest.mark.parametrize("other", ["abd", "", 5, ["abc"]])
+def test_a_viewed_campaign_that_names_another_token_is_an_unreadable_answer(other):
+    body = json.dumps({"live": True, "campaign_token": other}).encode()
+    with pytest.raises(BatchResponseError, match="names another token") as caught:
+        expect_campaign(Answer(200, {}, body), READ, "view", scrub, "abc")
+    assert caught.value.transient
+
+
+def test_an_answer_prints_neither_its_headers_nor_its_body():
+    assert repr(Answer(302, {"Location": KEY}, KEY.encode())) == "Answer(status=302)"
 
 
 def test_a_key_in_an_unexpected_success_is_taken_out():

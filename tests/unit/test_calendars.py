@@ -103,6 +103,15 @@ def test_what_is_wanted_is_what_the_sync_operator_takes(calendar):
     assert not wanted.is_live_at(paris(2026, 7, 5, 20))
 
 
+@pytest.mark.parametrize(("written", "name"), [('"Summer sale "', "Summer sale "), ("Summer sale  ", "Summer sale")])
+def test_a_quoted_name_keeps_its_blanks(calendar, written, name):
+    assert calendar(one(name=written)).campaigns[0].name == name
+
+
+def test_a_name_of_two_characters_is_a_name(calendar):
+    assert calendar(one(name="A1")).campaigns[0].name == "A1"
+
+
 # ------------------------------------------------------------------------------------------- traps of YAML are no traps
 
 

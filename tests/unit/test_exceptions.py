@@ -43,7 +43,6 @@ PERMANENT = [
     BatchMissingParameterError,
     BatchMalformedParameterError,
     BatchMalformedJsonError,
-    BatchResponseError,
     BatchRepeatRefusedError,
     BatchWaitExceededError,
 ]
@@ -53,6 +52,7 @@ TRANSIENT = [
     BatchServerError,
     BatchConnectionError,
     BatchAmbiguousError,
+    BatchResponseError,
     BatchVerificationError,
 ]
 
@@ -110,10 +110,10 @@ def test_each_documented_error_has_its_class(status, code, kind):
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
-        (300, BatchRequestError),
-        (301, BatchRequestError),
-        (304, BatchRequestError),
-        (308, BatchRequestError),
+        (300, BatchResponseError),
+        (301, BatchResponseError),
+        (304, BatchResponseError),
+        (308, BatchResponseError),
         (402, BatchRequestError),
         (405, BatchRequestError),
         (408, BatchAmbiguousError),

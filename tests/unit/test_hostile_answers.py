@@ -272,8 +272,13 @@ def read(reader, *arguments):
         return error
 
 
-READERS = {"campaign": expect_campaign, "token": expect_token, "stats": expect_stats, "page": expect_page,
-           "write": confirm_write}  # fmt: skip
+READERS = {
+    "campaign": lambda *arguments: expect_campaign(*arguments, TOKEN),
+    "token": expect_token,
+    "stats": expect_stats,
+    "page": expect_page,
+    "write": confirm_write,
+}
 
 
 @examples(200)

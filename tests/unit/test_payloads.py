@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import json
+import logging
 from collections import OrderedDict
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
@@ -15,8 +16,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_batch.exceptions import BatchPayloadError
-from airflow_batch.payloads import MAX_DEPTH, check_payload, payload_digest, read_live, stops
+from airflow_batch.exceptions import BatchConfigurationError, BatchPayloadError
+from airflow_batch.payloads import (
+    MAX_DEPTH,
+    check_live_argument,
+    check_new,
+    check_payload,
+    payload_digest,
+    read_live,
+    stops,
+)
+from airflow_batch.windows import CampaignWindow
 
 # A number of more digits than Python writes as text.
 HUGE = pytest.param(10**5000, id="huge")
@@ -31,19 +41,48 @@ def refusal(function, *arguments):
 # ----------------------------------------------------------------------------------------------------------------- live
 
 
-@pytest.mark.parametrize("value", [True, "True", "true", " TRUE ", "1", "yes", "on"])
+@pytest.mark.parametrize("value", [True, "True", "true", " TRUE "])
 def test_live_reads_what_a_template_renders_for_true(value):
     assert read_live(value) is True
 
 
-@pytest.mark.parametrize("value", [False, "False", "false", "0", "no", "OFF\n"])
+@pytest.mark.parametrize("value", [False, "False", "false", "FALSE\n"])
 def test_live_reads_what_a_template_renders_for_false(value):
     assert read_live(value) is False
 
 
-@pytest.mark.parametrize("value", [None, 1, 0, 1.0, "", "None", "live", "{{ x }}", [], [True], {}, b"true", HUGE])
+@pytest.mark.parametrize(
+    "value",
+    [None, 1, 0, 1.0, "", "None", "1", "yes", "on", "0", "no", "OFF", "live", "{{ x }}", [], [True], {}, b"true", HUGE],
+)
 def test_live_is_never_guessed(value):
     assert "live must be true or false" in refusal(read_live, value)
+
+
+class Output:
+    """The output of another task, by the one method of Airflow's XComArg that matters."""
+
+    def resolve(self, context):
+        raise NotImplementedError
+
+
+WINDOW = CampaignWindow(on="0 9 * * *", off="0 18 * * *", timezone="UTC")
+
+
+@pytest.mark.parametrize(
+    "live", [True, False, "true", " False ", "{{ params.live }}", "{% if x %}true{% endif %}", WINDOW, Output()]
+)
+def test_a_live_that_may_become_a_boolean_passes_when_the_dag_is_parsed(live):
+    check_live_argument(live)
+
+
+@pytest.mark.parametrize("live", [None, 1, 0, "", "yes", "on", "1", "maybe", [], CampaignWindow, datetime(2030, 1, 1)])
+def test_a_live_that_can_never_become_a_boolean_is_refused_when_the_dag_is_parsed(live):
+    with pytest.raises(
+        BatchConfigurationError, match=r"Allowed are True, False, .* a template and the output"
+    ) as caught:
+        check_live_argument(live)
+    assert "live is " in str(caught.value)
 
 
 # -------------------------------------------------------------------------------------------------------------- payload
@@ -181,17 +220,71 @@ def test_the_depth_of_a_payload_has_a_limit(levels):
 # ----------------------------------------------------------------------------------------------------- known parameters
 
 
-@pytest.mark.parametrize("name", ["abc", "   ", "été"])
+@pytest.mark.parametrize("name", ["abc", "été", "Nones"])
 def test_a_name_of_three_characters_is_enough(name):
     assert check_payload({"name": name}) == {"name": name}
 
 
-@pytest.mark.parametrize("name", ["", "ab", None, 123, ["abc"], True, HUGE])
+@pytest.mark.parametrize("name", ["ab", None, 123, ["abc"], True, HUGE])
 def test_a_name_that_batch_would_refuse_is_refused(name):
     assert refusal(check_payload, {"name": name}).startswith("name ")
 
 
-@pytest.mark.parametrize(("live", "sent"), [(True, True), (False, False), ("True", True), ("off", False)])
+@pytest.mark.parametrize("name", ["None", "", " None ", "   "])
+def test_a_name_that_a_template_has_rendered_to_nothing_is_refused(name):
+    assert refusal(check_payload, {"name": name}) == f"name is {name!r}. Its template may have rendered to nothing."
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [("pushtime", "push_time"), ("pushTime", "push_time"), ("Live", "live"), ("message", "messages")],
+)
+def test_a_misspelt_parameter_is_sent_and_logged_with_the_nearest_known_name(caplog, name, near):
+    assert check_payload({name: "x"}, "definition") == {name: "x"}
+    assert caplog.messages == [
+        f"definition has the unknown parameter {name!r}. It is sent as it is. Is {near!r} meant?"
+    ]
+
+
+def test_a_parameter_that_is_known_or_like_no_known_one_is_not_logged(caplog):
+    with caplog.at_level(logging.DEBUG):
+        check_payload({"name": "Summer", "recurrence": None, "brand_new": 1, "x" * 100_000: 1})
+    assert not caplog.records
+
+
+MESSAGE = {"language": "en", "body": "Hi"}
+NEW = {"name": "Summer", "live": False}
+
+
+@pytest.mark.parametrize("messages", [[MESSAGE], {"a": [MESSAGE], "b": [MESSAGE, MESSAGE]}, {"a": [MESSAGE]}])
+def test_messages_may_be_a_list_or_an_object_of_versions(messages):
+    assert check_new(check_payload({**NEW, "messages": messages})) == {**NEW, "messages": messages}
+
+
+@pytest.mark.parametrize(
+    ("messages", "told"),
+    [
+        ([{"body": "Hi"}], "messages[0] has no language"),
+        ([MESSAGE, {"language": "en"}], "messages[1] has no body"),
+        ([{**MESSAGE, "body": ""}], "messages[0] has no body"),
+        (["Hi"], "messages[0] has no language"),
+        ({"a": [MESSAGE], "b": [MESSAGE, {**MESSAGE, "language": None}]}, "messages.b[1] has no language"),
+        ({"a": [MESSAGE], "b": []}, "messages.b must be a list of messages, not []"),
+        ({"\n": 5}, "'messages.\\n' must be a list of messages, not 5"),
+        ([], "messages must be a list of messages, not []"),
+        ("Hi", "messages must be a list of messages, not 'Hi'"),
+    ],
+)
+def test_a_message_of_a_new_campaign_without_language_or_body_is_refused_by_its_place(messages, told):
+    assert refusal(check_new, check_payload({**NEW, "messages": messages})).startswith(told)
+
+
+@pytest.mark.parametrize("messages", [[{"body": "Hi"}], {"a": [{}]}, [], "Hi", None])
+def test_the_messages_of_an_update_are_left_to_batch(messages):
+    assert check_payload({"messages": messages}) == {"messages": messages}
+
+
+@pytest.mark.parametrize(("live", "sent"), [(True, True), (False, False), ("True", True), ("FALSE", False)])
 def test_live_goes_out_as_a_boolean(live, sent):
     assert check_payload({"live": live})["live"] is sent
 

@@ -12,7 +12,7 @@ from airflow.sdk.api.datamodels._generated import DagRunType as TaskDagRunType
 from airflow.utils.types import DagRunType as CoreDagRunType
 
 from airflow_batch.exceptions import BatchPayloadError
-from airflow_batch.runs import lateness, present_moment, wanted_live
+from airflow_batch.runs import lateness, name_index, present_moment, wanted_live
 from airflow_batch.windows import CampaignWindow
 
 PARIS = ZoneInfo("Europe/Paris")
@@ -57,6 +57,26 @@ def clock(monkeypatch):
     return put
 
 
+# ---------------------------------------------------------------------------------------------------------- name_index
+
+
+@pytest.mark.parametrize(
+    ("app", "name", "shown"),
+    [
+        ("ios", "Summer sale", "ios Summer sale"),
+        (None, "Summer sale", "Summer sale"),
+        ("ios", None, "ios"),
+        ("ios", "x" * 1_000, "ios " + "x" * 196),
+        ("i" * 300, "Summer sale", "i" * 200),
+        (None, "a\0b\ud800c", "a\ufffdb\ufffdc"),
+    ],
+)
+def test_the_name_of_an_index_fits_the_column_of_airflows_database(app, name, shown):
+    context = {}
+    name_index(context, app, name)
+    assert context["batch_index"] == shown
+
+
 # ---------------------------------------------------------------------------------------------------------- wanted_live
 
 
@@ -65,7 +85,7 @@ def test_a_boolean_is_wanted_as_it_is(live):
     assert wanted_live(live, {}) is live
 
 
-@pytest.mark.parametrize(("text", "live"), [("True", True), ("true", True), ("False", False), (" off\n", False)])
+@pytest.mark.parametrize(("text", "live"), [("True", True), ("true", True), ("False", False), (" FALSE\n", False)])
 def test_rendered_text_is_read_as_a_boolean(text, live):
     assert wanted_live(text, {}) is live
 

@@ -258,11 +258,14 @@ def test_an_app_the_connection_does_not_know_is_refused_with_those_it_knows(app,
     assert "'ios', 'android'" in str(caught.value)
 
 
-def test_an_app_named_where_the_connection_has_one_key_is_refused():
-    with pytest.raises(
-        BatchConfigurationError, match=r"app='ios' was given, but connection 'my_batch' holds one unnamed"
-    ):
-        settings().api_key("ios")
+def test_an_app_named_where_login_holds_the_only_key_is_a_label():
+    assert settings().api_key("ios") == APP
+
+
+def test_a_missing_app_key_is_reported_with_both_places_where_it_may_stand():
+    message = refusal(login="")
+    assert "login must hold the app's Live, Dev or SDK API key" in message
+    assert 'api_keys one key for each app, such as {"ios": "...", "android": "..."}' in message
 
 
 @pytest.mark.parametrize("api_keys", [{}, [], [IOS], IOS, 5, True, {"": IOS}, {" ": IOS}])
@@ -289,7 +292,7 @@ def test_api_keys_that_name_no_app_are_refused(api_keys):
 def test_a_missing_key_is_named_with_what_belongs_there(fields, place):
     message = refusal(**fields)
     assert place in message
-    assert "it must hold the" in message
+    assert re.search("(it|login) must hold the", message)
 
 
 BAD_KEYS = [
@@ -366,6 +369,9 @@ WRONG = {
     "extra_is_broken_json": {"extra": f'{{"api_keys": {{"ios": "{IOS}"}}'},
     "extra_is_a_key": {"extra": f'"{IOS}"'},
     "unknown_extra": {"extra": {"ios": IOS, "api_key": ANDROID}},
+    "a_key_as_the_name_of_an_extra": {"extra": {IOS: "ios"}},
+    "api_keys_the_wrong_way_round_with_a_space": {"extra": {"api_keys": {IOS: "i os"}}},
+    "api_keys_the_wrong_way_round_with_a_list": {"extra": {"api_keys": {IOS: ["ios"]}}},
     "timeout_is_a_key": {"extra": {"timeout": IOS}},
     "timeout_is_a_list_of_keys": {"extra": {"timeout": [IOS, ANDROID]}},
     "timeout_is_an_object": {"extra": {"timeout": {"ios": IOS}}},
@@ -390,10 +396,11 @@ def test_a_refusal_drags_no_other_exception_along(fields):
     assert caught.value.__context__ is None or caught.value.__suppress_context__
 
 
-@pytest.mark.parametrize("app", ["windows", None])
-def test_a_refused_app_shows_no_key(app):
+@pytest.mark.parametrize("api_keys", [API_KEYS, {IOS: "ios", ANDROID: "android"}], ids=["right", "wrong way round"])
+@pytest.mark.parametrize("app", ["windows", None, IOS[:-1]])
+def test_a_refused_app_shows_no_key(app, api_keys):
     with pytest.raises(BatchConfigurationError) as caught:
-        settings({"api_keys": API_KEYS}).api_key(app)
+        settings({"api_keys": api_keys}).api_key(app)
     assert_shows_no_key(str(caught.value))
 
 

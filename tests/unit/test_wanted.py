@@ -44,7 +44,7 @@ def test_an_item_may_say_its_app_name_and_definition():
     ]
 
 
-@pytest.mark.parametrize(("text", "live"), [("True", True), ("false", False), (" on ", True), ("0", False)])
+@pytest.mark.parametrize(("text", "live"), [("True", True), ("false", False), (" TRUE ", True)])
 def test_live_may_be_rendered_text(text, live):
     assert read_wanted([{**ITEM, "live": text}])[0].live is live
 
@@ -110,6 +110,7 @@ def test_what_is_no_list_is_refused_with_an_example(items):
         ({**ITEM, "live": "maybe"}, "live must be true or false, not 'maybe'"),
         ({**ITEM, "live": None}, "live must be true or false"),
         ({**ITEM, "live": 1}, "live must be true or false"),
+        ({**ITEM, "live": "on"}, "live must be true or false, not 'on'"),
         ({**ITEM, "live": CampaignWindow}, "live must be true or false"),
         ({**ITEM, "campaign": ""}, "empty"),
         ({**ITEM, "campaign": None}, "token"),

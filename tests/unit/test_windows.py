@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from airflow_batch.crons import PRESETS
 from airflow_batch.exceptions import BatchConfigurationError
+from airflow_batch.looks import LiveLook, Reference, read_look
 from airflow_batch.windows import CampaignWindow
 
 PARIS = "Europe/Paris"
@@ -29,6 +30,7 @@ def paris(*parts):
 
 
 def refusal(**arguments):
+    arguments = {"timezone": "UTC", **arguments}
     with pytest.raises(BatchConfigurationError) as caught:
         CampaignWindow(**arguments)
     return str(caught.value)
@@ -84,7 +86,7 @@ def test_the_moment_may_be_in_any_time_zone_and_of_any_aware_kind():
 
 
 def test_where_on_and_off_fall_on_one_moment_it_is_not_live():
-    window = CampaignWindow(on="0 9 * * *", off="0 9 * * 1")
+    window = CampaignWindow(on="0 9 * * *", off="0 9 * * 1", timezone="UTC")
     assert not window.is_live_at(pendulum.datetime(2026, 6, 1, 9))
     assert window.is_live_at(pendulum.datetime(2026, 6, 2, 9))
 
@@ -98,7 +100,7 @@ def test_the_next_changes_are_strictly_after_the_moment_and_as_many_as_asked():
 
 
 def test_a_repeated_on_is_one_change():
-    window = CampaignWindow(on="*/10 9-11 * * *", off="0 20 * * *")
+    window = CampaignWindow(on="*/10 9-11 * * *", off="0 20 * * *", timezone="UTC")
     assert shown(window.next_changes(pendulum.datetime(2026, 6, 1), 2), "UTC") == [
         ("2026-06-01 09:00 +00:00", True),
         ("2026-06-01 20:00 +00:00", False),
@@ -110,7 +112,7 @@ def test_the_presets_of_airflow_are_crons(preset):
     from airflow.utils.dates import cron_presets
 
     assert cron_presets == PRESETS
-    window = CampaignWindow(on=preset, off="30 12 * * *")
+    window = CampaignWindow(on=preset, off="30 12 * * *", timezone="UTC")
     assert [live for _, live in window.next_changes(pendulum.datetime(2026, 1, 2), 2)] in ([False, True], [True, False])
 
 
@@ -348,7 +350,7 @@ def test_a_cron_of_leap_days_is_found_years_ahead():
 
 
 def test_a_month_without_a_31st_is_passed_over():
-    window = CampaignWindow(on="0 9 31 * *", off="0 18 31 * *")
+    window = CampaignWindow(on="0 9 31 * *", off="0 18 31 * *", timezone="UTC")
     assert [moment.month for moment, live in window.next_changes(pendulum.datetime(2026, 1, 1), 8) if live] == [
         1,
         3,
@@ -358,7 +360,8 @@ def test_a_month_without_a_31st_is_passed_over():
 
 
 def test_crons_that_never_change_anything_end_the_search():
-    assert CampaignWindow(on="0 9 * * *", off="0 9,18 * * *").next_changes(pendulum.datetime(2026, 1, 1)) == []
+    window = CampaignWindow(on="0 9 * * *", off="0 9,18 * * *", timezone="UTC")
+    assert window.next_changes(pendulum.datetime(2026, 1, 1)) == []
 
 
 # ------------------------------------------------------------------------------------------------------------ refusals
@@ -421,7 +424,7 @@ EACH = pytest.mark.parametrize(
     [
         CampaignWindow(**OFFICE, except_dates=["2026-12-25"]),
         CampaignWindow(start="2026-07-01T09:00", end="2026-07-15T18:00", timezone=PARIS),
-        CampaignWindow(on="30 * 1 * *", off="@daily"),
+        CampaignWindow(on="30 * 1 * *", off="@daily", timezone="UTC"),
     ],
     ids=["crons", "one-off", "halves"],
 )
@@ -493,3 +496,21 @@ def test_importing_the_module_loads_no_schedule_code():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"on": "@daily", "off": "0 9 * * *"}, {"start": "2026-07-01", "end": "2026-07-02"}]
+)
+def test_a_window_without_a_time_zone_is_utc_and_warns(arguments):
+    with pytest.warns(UserWarning, match="has no timezone, so its times are UTC") as caught:
+        window = CampaignWindow(**arguments)
+    assert window == CampaignWindow(**arguments, timezone="UTC")
+    assert caught[0].filename == __file__
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("timezone", ["UTC", "Europe/Paris", UTC])
+def test_a_window_that_names_its_time_zone_does_not_warn_when_it_is_copied_either(timezone):
+    window = CampaignWindow(**OFFICE | {"timezone": timezone})
+    look = read_look(LiveLook((Reference("abc", None),), False, window).as_json())
+    assert look.live == window == pickle.loads(pickle.dumps(window)) == copy.deepcopy(window)

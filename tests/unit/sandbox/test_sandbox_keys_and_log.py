@@ -14,6 +14,7 @@ import pytest
 import requests
 
 from airflow_batch.sandbox import BatchSandbox, Fault
+from airflow_batch.sandbox.log import RequestLog
 
 FOREIGN = "c0ffee00c0ffee00c0ffee00c0ffee00"
 
@@ -283,3 +284,24 @@ def test_the_control_plane_shows_requests_and_campaigns_and_is_not_logged_itself
     assert [record["operation"] for record in requested] == ["list"]
     assert campaigns == [{"app": "app", "complete": True, "campaign": sandbox.campaign(token)}]
     assert len(sandbox.requests) == 1
+
+
+def test_the_log_keeps_the_newest_records_while_sequence_and_counts_go_on(sandbox, api, monkeypatch):
+    monkeypatch.setattr("airflow_batch.sandbox.log.LOG_MAX", 3)
+    for _ in range(5):
+        api.list()
+
+    assert [record.sequence for record in sandbox.requests] == [3, 4, 5]
+    assert requests.get(f"{sandbox.url}/sandbox/state", timeout=5).json()["counts"]["requests"] == 5
+
+
+def test_a_late_change_of_a_record_that_is_no_longer_kept_is_neither_kept_nor_counted_again(sandbox, api, monkeypatch):
+    monkeypatch.setattr("airflow_batch.sandbox.log.LOG_MAX", 1)
+    log = RequestLog()
+    for _ in range(2):
+        api.list()
+        log.put(sandbox.requests[-1])
+    log.put(dataclasses.replace(sandbox.requests[-1], sequence=1))
+
+    assert [record.sequence for record in log.records()] == [2]
+    assert log.counts().requests == 2

@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import pytest
 import requests
@@ -207,3 +207,34 @@ def test_a_clock_without_a_zone_is_refused(definition):
 
     with pytest.raises(ValueError, match="aware"):
         sandbox.add_campaign(definition)
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:8765", "127.0.0.1.evil.example", "192.0.2.1"])
+@pytest.mark.parametrize("path", ["/", "/sandbox/state", "/sandbox/campaigns", "/1.1/sandbox-app-live/campaigns/list"])
+def test_a_host_header_of_another_machine_is_refused_so_that_no_web_page_reads_the_sandbox_by_dns_rebinding(
+    sandbox, host, path
+):
+    response = requests.get(sandbox.url + path, headers={"Host": host}, timeout=5)
+
+    assert (response.status_code, sandbox.requests) == (421, ())
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:80", "127.0.0.1:1", "127.1.2.3", "[::1]:8765", "[::1]"])
+def test_a_host_header_of_this_machine_is_answered(sandbox, host):
+    assert requests.get(f"{sandbox.url}/sandbox/state", headers={"Host": host}, timeout=5).status_code == 200
+
+
+def test_the_date_of_every_answer_can_be_moved_away_from_the_clock(make_sandbox, make_api, clock):
+    sandbox = make_sandbox(date_offset=timedelta(minutes=10))
+    dates = [make_api(sandbox).list().headers["Date"]]
+    sandbox.date_offset = -timedelta(days=1)
+    dates.append(make_api(sandbox).list().headers["Date"])
+
+    assert dates == ["Tue, 01 Jan 2030 12:10:00 GMT", "Mon, 31 Dec 2029 12:00:00 GMT"]
+
+
+def test_a_view_can_be_made_to_answer_another_campaign(sandbox, api, definition):
+    asked, other = sandbox.add_campaign(definition), sandbox.add_campaign(definition)
+    sandbox.inject(Fault("answer", "view", token=asked, status=200, body=sandbox.campaign(other)))
+
+    assert [api.view(asked).json()["campaign_token"] for _ in range(2)] == [other, asked]

@@ -291,3 +291,46 @@ def test_completion_by_push_time_is_a_choice(make_sandbox, definition):
     sandbox = make_sandbox(contract=Contract(complete_by_push_time=False))
 
     assert not sandbox.is_complete(sandbox.add_campaign({**definition, "live": True, "push_time": "now"}))
+
+
+def test_an_update_may_repeat_what_the_campaign_holds_even_where_a_new_campaign_could_not_have_it(api, sandbox):
+    held = {"name": "A1", "live": False, "labels": ["A", "B", "C", "D"], "time_to_live": "3600"}
+    token = sandbox.add_campaign({**held, "messages": {"a": [{"body": "Hi"}], "b": [{"body": "Hello"}]}})
+    view = api.view(token).json()
+
+    assert api.update(token, {**view, "live": True}).status_code == 200
+    assert sandbox.campaign(token) == {**view, "live": True}
+
+
+def test_a_campaign_can_be_created_with_messages_in_two_versions(api, sandbox, definition, error):
+    one, other = [{"language": "en", "body": "Hi"}], [{"language": "en", "body": "Hello"}]
+    versions = {**definition, "messages": {"a": one, "b": other}}
+    token = api.create(versions).json()["campaign_token"]
+
+    assert sandbox.campaign(token)["messages"] == {"a": one, "b": other}
+    assert error(api.create({**versions, "messages": {"a": one, "b": []}})) == (400, 31, "MALFORMED_PARAMETER")
+
+
+class TestPushes:
+    def test_a_one_time_campaign_sends_one_push_when_its_push_time_passes_while_it_is_live(
+        self, api, sandbox, clock, definition
+    ):
+        token = sandbox.add_campaign({**definition, "live": True, "push_time": "2030-01-01T13:00:00"})
+        assert sandbox.pushes(token) == 0
+        clock.advance(hours=2)
+        api.view(token)
+        api.update(token, {"name": "Sent already"})
+        assert sandbox.pushes(token) == 1
+
+    def test_each_accepted_write_of_now_sends_a_push(self, make_sandbox, make_api, definition):
+        sandbox = make_sandbox(contract=Contract(complete_by_push_time=False))
+        token = sandbox.add_campaign(definition)
+        for _ in range(2):
+            make_api(sandbox).update(token, {"live": True, "push_time": "now"})
+        assert sandbox.pushes(token) == 2
+
+    @pytest.mark.parametrize("change", [{"live": False, "push_time": "now"}, {"live": True}])
+    def test_a_draft_and_a_campaign_whose_time_is_ahead_send_none(self, api, sandbox, definition, change):
+        token = sandbox.add_campaign(definition)
+        api.update(token, change)
+        assert sandbox.pushes(token) == 0

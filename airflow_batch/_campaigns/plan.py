@@ -1,0 +1,384 @@
+"""What to do next about one campaign: the decisions, pure. Nothing here sends, waits or reads a clock.
+
+``plan_change`` is asked anew after every request and every wait, with what Batch showed, what this task instance has
+sent so far, and both clocks. The rules it goes through are those of docs/rules.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from airflow_batch._campaigns import rules
+from airflow_batch._campaigns.diff import Campaign, differences, lost_parameters, overlaid, read_moment, request_form
+from airflow_batch._campaigns.history import History, Write, digest_of
+from airflow_batch._campaigns.protocol import Schedule
+from airflow_batch._campaigns.request import ChangeRequest
+from airflow_batch._campaigns.rules import SETTLE_TIME, Clocks
+from airflow_batch.exceptions import (
+    BatchChangeRefusedError,
+    BatchClockError,
+    BatchError,
+    BatchParametersLostError,
+    BatchRepeatRefusedError,
+)
+from airflow_batch.payloads import MIN_NAME
+
+LOOKS_AFTER = tuple(timedelta(seconds=seconds) for seconds in (0, 5, 15, 45, 120))
+"""When a campaign is read again after a write in doubt, counted from the write (rule 7)."""
+STOP_AGAIN_AFTER = timedelta(seconds=5)
+"""When a stop in doubt that does not show yet is sent again; it may be repeated."""
+MAX_STOPS = 4
+NOW_SHOWS_WITHIN = timedelta(minutes=10)
+"""How long after a request with ``push_time: "now"`` the push time that view shows may be (UNKNOWN, rule 7)."""
+
+
+@dataclass(frozen=True)
+class Refuse:
+    """Send nothing; the task ends with the error."""
+
+    error: BatchError
+
+
+@dataclass(frozen=True)
+class TooLate:
+    """Send nothing; the task is skipped."""
+
+    message: str
+
+
+@dataclass(frozen=True)
+class Done:
+    """Nothing is left to send.
+
+    :param changed: As in the outcome.
+    :param warning: Something that the log should say.
+    """
+
+    changed: bool | None
+    warning: str | None = None
+    error: BatchError | None = None
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Nothing can be decided yet: plan again after so long."""
+
+    time: timedelta
+    why: str
+
+
+@dataclass(frozen=True)
+class GiveUp:
+    """The last write stays in doubt: the attempt ends with its error, for Airflow to retry."""
+
+
+@dataclass(frozen=True)
+class AskBatch:
+    """Make any request first: without Batch's ``Date`` nothing is switched on (rule 3)."""
+
+
+@dataclass(frozen=True)
+class Send:
+    """Send the first payload; where it is refused for its content, the next.
+
+    :param payloads: Best first. Only a stop has more than one (rule 4).
+    :param desired: The parameters that were asked for.
+    :param at_once: Whether it sends a push that must not be sent twice (rule 5).
+    :param push_at: When its push goes out, as far as that can be known.
+    :param error: Error that the task ends with after the write (the clocks disagree).
+    """
+
+    payloads: tuple[Campaign, ...]
+    desired: Campaign
+    at_once: bool = False
+    push_at: datetime | None = None
+    warnings: tuple[str, ...] = ()
+    error: BatchError | None = None
+    is_new: bool = False
+
+    @property
+    def stops(self) -> bool:
+        """Whether it stops the campaign."""
+        return self.payloads[-1].get("live") is False
+
+
+Plan = Refuse | TooLate | Done | Wait | GiveUp | AskBatch | Send
+
+
+@dataclass(frozen=True, kw_only=True)
+class Situation:
+    """All that a plan depends on.
+
+    :param seen: What view shows; None where the campaign cannot be read.
+    :param look_failed: Whether reading failed this time, so that ``seen`` says nothing.
+    :param has_answered: Whether Batch has answered anything in this attempt.
+    :param stops_sent: How many stops this attempt has sent.
+    :param is_brief: Whether there is no time to wait for (a callback).
+    """
+
+    request: ChangeRequest
+    seen: Campaign | None
+    history: History
+    clocks: Clocks
+    run_after: datetime | None = None
+    look_failed: bool = False
+    has_answered: bool = True
+    stops_sent: int = 0
+    is_brief: bool = False
+
+
+def desired_now(
+    request: ChangeRequest, clocks: Clocks, run_after: datetime | None
+) -> tuple[dict[str, Any], BatchClockError | None]:
+    """Return the parameters to set at this moment, and the error of clocks that disagree about a window's end.
+
+    :raises BatchClockError: where they disagree about its opening.
+    """
+    if request.live is None:
+        return dict(request.parameters), None
+    live, error = rules.live_now(request.live, clocks, run_after, request.token)
+    return {**request.parameters, "live": live}, error
+
+
+def plan_change(situation: Situation) -> Plan:
+    """Return what to do next. See the module's docstring."""
+    request = situation.request
+    try:
+        desired, clock_error = desired_now(request, situation.clocks, situation.run_after)
+        if situation.seen is not None and not situation.look_failed:
+            renamed_to = desired.get("name") if _may_be_own(situation, desired) else None
+            if rules.has_other_name(situation.seen, request.expect_name, renamed_to):
+                raise rules.other_name_error(request.token, situation.seen, request.expect_name)
+        if desired.get("live") is False:
+            return _plan_stop(situation, desired, clock_error)
+        return _plan_other(situation, desired)
+    except (BatchChangeRefusedError, BatchClockError) as error:
+        return Refuse(error)
+
+
+def _plan_stop(situation: Situation, desired: Campaign, error: BatchError | None) -> Plan:
+    """Plan a stop: it always gets through (rule 4), and after an own "on" a look alone does not end it (rule 7)."""
+    history, now = situation.history, situation.clocks.ours
+    on_at = None if history.on is None else history.on.at
+    if on_at is None and not history.is_known:
+        flipped = rules.may_have_flipped(situation.request.live, situation.run_after, situation.clocks.later)
+        on_at = history.began if flipped else None
+    shows = situation.seen is not None and not situation.look_failed and not differences(desired, situation.seen)
+    off = history.off
+    if off is None or not off.is_own:
+        if off is not None and off.partial and off.confirmed:
+            return _check_partial(situation, off, error)
+        if shows and on_at is None:
+            return Done(_changed_before(history, desired), error=error)
+        late = None if on_at else _late(situation, situation.request.latest_off, "off")
+        return late or _stop(situation, desired, error)
+    settled = off.at if on_at is None else on_at + SETTLE_TIME
+    if off.confirmed and off.at >= settled:
+        return _check_partial(situation, off, error)
+    if shows and on_at is None:
+        return Done(None, error=error)
+    again = settled if off.confirmed or shows else off.at + STOP_AGAIN_AFTER
+    if now < again:
+        return Wait(again - now, "an earlier request may still set it live" if on_at else "the stop was not answered")
+    return GiveUp() if situation.stops_sent >= MAX_STOPS else _stop(situation, desired, error)
+
+
+def _stop(situation: Situation, desired: Campaign, error: BatchError | None) -> Send:
+    """Return what to send for a stop, best first: the whole, name and live, live alone (rule 4)."""
+    request, seen = situation.request, situation.seen
+    base = request.definition if seen is None else request_form(seen)
+    warnings = []
+    if request.expect_name is not None and (seen is None or not request.expect_name):
+        warnings.append(f"Campaign {request.token!r} is stopped without comparing its name (expect_name).")
+    choices = [overlaid(base, desired)] if base else []
+    name = (base or {}).get("name")
+    if isinstance(name, str) and len(name.strip()) >= MIN_NAME:
+        choices.append({"name": name, **desired})
+    choices.append(dict(desired))
+    payloads = tuple(choice for index, choice in enumerate(choices) if choice not in choices[:index])
+    return Send(payloads, desired, warnings=tuple(warnings), error=error)
+
+
+def _check_partial(situation: Situation, off: Write, error: BatchError | None) -> Plan:
+    """Confirm a stop that sent less than the whole by a look two minutes later (rule 4)."""
+    if not off.partial:
+        return Done(True, error=error)
+    left = off.at + SETTLE_TIME - situation.clocks.ours
+    if left > timedelta(0) and not situation.is_brief:
+        return Wait(left, "less than the whole campaign was sent, so it is checked for what it lost")
+    if situation.look_failed and not situation.is_brief:
+        return GiveUp()
+    if situation.seen is None or off.before is None:
+        return Done(True, "The campaign cannot be read, so it is not known whether it lost anything.", error)
+    lost = lost_parameters(off.before, situation.seen, {"live": False})
+    if lost:
+        return Refuse(lost_error(situation.request.token, "stopped", lost))
+    return Done(True, error=error)
+
+
+def lost_error(token: str, state: str, lost: list[str]) -> BatchParametersLostError:
+    """Return the error for a campaign that lacks after a write what it had before."""
+    return BatchParametersLostError(
+        f"Campaign {token!r} is {state}, but lost {', '.join(lost[:20])} by the write that Batch confirmed. Send them "
+        "again with BatchUpdateCampaignOperator, or restore the campaign in the dashboard."
+    )
+
+
+def _plan_other(situation: Situation, desired: Campaign) -> Plan:
+    """Plan an "on" or an update."""
+    request, seen, history = situation.request, situation.seen, situation.history
+    now, digest = situation.clocks.ours, digest_of(desired)
+    own, last = history.on, history.last
+    if own is not None and own.digest == digest:
+        sends = own.push_at is not None and own.push_at <= situation.clocks.later + SETTLE_TIME
+        if not own.confirmed and (own.is_own or sends):
+            return _resolve_doubt(situation, desired, own, sends=sends)
+        if own.confirmed and own.is_own:
+            return Done(True)
+        if own.confirmed and desired.get("push_time") == "now":
+            return Done(
+                True, "An earlier attempt has sent this push, and Batch confirmed it. A new run sends it again."
+            )
+    if request.expect_name is not None and (seen is None or not request.expect_name):
+        why = "the campaign cannot be read" if request.expect_name else "it rendered to nothing"
+        raise BatchChangeRefusedError(
+            f"expect_name was given for campaign {request.token!r}, but {why}, so its name cannot be compared. Nothing "
+            "was sent. Use a Live API key, correct expect_name, or leave it out."
+        )
+    conflicting = last is not None and last.digest != digest
+    if not conflicting and not history.is_known:
+        conflicting = rules.may_have_flipped(request.live, situation.run_after, situation.clocks.later)
+    if conflicting:
+        since = last.at if last is not None and last.digest != digest else history.began
+        if now < since + SETTLE_TIME:
+            return Wait(since + SETTLE_TIME - now, "an earlier request of this task may still take effect")
+    elif seen is not None and _may_be_own(situation, desired) and _shows(situation, desired, own):
+        return Done(_changed_before(history, desired))
+    return _judge(situation, desired, force=conflicting)
+
+
+def _judge(situation: Situation, desired: Campaign, *, force: bool) -> Plan:
+    """Judge what would be sent, and return it, or why not (rules 1, 2, 3, 5 and 8)."""
+    request, seen, clocks = situation.request, situation.seen, situation.clocks
+    whole = dict(desired) if request.is_new else rules.would_be(seen, desired, request.definition)
+    if seen is not None and not request.is_new:
+        rules.check_content(request.token, seen)
+        rules.check_removals(request.token, desired, seen)
+    unchanged = not request.is_new and (
+        seen is not None and not differences(desired, seen) and desired.get("push_time") != "now"
+    )
+    warnings = [warning] if (warning := rules.finished_warning(request.token, whole, clocks.later)) else []
+    if rules.push_has_passed(whole, clocks.later):
+        complete = seen is not None and seen.get("live") is True and rules.push_has_passed(seen, clocks.later)
+        error = rules.passed_error(request.token, whole, complete=complete)
+        if unchanged and not force and isinstance(request.live, Schedule):
+            return Done(False, f"{error} It is left as it is.")
+        return Refuse(error)
+    if unchanged and not force:
+        return Done(False, " ".join(warnings) or None)
+    leaves_live = whole.get("live") is not False
+    if leaves_live and (late := _late(situation, request.latest_on, "on")):
+        return late
+    push_at = rules.push_moment(whole, clocks.later)
+    at_once = push_at is not None and (push_at <= clocks.later + SETTLE_TIME)
+    if refusal := _refuse_second_push(situation, at_once=at_once, push_at=push_at):
+        return refusal
+    if leaves_live and not situation.has_answered:
+        return AskBatch()
+    payload = (
+        whole
+        if request.is_new
+        else (overlaid(request.definition or {} if seen is None else request_form(seen), desired))
+    )
+    if seen is None and not request.definition and not request.is_new:
+        warnings.append(
+            f"Campaign {request.token!r} was not read and there is no definition, so only {', '.join(payload)} is sent."
+        )
+    return Send((payload,), desired, at_once=at_once, push_at=push_at, warnings=tuple(warnings), is_new=request.is_new)
+
+
+def _refuse_second_push(situation: Situation, *, at_once: bool, push_at: datetime | None) -> Refuse | None:
+    """Refuse a push that this task instance may have sent already (rule 5)."""
+    history, token = situation.history, situation.request.token
+    if push_at is None:
+        return None
+    sent_before = history.push_at is not None and history.push_at <= situation.clocks.later
+    if sent_before or (at_once and history.on is not None):
+        return Refuse(repeat_refused(token, "An earlier request of this task has sent the push, or may have sent it"))
+    if at_once and not history.may_push:
+        return Refuse(repeat_refused(token, "An earlier attempt of this task may have sent the push"))
+    return None
+
+
+def repeat_refused(token: str, why: str) -> BatchRepeatRefusedError:
+    """Return the error for a push that is not sent again (rule 5)."""
+    return BatchRepeatRefusedError(
+        f"{why} of campaign {token!r}, so it is not sent again. Look at the campaign in Batch's dashboard. A new DAG "
+        "run sends it again; clearing the task does not.",
+        endpoint="update",
+        may_have_been_applied=True,
+    )
+
+
+def _resolve_doubt(situation: Situation, desired: Campaign, own: Write, *, sends: bool) -> Plan:
+    """Look whether an unconfirmed write has taken effect, over the settle time (rule 7).
+
+    :param sends: Whether it may have sent a push, which is not sent again (rule 5).
+    """
+    now, can_look = situation.clocks.ours, situation.seen is not None or situation.look_failed
+    if situation.seen is not None and not situation.look_failed and _shows(situation, desired, own):
+        return Done(None)
+    following = [own.at + after for after in LOOKS_AFTER if own.at + after > now]
+    if can_look and following:
+        return Wait(following[0] - now, "the answer to the request was lost, and its effect does not show yet")
+    if not sends:
+        return GiveUp()
+    how = "its effect does not show" if can_look else "this API key cannot read the campaign"
+    return Refuse(repeat_refused(situation.request.token, f"The answer was lost, and {how}: it may be the push"))
+
+
+def _shows(situation: Situation, desired: Campaign, own: Write | None) -> bool:
+    """Return whether view shows the desired state; for ``push_time: "now"``, what it did (rule 7)."""
+    seen = situation.seen or {}
+    if situation.request.is_new:
+        # Nobody but this task instance knows the token, and it was a draft.
+        return seen.get("live") is True
+    if differences(desired, seen):
+        return False
+    if desired.get("push_time") != "now":
+        return True
+    if own is None or own.batch_at is None or seen.get("live") is not True:
+        return False
+    shown, before = read_moment(seen.get("push_time")), (own.before or {}).get("push_time")
+    return (
+        shown is not None
+        and shown != read_moment(before)
+        and own.batch_at - timedelta(seconds=2) <= shown <= own.batch_at + NOW_SHOWS_WITHIN
+    )
+
+
+def _may_be_own(situation: Situation, desired: Campaign) -> bool:
+    """Return whether a request of this task instance may have brought about what is there."""
+    history = situation.history
+    return not history.is_known or any(
+        write is not None and write.digest == digest_of(desired) for write in (history.on, history.off)
+    )
+
+
+def _changed_before(history: History, desired: Campaign) -> bool | None:
+    """Return ``changed`` where the campaign is as desired: True after a confirmed write of this task instance."""
+    own = [w for w in (history.on, history.off) if w is not None and w.digest == digest_of(desired)]
+    if any(write.confirmed for write in own):
+        return True
+    return None if own or not history.is_known else False
+
+
+def _late(situation: Situation, latest: datetime | None, what: str) -> TooLate | None:
+    if latest is None or situation.clocks.later <= latest or situation.request.dry_run:
+        return None
+    return TooLate(
+        f"Not switched {what}: the run is later than max_lateness allows, which ended at {latest:%Y-%m-%d %H:%M:%S} "
+        "UTC. This attempt sent nothing."
+    )

@@ -1,0 +1,210 @@
+"""Which changes of a campaign are allowed, and which send a push. Pure functions; the clocks are an argument.
+
+The numbers of the rules are those of docs/rules.md. Where Batch documents one, the page is named:
+https://doc.batch.com/developer/api/mep/campaigns/update ("update page").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from airflow_batch._campaigns.diff import PUSH_TIMES, Campaign, overlaid, read_moment, same_name
+from airflow_batch._campaigns.protocol import Schedule
+from airflow_batch.exceptions import BatchChangeRefusedError, BatchClockError
+from airflow_batch.payloads import shown
+
+SETTLE_TIME = timedelta(minutes=2)
+"""How long a request without an answer may still take effect (UNKNOWN; twice the time that a request may take)."""
+MAX_CLOCK_GAP = timedelta(minutes=5)
+"""Difference between the worker's clock and Batch's above which a window they disagree about is not opened."""
+FIRST_TIME_ZONE, LAST_TIME_ZONE = timedelta(hours=-14), timedelta(hours=12)
+"""When a wall time comes in the first and in the last time zone, from the moment it comes in UTC."""
+
+
+@dataclass(frozen=True)
+class Clocks:
+    """The present moment by the worker's clock and by Batch's ``Date``; the same one where Batch named none."""
+
+    ours: datetime
+    batch: datetime
+
+    @property
+    def later(self) -> datetime:
+        """The moment that counts against sending: either clock suffices to refuse (rule 3)."""
+        return max(self.ours, self.batch)
+
+    def __str__(self) -> str:
+        return f"{self.ours:%Y-%m-%d %H:%M:%S} UTC by this worker, {self.batch:%Y-%m-%d %H:%M:%S} UTC by Batch"
+
+
+def live_now(
+    live: bool | Schedule, clocks: Clocks, run_after: datetime | None, token: str
+) -> tuple[bool, BatchClockError | None]:
+    """Return what ``live`` should be now, and the error that a task must end with where the clocks disagree (rule 3).
+
+    "Now" is never before the run's own ``run_after``: a worker's clock may be behind the scheduler's.
+
+    :raises BatchClockError: where the clocks disagree about whether a window has opened yet.
+    """
+    if isinstance(live, bool):
+        return live, None
+    first, last = (_not_before(run_after, moment) for moment in sorted((clocks.ours, clocks.batch)))
+    by_first, by_last = live.is_live_at(first), live.is_live_at(last)
+    if by_first is by_last:
+        return by_last, None
+    if last - first <= MAX_CLOCK_GAP:
+        return False, None
+    error = BatchClockError(
+        f"The clocks disagree about the window of campaign {token!r}: it is {clocks}. "
+        f"{'Nothing was sent.' if by_last else 'The campaign is stopped.'} Correct the worker's clock, or what sets "
+        "the Date header in front of Batch."
+    )
+    if by_last:
+        raise error
+    return False, error
+
+
+def may_have_flipped(live: bool | Schedule | None, run_after: datetime | None, now: datetime) -> bool:
+    """Return whether the desired state may have been another one since the run's first attempt."""
+    if live is None or isinstance(live, bool):
+        return False
+    changes = getattr(live, "changes", None)
+    if changes is None or run_after is None:
+        return True
+    change = next(iter(changes(run_after)), None)
+    return change is not None and change[0] <= now
+
+
+def _not_before(run_after: datetime | None, moment: datetime) -> datetime:
+    return moment if run_after is None else max(run_after, moment)
+
+
+def has_other_name(seen: Campaign, expect_name: str | None, renamed_to: Any) -> bool:
+    """Return whether a campaign has another name than expected (rule 2). ``renamed_to`` is allowed, too."""
+    name = seen.get("name")
+    return bool(expect_name) and not same_name(name, expect_name) and not same_name(name, renamed_to)
+
+
+def other_name_error(token: str, seen: Campaign, expect_name: str | None) -> BatchChangeRefusedError:
+    """Return the error for a campaign with another name (rule 2)."""
+    return BatchChangeRefusedError(
+        f"Campaign {token!r} is named {shown(seen.get('name'))}, not {expect_name!r} (expect_name). Nothing was sent. "
+        "Correct the token, the app or expect_name."
+    )
+
+
+def check_content(token: str, seen: Campaign) -> None:
+    """Refuse an "on" or an update of a campaign that the API cannot change, or whose content is gone (rules 2 and 4).
+
+    :raises BatchChangeRefusedError: for one that was made in the dashboard, and for one without messages.
+    """
+    if seen.get("from_api") is False:
+        raise BatchChangeRefusedError(
+            f"Campaign {token!r} ({shown(seen.get('name'))}) was made in Batch's dashboard, and Batch updates only "
+            "campaigns created from the API. Nothing was sent. Change it in the dashboard, or create it from the API."
+        )
+    if not seen.get("messages"):
+        raise BatchChangeRefusedError(
+            f"Batch shows campaign {token!r} without messages, so nothing is sent to it. Restore it in Batch's "
+            "dashboard or with BatchUpdateCampaignOperator and read='never'."
+        )
+
+
+def check_removals(token: str, desired: Campaign, seen: Campaign) -> None:
+    """Refuse what the update page forbids: to remove a parameter, and to make a recurring campaign one-time.
+
+    :raises BatchChangeRefusedError: for either.
+    """
+    removed = [
+        name
+        for name, value in desired.items()
+        if value is None and seen.get(name) is not None and not _gives_way(name, desired)
+    ]
+    if is_recurring(seen) and ("recurrence" in removed or desired.get("recurrence") == {}):
+        raise BatchChangeRefusedError(
+            f"Campaign {token!r} is recurring, and Batch does not turn a recurring campaign into a one-time one. "
+            "Nothing was sent. Leave recurrence out, or create a new campaign."
+        )
+    if removed:
+        raise BatchChangeRefusedError(
+            f"The change takes {', '.join(removed)} from campaign {token!r}, and Batch does not remove parameters. "
+            "Nothing was sent. Leave them out of the payload, or create a new campaign."
+        )
+
+
+def _gives_way(name: str, desired: Campaign) -> bool:
+    return name in PUSH_TIMES and any(desired.get(other) is not None for other in PUSH_TIMES - {name})
+
+
+def is_recurring(campaign: Campaign) -> bool:
+    """Return whether a campaign is recurring: Batch may show null, ``[]`` or ``{}`` for none."""
+    return isinstance(campaign.get("recurrence"), Mapping) and bool(campaign["recurrence"])
+
+
+def has_trigger(campaign: Campaign) -> bool:
+    """Return whether a campaign is a trigger automation, whose ``trigger`` view shows as an empty object."""
+    return isinstance(campaign.get("trigger"), Mapping | list)
+
+
+def one_time_moment(campaign: Campaign) -> datetime | None:
+    """Return the ``push_time`` of a one-time campaign, None where it has none that is a moment."""
+    if is_recurring(campaign) or has_trigger(campaign):
+        return None
+    return read_moment(campaign.get("push_time"))
+
+
+def push_has_passed(payload: Campaign, now: datetime) -> bool:
+    """Return whether a payload would leave a one-time campaign live whose push time has passed (rule 3)."""
+    moment = one_time_moment(payload)
+    return payload.get("live") is not False and moment is not None and moment <= now
+
+
+def passed_error(token: str, payload: Campaign, *, complete: bool) -> BatchChangeRefusedError:
+    """Return the error for a push time that has passed (rule 3). Source: the update page, "complete"."""
+    state = "it is complete and cannot go live again" if complete else "it cannot go live"
+    return BatchChangeRefusedError(
+        f"Campaign {token!r} is one-time and its push time {payload['push_time']} UTC has passed: {state}. Nothing was "
+        "sent. Give it a push_time in the future with BatchUpdateCampaignOperator, or create a new campaign."
+    )
+
+
+def push_moment(payload: Campaign, now: datetime) -> datetime | None:
+    """Return when a payload's one push goes out, None where it sends none or its moment cannot be known (rule 5).
+
+    ``push_time: "now"`` is now. A ``local_push_time`` begins in the first time zone.
+    """
+    if payload.get("live") is False:
+        return None
+    if payload.get("push_time") == "now":
+        return now
+    if is_recurring(payload) or has_trigger(payload):
+        return None
+    local = read_moment(payload.get("local_push_time"))
+    return read_moment(payload.get("push_time")) or (None if local is None else local + FIRST_TIME_ZONE)
+
+
+def finished_warning(token: str, campaign: Campaign, now: datetime) -> str | None:
+    """Return a warning where a campaign that would be live has probably ended everywhere (rule 3)."""
+    if campaign.get("live") is False:
+        return None
+    recurrence = campaign.get("recurrence")
+    end = read_moment(recurrence.get("end_date")) if isinstance(recurrence, Mapping) else None
+    local = read_moment(campaign.get("local_push_time"))
+    if end is not None and end <= now:
+        ended = f"is recurring and its end_date {end:%Y-%m-%d %H:%M:%S} UTC has passed"
+    elif not is_recurring(campaign) and local is not None and local + LAST_TIME_ZONE <= now:
+        ended = f"has the local push time {campaign['local_push_time']}, passed in every time zone"
+    else:
+        return None
+    return f"Campaign {token!r} {ended}. Whether Batch sets it live again is not known."
+
+
+def would_be(seen: Campaign | None, desired: Campaign, definition: Campaign | None) -> dict[str, Any]:
+    """Return the whole campaign that a change makes, as far as it is known: what is judged is what is sent (rule 3).
+
+    Sources are never mixed (rule 1): what Batch showed, else the definition, with the desired parameters in place.
+    """
+    return overlaid(definition or {} if seen is None else seen, desired)

@@ -1,0 +1,79 @@
+"""What has become of many campaigns so far, and the log line that says it. Sends nothing."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass, field
+
+from airflow_batch._campaigns.request import Outcome
+from airflow_batch.exceptions import BatchError
+from airflow_batch.gate import Gate
+
+log = logging.getLogger(__name__)
+
+BETWEEN_LINES_SECONDS = 5.0
+
+
+@dataclass
+class Progress:
+    """What is known of each campaign, by its index. A failed one may have an outcome as well."""
+
+    total: int
+    outcomes: dict[int, Outcome] = field(default_factory=dict)
+    failed: dict[int, BatchError] = field(default_factory=dict)
+    skipped: dict[int, str] = field(default_factory=dict)
+    would_change: set[int] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self._began = self._logged = time.monotonic()
+        self._writing: tuple[float, int] | None = None
+
+    def _with(self, *changed: bool | None) -> set[int]:
+        outcomes = self.outcomes.copy()
+        ended = self.failed.keys() | self.skipped.keys() | self.would_change
+        return {index for index, outcome in outcomes.items() if index not in ended and outcome.changed in changed}
+
+    @property
+    def changed(self) -> set[int]:
+        """Those that were changed, or may have been by an unconfirmed request."""
+        return self._with(True, None)
+
+    @property
+    def unchanged(self) -> set[int]:
+        """Those that needed no write."""
+        return self._with(False)
+
+    def writing_begins(self) -> None:
+        """Note that what comes from now on takes longer than the comparison did."""
+        self._writing = time.monotonic(), self._done()
+
+    def _done(self) -> int:
+        return len(self.changed | self.unchanged) + len(self.failed) + len(self.skipped)
+
+    def log(self, gate: Gate, *, last: bool = False) -> None:
+        """Log a line, unless there was one a moment ago."""
+        now = time.monotonic()
+        if not last and now - self._logged < BETWEEN_LINES_SECONDS:
+            return
+        self._logged = now
+        done, left = self._done(), ""
+        if not last and self._writing and done > self._writing[1]:
+            each = (now - self._writing[0]) / (done - self._writing[1])
+            left = f"; about {each * (self.total - done):.0f} s left"
+        log.info(
+            "%d of %d campaigns: %d changed, %d unchanged, %d failed%s%s. "
+            "%d requests, %.1f a second; %d refused (429), %.0f s waited for them%s.",
+            done,
+            self.total,
+            len(self.changed),
+            len(self.unchanged),
+            len(self.failed),
+            f", {len(self.skipped)} skipped" if self.skipped else "",
+            f", {len(self.would_change)} would change" if self.would_change else "",
+            gate.requests,
+            gate.requests / max(now - self._began, 0.001),
+            gate.refusals,
+            gate.paused,
+            left,
+        )

@@ -1,0 +1,453 @@
+"""Give many campaigns their desired state: compare with the list, write the differences, each by the rules of one
+campaign (``_campaigns/``), as fast as the API allows and no faster (rule 10).
+
+How requests wait for their turn is in ``gate.py``; what a task does that is throttled for long, in
+``operators/sync.py``.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+from airflow_batch._campaigns import rules
+from airflow_batch._campaigns.change import Change
+from airflow_batch._campaigns.history import History, Journal
+from airflow_batch._campaigns.plan import desired_now
+from airflow_batch._campaigns.protocol import Attempt, Clock, SystemClock
+from airflow_batch._campaigns.request import ChangeRequest, Outcome, TooLateError
+from airflow_batch._campaigns.rules import SETTLE_TIME, Clocks
+from airflow_batch._sync.progress import Progress
+from airflow_batch.exceptions import (
+    BatchApiError,
+    BatchApiMisuseError,
+    BatchAuthenticationError,
+    BatchChangeRefusedError,
+    BatchClockError,
+    BatchError,
+    BatchNotFoundError,
+    BatchParametersLostError,
+    BatchSyncIncompleteError,
+    BatchVerificationError,
+)
+from airflow_batch.gate import TRIES, Gate, GateClosed, HookMaker, Outdated
+from airflow_batch.hooks.batch import MAX_PAGE
+from airflow_batch.wanted import WantedCampaign
+
+log = logging.getLogger(__name__)
+# One line for each of thousands of campaigns would hide those of the progress.
+_per_campaign_log = logging.getLogger(f"{__name__}.changes")
+_per_campaign_log.setLevel(logging.WARNING)
+
+VIEW_INSTEAD_OF_LIST = 3
+"""Up to so many campaigns of an app are viewed rather than listed, for a list costs at least one request as well; and
+so many "on" of an app are sent one after the other until one is confirmed and checked."""
+MAX_NAMED = 10
+
+State = Mapping[str, Any]
+
+
+@dataclass(kw_only=True)
+class CampaignSync:
+    """Many campaigns and their desired states.
+
+    :param desired: The campaigns.
+    :param connect: Returns hooks that have read the connection anew; called at the start and after a 401.
+    :param at: The moment by which schedules are evaluated; None for that of each request.
+    :param latest_on: Moment after which no fixed ``live: true`` is sent any more.
+    :param max_changes: With more differences than that nothing is written.
+    :param dry_run: Compare, but write nothing.
+    :param max_in_flight: Requests at a time.
+    """
+
+    desired: Sequence[WantedCampaign]
+    connect: Callable[[Gate | None], HookMaker]
+    attempt: Attempt = field(default_factory=Attempt)
+    clock: Clock = field(default_factory=SystemClock)
+    at: datetime | None = None
+    latest_on: datetime | None = None
+    max_changes: int | None = None
+    dry_run: bool = False
+    max_in_flight: int = 4
+    executor: Callable[[int], Executor] = lambda count: ThreadPoolExecutor(count, thread_name_prefix="batch-sync")
+
+    def __post_init__(self) -> None:
+        self.progress = Progress(len(self.desired))
+        self.journal = Journal(self.attempt, self.clock, None, None, log)
+        self.before = self.journal.load()
+        """What earlier attempts left: whether they have written, and whether one of their writes is in doubt."""
+        kept = self.before.extra or {}
+        self.wrote_before = bool(kept.get("wrote")) or self.attempt.number > 1 or self.attempt.is_rescheduled
+        self.is_known = self.before.is_known and not kept.get("in_doubt")
+        self._hooks = self.connect(None)
+        self._is_renewed = False
+        self._requests = [self._request(campaign) for campaign in self.desired]
+        self._histories: dict[int, History] = {}
+        self._proven: set[str | None] = set()
+        """Apps of which a write was confirmed and checked."""
+        self._lost: dict[str | None, BatchParametersLostError] = {}
+        self._again: dict[int, BatchError] = {}
+        """Those that failed for a reason that may pass."""
+
+    @property
+    def gate(self) -> Gate:
+        """Where the requests wait for their turn."""
+        return self._hooks.gate
+
+    @property
+    def has_written(self) -> bool:
+        """Whether this attempt has had a write confirmed."""
+        return any(outcome.http_status is not None for outcome in self.progress.outcomes.copy().values())
+
+    @property
+    def in_doubt(self) -> dict[int, datetime]:
+        """When the last write that is in doubt was sent, by index; also what an earlier attempt may have sent."""
+        histories = self._histories.copy().items()
+        doubts = {i: last.at for i, h in histories if h.is_in_doubt and (last := h.last) is not None}
+        return doubts if self.is_known else {-1: self.before.began, **doubts}
+
+    def stop(self) -> None:
+        """Send nothing more and let :meth:`run` end; for another thread, or the handler of a signal."""
+        self.gate.close(BatchSyncIncompleteError("The task was stopped. The changes that were completed are kept."))
+
+    def run(self) -> Progress:
+        """Write the differences; return what became of each campaign.
+
+        :raises BatchConfigurationError: before anything is sent, for an app that the connection does not know.
+        :raises BatchChangeRefusedError: before anything is written, for more differences than ``max_changes``.
+        :raises BatchParametersLostError: when a write lost parameters; no further "on" of its app was sent.
+        :raises BatchAuthenticationError: for keys that are refused twice.
+        :raises BatchSyncIncompleteError: when it was stopped.
+        :raises BatchApiError: for a throttle that lasts long, and where the list cannot be read.
+        """
+        if not self.desired:
+            log.warning("No campaign is declared: there is nothing to do.")
+        try:
+            for app in {campaign.app for campaign in self.desired}:
+                self._hooks.own(app)
+            state = self._state(range(len(self.desired)))
+            pending = self._differing(state)
+            self._check_count(pending)
+            if self.dry_run:
+                self._only_compare(pending, state)
+            else:
+                self._write_all(pending)
+        except GateClosed as closed:
+            if isinstance(closed.reason, BatchApiError):
+                closed.reason.may_be_rescheduled = self.attempt.store is not None or not self.in_doubt
+            raise closed.reason from None
+        finally:
+            self.progress.failed.update(self._again)
+            if not self.dry_run:
+                self._note(in_doubt=bool(self.in_doubt))
+            self.progress.log(self.gate, last=True)
+        for error in self._lost.values():
+            raise error
+        return self.progress
+
+    def _request(self, campaign: WantedCampaign) -> ChangeRequest:
+        live = campaign.live
+        is_fixed = isinstance(live, bool)
+        if not isinstance(live, bool) and self.at is not None:
+            live = live.is_live_at(self.at)
+        return ChangeRequest(
+            token=campaign.token,
+            live=live,
+            definition=campaign.definition,
+            expect_name=campaign.expect_name,
+            latest_on=self.latest_on if is_fixed else None,
+        )
+
+    def _is_to_be_live(self, index: int) -> bool:
+        """Return the desired state at this moment.
+
+        :raises BatchClockError: where the clocks disagree about a window's opening.
+        """
+        hook = self._hooks.own(self.desired[index].app)
+        clocks = Clocks(self.clock.now(), hook.batch_now())
+        return desired_now(self._requests[index], clocks, self.attempt.run_after)[0]["live"] is True
+
+    def _note(self, *, in_doubt: bool) -> None:
+        """Record that this attempt has written, or is about to (rule 7)."""
+        wrote = self.wrote_before or self.has_written or in_doubt
+        self.journal.save(replace(self.before, is_known=True, extra={"wrote": wrote, "in_doubt": in_doubt}))
+
+    def _state(self, indexes: Iterable[int]) -> dict[int, State]:
+        """Return what Batch shows of the campaigns; one that cannot be read or does not exist is left out."""
+        by_app: dict[str | None, dict[str, int]] = {}
+        for index in indexes:
+            by_app.setdefault(self.desired[index].app, {})[self.desired[index].token] = index
+        seen: dict[int, State] = {}
+        for app, places in by_app.items():
+            try:
+                found = self._read(app, set(places))
+            except BatchAuthenticationError:
+                if not self._renew():
+                    raise
+                found = self._read(app, set(places))
+            seen.update((places[token], campaign) for token, campaign in found.items())
+        return seen
+
+    def _read(self, app: str | None, tokens: set[str]) -> dict[str, State]:
+        found = self._listed(app, tokens) if len(tokens) > VIEW_INSTEAD_OF_LIST else {}
+        return {**found, **self._viewed(app, tokens - found.keys())}
+
+    def _listed(self, app: str | None, tokens: set[str]) -> dict[str, State]:
+        """Return what the list shows of these campaigns.
+
+        It is read no further once pages without any of them have cost as many requests as it takes to view the rest.
+        """
+        found: dict[str, State] = {}
+        last_hit = 0
+        try:
+            for count, item in enumerate(self._hooks.own(app).list_campaigns(), 1):
+                pages = -(-count // MAX_PAGE)
+                if item["campaign_token"] in tokens:
+                    found[item["campaign_token"]] = item
+                    last_hit = pages
+                missing = len(tokens) - len(found)
+                if not missing or (count % MAX_PAGE == 0 and pages - last_hit >= missing):
+                    break
+                self.progress.log(self.gate)
+        except BatchApiError as error:
+            keys_are_wrong = isinstance(error, BatchAuthenticationError | BatchNotFoundError)
+            if keys_are_wrong or (error.transient and not self.attempt.is_last):
+                raise
+            log.warning("The campaigns cannot be listed, so each one is viewed, or written without. %s", error)
+        return found
+
+    def _viewed(self, app: str | None, tokens: Iterable[str]) -> dict[str, State]:
+        hooks, refused = self._hooks, list[BatchApiError]()
+
+        def view(token: str) -> tuple[str, State | None]:
+            if not refused:
+                try:
+                    return token, hooks.own(app).get_campaign(token)
+                except (BatchApiMisuseError, BatchAuthenticationError) as error:
+                    refused.append(error)
+                except BatchApiError as error:
+                    _per_campaign_log.info("Campaign %r could not be read: %s", token, error)
+            return token, None
+
+        found: dict[str, State] = {}
+        with self._threads() as pool:
+            for token, campaign in pool.map(view, tokens):
+                if campaign is not None:
+                    found[token] = campaign
+                self.progress.log(self.gate)
+        for error in refused:
+            if isinstance(error, BatchAuthenticationError):
+                raise error
+        return found
+
+    def _differing(self, seen: Mapping[int, State]) -> list[int]:
+        """Return the campaigns to write, stops first; note those that are as desired, and those with another name."""
+        pending: list[tuple[bool, int]] = []
+        for index, campaign in enumerate(self.desired):
+            state = seen.get(index)
+            try:
+                live = self._is_to_be_live(index)
+                if state is not None and rules.has_other_name(state, campaign.expect_name, None):
+                    raise rules.other_name_error(campaign.token, state, campaign.expect_name)
+            except BatchError as error:
+                (self._again if error.transient else self.progress.failed)[index] = error
+                continue
+            may_come_on = not live and not self.is_known and self._may_have_flipped(index)
+            if state is None or state.get("live") is not live or may_come_on:
+                pending.append((live, index))
+                continue
+            now = self.clock.now()
+            self.progress.outcomes[index] = Outcome(
+                token=campaign.token,
+                requested_at=now,
+                completed_at=now,
+                changed=None if self.wrote_before else False,
+                sent={"live": live},
+                live=live,
+                name=state.get("name"),
+                before=state,
+                would_change=False if self.dry_run else None,
+            )
+        return [index for _, index in sorted(pending)]
+
+    def _may_have_flipped(self, index: int) -> bool:
+        return rules.may_have_flipped(self._requests[index].live, self.attempt.run_after, self.clock.now())
+
+    def _check_count(self, pending: Sequence[int]) -> None:
+        if self.max_changes is None or len(pending) <= self.max_changes:
+            return
+        named = ", ".join(self.desired[index].token for index in pending[:MAX_NAMED])
+        raise BatchChangeRefusedError(
+            f"{len(pending)} of {len(self.desired)} campaigns are not as desired, more than max_changes="
+            f"{self.max_changes}: {named}{', ...' if len(pending) > MAX_NAMED else ''}. Nothing was sent. Check the "
+            "desired states, or raise max_changes."
+        )
+
+    def _only_compare(self, pending: Iterable[int], state: Mapping[int, State]) -> None:
+        for index in pending:
+            seen, now = state.get(index), self.clock.now()
+            self.progress.would_change.add(index)
+            self.progress.outcomes[index] = Outcome(
+                token=self.desired[index].token,
+                requested_at=now,
+                completed_at=now,
+                changed=False,
+                sent={"live": self._is_to_be_live(index)},
+                live=(seen or {}).get("live"),
+                name=(seen or {}).get("name"),
+                before=seen or {},
+                would_change=True,
+            )
+
+    def _write_all(self, pending: Sequence[int]) -> None:
+        """Write these campaigns, stops first; try those again that failed for a reason that may pass."""
+        if pending:
+            self.progress.writing_begins()
+            self._note(in_doubt=True)
+        stops = [index for index in pending if not self._wants_on(index)]
+        self._round(stops)
+        by_app: dict[str | None, deque[int]] = {}
+        for index in pending:
+            if index not in set(stops):
+                by_app.setdefault(self.desired[index].app, deque()).append(index)
+        for _ in range(VIEW_INSTEAD_OF_LIST):
+            self._round([queue.popleft() for app, queue in by_app.items() if queue and app not in self._proven])
+        self._round([index for queue in by_app.values() for index in queue])
+        for tries in range(1, TRIES):
+            if self._again:
+                log.info("%d campaigns failed for a reason that may pass: trying them again.", len(self._again))
+                self.gate.rest(tries)
+                self._round(list(self._again))
+        if self.in_doubt:
+            self._settle()
+        self._check(pending)
+
+    def _wants_on(self, index: int) -> bool:
+        try:
+            return self._is_to_be_live(index)
+        except BatchClockError:
+            return True
+
+    def _settle(self) -> None:
+        """Wait until writes in doubt have taken effect or not, read the list, and stop what should be off (rule 10)."""
+        left = (max(self.in_doubt.values()) + SETTLE_TIME - self.clock.now()).total_seconds()
+        if left > 0:
+            log.info("Waiting %.0f s: the answers to some requests were lost, and they may still take effect.", left)
+            self.gate.pause(left)
+        state = self._state(range(len(self.desired)))
+        named = {index for index in self.in_doubt if index >= 0}
+        late = {index for index, seen in state.items() if seen.get("live") is True and not self._wants_on(index)}
+        self.is_known = True
+        self._round(sorted(named | (late - self.progress.failed.keys())))
+
+    def _round(self, indexes: Iterable[int]) -> None:
+        """Write these campaigns once."""
+        queue = deque(indexes)
+        running: dict[Future[Outcome], tuple[int, HookMaker]] = {}
+        stopped: Exception | None = None
+        with self._threads() as pool:
+            while running or (queue and stopped is None):
+                while queue and len(running) < self.max_in_flight and stopped is None:
+                    index = queue.popleft()
+                    running[pool.submit(self._change, index, self._hooks)] = index, self._hooks
+                done, _ = wait(running, timeout=1.0, return_when=FIRST_COMPLETED)
+                for future in done:
+                    index, hooks = running.pop(future)
+                    try:
+                        self._note_outcome(index, future.result())
+                    except Outdated:
+                        queue.appendleft(index)
+                    except TooLateError as late:
+                        self.progress.skipped[index] = str(late)
+                        self._again.pop(index, None)
+                    except BatchAuthenticationError as error:
+                        # Those that were on their way with the old keys say nothing of the new ones.
+                        if hooks is not self._hooks or self._renew():
+                            queue.appendleft(index)
+                        else:
+                            stopped = stopped or error
+                    except BatchError as error:
+                        if isinstance(error, BatchApiError) and error.throttled:
+                            queue.appendleft(index)
+                        else:
+                            self._note_failure(index, error)
+                    except GateClosed as error:
+                        stopped = stopped or error
+                self.progress.log(self.gate)
+        if stopped is not None:
+            raise stopped
+
+    def _change(self, index: int, hooks: HookMaker) -> Outcome:
+        """Change one campaign; runs in a thread."""
+        campaign, request = self.desired[index], self._requests[index]
+        lost = self._lost.get(campaign.app)
+        if lost is not None and self._wants_on(index):
+            raise BatchChangeRefusedError(f"Not switched on, for another campaign of the same app was damaged: {lost}")
+        hook = hooks.own(campaign.app)
+        history = self._histories.get(index) or History(
+            began=self.before.began, is_known=self.is_known, may_push=self.is_known
+        )
+        attempt = replace(self.attempt, store=None)
+        journal = Journal(attempt, self.clock, campaign.token, campaign.app, _per_campaign_log)
+        change = Change(hook, self.clock, attempt, request, journal, _per_campaign_log, history=history, waits=False)
+        change.verifies = campaign.app not in self._proven
+        hook.still_wanted = change.still_sends
+        try:
+            return change.make()
+        finally:
+            self._histories[index] = change.history
+
+    @contextmanager
+    def _threads(self) -> Iterator[Executor]:
+        with self.executor(self.max_in_flight) as pool:
+            try:
+                yield pool
+            except BaseException:
+                # The end of the pool waits for its threads: those that wait for their turn must not keep the task.
+                self.stop()
+                raise
+
+    def _renew(self) -> bool:
+        """Read the connection again after a 401, once: the key may have been rotated."""
+        if self._is_renewed:
+            return False
+        log.warning("Batch refuses the keys (401). Reading the connection again, once.")
+        self._is_renewed = True
+        self._hooks = self.connect(self.gate)
+        return True
+
+    def _note_outcome(self, index: int, outcome: Outcome) -> None:
+        if outcome.http_status is not None:
+            self._proven.add(self.desired[index].app)
+        elif self.wrote_before and outcome.changed is False:
+            outcome = replace(outcome, changed=None)
+        self.progress.outcomes[index] = outcome
+        self._again.pop(index, None)
+
+    def _note_failure(self, index: int, error: BatchError) -> None:
+        if isinstance(error, BatchParametersLostError):
+            self._lost.setdefault(self.desired[index].app, error)
+        self._again.pop(index, None)
+        (self._again if error.transient else self.progress.failed)[index] = error
+
+    def _check(self, pending: Iterable[int]) -> None:
+        """Compare what was written with the list, in one go. What does not show yet is a failure that may pass."""
+        written = self.progress.changed & set(pending)
+        try:
+            seen = self._state(sorted(written)) if written else {}
+        except BatchApiError as error:
+            log.warning("All writes are confirmed, but they could not be compared with the list afterwards: %s", error)
+            return
+        for index, state in seen.items():
+            live = self._wants_on(index)
+            if self.progress.outcomes[index].live is live and state.get("live") is not live:
+                self.progress.failed[index] = BatchVerificationError(
+                    f"Batch confirmed the update of campaign {self.desired[index].token!r}, but the list still shows "
+                    f"it {'not live' if live else 'live'}."
+                )
