@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import tempfile
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import loopback_only  # noqa: F401
@@ -19,7 +20,9 @@ for _name in [name for name in os.environ if name.startswith("AIRFLOW")]:
 os.environ |= {"AIRFLOW_HOME": _home, "AIRFLOW__CORE__LOAD_EXAMPLES": "False", "NO_COLOR": "1"}
 
 import pytest  # noqa: E402
+import time_machine  # noqa: E402
 
+from airflow_batch._campaigns.protocol import SystemClock  # noqa: E402
 from airflow_batch.sandbox import BatchSandbox  # noqa: E402
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -47,3 +50,32 @@ def batch(sandbox, connect):
     """A running sandbox that ``batch_default`` leads to."""
     connect(sandbox.connection())
     return sandbox
+
+
+class MovedClock:
+    """Moves the clock instead of waiting.
+
+    :param slept: The seconds of each wait in a worker slot.
+    """
+
+    def __init__(self, travel):
+        self._travel = travel
+        self.slept = []
+        self.while_asleep = lambda seconds: None
+
+    def sleep(self, seconds):
+        self.slept.append(round(seconds, 1))
+        self._travel.shift(timedelta(seconds=seconds))
+        self.while_asleep(seconds)
+
+    def move(self, time):
+        self._travel.shift(time)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that a task's waits in its worker slot move on, so that no test waits for real."""
+    with time_machine.travel(datetime.now(UTC), tick=True) as travel:
+        moved = MovedClock(travel)
+        monkeypatch.setattr(SystemClock, "sleep", lambda self, seconds: moved.sleep(seconds))
+        yield moved
