@@ -1,6 +1,6 @@
 """Where the requests of many threads wait for their turn, and the hook that sends them through.
 
-How fast they may go is decided in ``pacing.py``, what they ask for in ``syncing.py``.
+How fast they may go is decided in ``pacing.py``, what they ask for in ``_sync/run.py``.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What many campaigns should be, as a DAG author or an upstream task says it: read and checked. Pure functions.
 
-One campaign's definition is in ``campaigns.py``; making them so in ``syncing.py``.
+Making them so is in ``_sync/run.py``.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def _read_one(item: Any, place: str, default_app: str | None) -> WantedCampaign:
         token=token,
         app=item.get("app") or app or default_app,
         live=live,
-        expect_name=item.get("expect_name") or None,
+        expect_name=_rendered_name(item.get("expect_name")),
         definition=checked,
     )
 
@@ -92,3 +92,8 @@ def _live(value: Any) -> bool | Schedule:
 
 def _example() -> str:
     return "{'campaign': TOKEN, 'app': 'ios', 'live': True}"
+
+
+def _rendered_name(name: str | None) -> str | None:
+    """Return the name to expect; empty where one was asked for and its template rendered to nothing (rule 2)."""
+    return "" if name is not None and name.strip() in ("", "None") else name

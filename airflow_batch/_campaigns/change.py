@@ -103,14 +103,17 @@ class Change:
         self.started = self.clock.now()
         self._situation: Situation | None = None
         self._planned: Campaign | None = None
+        self._last_seen: Campaign | None = None
 
     def make(self) -> Outcome:
         """Read, plan, send, and begin again until nothing is left to do. The last read is the check."""
         while True:
             seen, failure = self._read()
+            if failure is None:
+                self._last_seen = seen
             self._situation = Situation(
                 request=self.request,
-                seen=seen,
+                seen=self._last_seen,
                 history=self.history,
                 clocks=Clocks(self.clock.now(), self.api.batch_now()),
                 run_after=self.attempt.run_after,
@@ -124,11 +127,9 @@ class Change:
                 return self._finish(step, seen, failure)
             if isinstance(step, Send):
                 self._planned = step.desired
-                if failure is not None and not step.stops:
-                    raise failure
                 if self.request.dry_run:
                     return self._outcome(step.desired, seen, sent=step.payloads[0], changed=False, would_change=True)
-                self._send(step, seen)
+                self._send(step, self._last_seen)
                 if self.sent is not None and not self.verifies and not self._goes_on(step):
                     return self._finish(Done(True), None, None)
             else:
@@ -164,12 +165,18 @@ class Change:
                 self.log.info("The campaign cannot be read, so it is neither compared nor checked: %s", error)
                 return None, None
             except BatchApiError as error:
+                if error.throttled and self.history.is_in_doubt and self._wait_for_batch(error):
+                    continue
                 if has_sent:
                     return None, error
+                if error.throttled:
+                    if self.budget and self._wait_for_batch(error):
+                        continue
+                    raise
                 missing = isinstance(error, BatchNotFoundError)
                 if missing and self.request.is_new:
                     return None, None
-                if not stops or error.throttled:
+                if not stops:
                     raise _not_visible(error) if missing else error from None
                 pause = None if missing or not error.transient else next(pauses, None)
                 if pause is None:
@@ -228,6 +235,8 @@ class Change:
         if isinstance(error, BatchApiError) and error.may_have_been_applied:
             self.history, self.unanswered = history, error
             self.log.warning("%s", error)
+            if error.retry_after:
+                self._pause(error.retry_after, "Batch asks for it (Retry-After)")
             return
         # The answer proves that nothing was applied: the record of the request goes.
         self.journal.save(self.history)
@@ -237,8 +246,8 @@ class Change:
                 return
         has_sent = self.history.is_in_doubt or self.sent is not None
         is_only_chance = self.budget is not None or (self.request.is_new and not self.journal.is_saved)
-        waits = isinstance(error, BatchApiError) and error.throttled and (has_sent or is_only_chance)
-        if waits and self._pause(max(THROTTLE_FLOOR, getattr(error, "retry_after", None) or 0.0), str(error)):
+        is_throttled = isinstance(error, BatchApiError) and error.throttled
+        if is_throttled and (has_sent or is_only_chance) and self._wait_for_batch(error):
             return
         if self.unanswered is None and _is_for_content(error) and seen is not None and not self._is_to_stop():
             raise error.explained(
@@ -255,24 +264,32 @@ class Change:
         if isinstance(step, AskBatch):
             try:
                 self.api.get_campaign(self.request.token)
-            except BatchApiError:
-                if not self.api.has_answered:
+            except BatchApiError as error:
+                if error.throttled or not self.api.has_answered:
                     raise
         elif not isinstance(step, Wait) or not self._pause(step.time.total_seconds(), step.why):
             raise self.unanswered or BatchVerificationError(
                 f"What an earlier request did to campaign {self.request.token!r} is not known yet."
             )
 
-    def _pause(self, seconds: float, why: str) -> bool:
+    def _wait_for_batch(self, error: Any) -> bool:
+        """Wait in the worker slot for as long as Batch asks; return False where that is too long."""
+        return self._pause(max(THROTTLE_FLOOR, error.retry_after or 0.0), str(error), may_be_cut=False)
+
+    def _pause(self, seconds: float, why: str, *, may_be_cut: bool = True) -> bool:
         """Wait in the worker slot, no further than the next change of the window; return False where it is too long."""
         if not self.waits:
             return False
         now = self.clock.now()
         changes = getattr(self.request.live, "changes", None)
         change = next(iter(changes(now)), None) if changes else None
-        if change is not None:
-            seconds = min(seconds, (change[0] - now).total_seconds() + 0.1)
-        if timedelta(seconds=seconds) > (MAX_IN_SLOT - self.waited if self.budget is None else self._left_time()):
+        until_change = seconds if change is None else (change[0] - now).total_seconds() + 0.1
+        if until_change < seconds and not may_be_cut:
+            return False
+        seconds = min(seconds, until_change)
+        reserve = timedelta(seconds=WRITE_RESERVE)
+        left = MAX_IN_SLOT - self.waited if self.budget is None else self._left_time() - reserve
+        if timedelta(seconds=seconds) > left:
             return False
         self.log.info("Waiting %.0f s: %s.", seconds, why.rstrip("."))
         self.waited += timedelta(seconds=seconds)
@@ -289,22 +306,21 @@ class Change:
         """Check what was written, say what was done, and return it."""
         if step.warning:
             self.log.warning(step.warning)
-        desired = (
-            planning.desired_now(self.request, Clocks(self.clock.now(), self.api.batch_now()), self.attempt.run_after)[
-                0
-            ]
-            if self.sent is None
-            else self.sent.step.desired
-        )
-        outcome = self._outcome(desired, seen, changed=step.changed)
+        clocks = Clocks(self.clock.now(), self.api.batch_now())
+        desired = planning.desired_now(self.request, clocks, self.attempt.run_after)[0]
+        if self.sent is not None:
+            desired = dict(self.sent.step.desired)
+        would_change = False if self.request.dry_run else None
+        outcome = self._outcome(desired, seen, changed=step.changed, would_change=would_change)
+        state = describe({"live": True} if self.request.is_new else desired)
         title = title_of(self.request.token, outcome.name, self.api.app)
         if self.sent is None:
             how = {False: "already", True: "by an earlier request of this task", None: "now"}[step.changed]
-            self.log.info("%s is %s %s. Nothing is sent.", title, describe(desired), how)
+            self.log.info("%s is %s %s. Nothing is sent.", title, state, how)
         else:
             checked = check_written(self.sent, self.request.token, seen, failure, self.log)
             status = self.sent.status
-            self.log.info("%s is now %s: Batch confirmed with %s%s.", title, describe(desired), status, checked)
+            self.log.info("%s is now %s: Batch confirmed with %s%s.", title, state, status, checked)
         if step.error is not None:
             raise step.error
         return outcome

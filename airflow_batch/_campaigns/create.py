@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 from airflow_batch._campaigns import rules
-from airflow_batch._campaigns.change import AGAIN_AFTER, Change, title_of
+from airflow_batch._campaigns.change import AGAIN_AFTER, MAX_IN_SLOT, THROTTLE_FLOOR, Change, title_of
 from airflow_batch._campaigns.diff import Campaign
 from airflow_batch._campaigns.history import History, Journal, digest_of
 from airflow_batch._campaigns.plan import repeat_refused
@@ -150,7 +151,7 @@ class Creation:
         clocks = Clocks(self.clock.now(), self.api.batch_now())
         if rules.push_has_passed(self.payload, clocks.later):
             raise rules.passed_error(self.token or self.payload["name"], self.payload, complete=False)
-        if self.latest_on is not None and clocks.later > self.latest_on:
+        if self.latest_on is not None and clocks.later > self.latest_on and not self.dry_run:
             draft = f" The draft {self.token!r} remains." if self.token else ""
             raise TooLateError(
                 f"Not created as live: the run is later than max_lateness allows, which ended at "
@@ -196,33 +197,32 @@ class Creation:
             )
 
     def _go_live(self) -> Outcome:
-        """Send the whole payload to the draft, as any change (rules 3, 5 and 7); nothing of it comes from view."""
+        """Send the whole payload to the draft, as any change (rules 3, 5 and 7); nothing of it comes from view.
+
+        Without saved state no later attempt may make it live, so this one tries again for a while (rule 8).
+        """
         request = ChangeRequest(token=self.token, parameters=self.payload, latest_on=self.latest_on, is_new=True)
-        journal = Journal(self.attempt, self.clock, self.token, self.api.app, self.log)
-        # Without saved state no later attempt may make it live, so this one tries once more.
-        has_state = self.attempt.store is not None
-        for is_last_try in (has_state, True):
-            change = Change(self.api, self.clock, self.attempt, request, journal, self.log, history=self.history)
+        until = self.clock.now() + MAX_IN_SLOT
+        while True:
+            self.journal = Journal(self.attempt, self.clock, self.token, self.api.app, self.log)
+            change = Change(self.api, self.clock, self.attempt, request, self.journal, self.log, history=self.history)
             try:
                 return change.make()
             except BatchVerificationError:
                 # It was confirmed but does not show: in doubt, so that a retry sends it again.
-                self._unconfirm(change)
-                if is_last_try:
-                    raise
+                on = change.history.on
+                change.history = replace(change.history, on=on and replace(on, confirmed=False))
+                raise
             except BatchApiError as error:
-                if isinstance(error, BatchRepeatRefusedError) or has_state:
+                if isinstance(error, BatchRepeatRefusedError) or self.attempt.store is not None:
                     raise
-                if is_last_try or not error.transient:
+                pause = max(THROTTLE_FLOOR, error.retry_after or 0.0)
+                if not error.transient or self.clock.now() + timedelta(seconds=pause) > until:
                     raise self._final(error) from None
+                self.log.warning("%s Trying again in %.0f s.", error, pause)
+                self.clock.sleep(pause)
             finally:
                 self.history = change.history
-                self.journal = journal
-        raise AssertionError("the last try returns or raises")
-
-    def _unconfirm(self, change: Change) -> None:
-        on = change.history.on
-        change.history = replace(change.history, on=on and replace(on, confirmed=False))
 
     def _final(self, error: BatchApiError) -> BatchApiError:
         """Return the error of a draft that no later attempt may make live."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from airflow_batch._campaigns import rules
 from airflow_batch._campaigns.change import AGAIN_AFTER, title_of
@@ -35,65 +35,104 @@ def delete_campaign(
     """Delete a campaign. A deletion may be repeated.
 
     A 404 is a success only with ``missing_ok``, or where a deletion of this token by this task instance was confirmed
-    or is in doubt by what was saved.
+    or is in doubt: in this attempt, or by what an earlier one has saved.
 
     :param expect_name: Refuse a campaign with another name; empty: one that cannot be compared.
     :raises BatchChangeRefusedError: for another name, or one that cannot be read.
     :raises BatchApiError: one of its subclasses, for each failed request.
     """
-    began = clock.now()
     journal = Journal(attempt, clock, token, api.app, log)
-    history = History(began=began) if dry_run else journal.load()
-    key = {"deleted": token, "app": api.app}
-    kept = (
-        history.extra if history.extra and {**history.extra, "confirmed": None} == {**key, "confirmed": None} else None
-    )
-    seen: Campaign = {}
+    history = History(began=clock.now()) if dry_run else journal.load()
+    deletion = Deletion(api, clock, token, missing_ok, dry_run, journal, history, log)
+    if (expect_name is not None or dry_run) and deletion.confirmed_before is None:
+        try:
+            deletion.seen = _checked(api, token, expect_name)
+        except BatchNotFoundError as error:
+            return deletion.missing(error)
+    if dry_run:
+        log.info("Dry run: %s would be deleted. Nothing was sent.", deletion.title)
+        return deletion.outcome(False, None)
+    return deletion.make()
 
-    def outcome(changed: bool | None, status: int | None) -> Outcome:
-        name = seen.get("name")
+
+@dataclass
+class Deletion:
+    """One attempt at a deletion. ``history.extra`` keeps that one was sent, and whether it was confirmed."""
+
+    api: CampaignApi
+    clock: Clock
+    token: str
+    missing_ok: bool
+    dry_run: bool
+    journal: Journal
+    history: History
+    log: Log
+    seen: Campaign | None = None
+
+    def __post_init__(self) -> None:
+        self.began = self.clock.now()
+        kept = self.history.extra or {}
+        is_same = (kept.get("deleted"), kept.get("app")) == (self.token, self.api.app)
+        self.confirmed_before: bool | None = kept.get("confirmed") is True if is_same else None
+        """Whether a deletion by this task instance was confirmed; False: it is in doubt, None: none was sent."""
+
+    def make(self) -> Outcome:
+        """Delete the campaign. What is in doubt, or was not sent at all, is repeated (rule 7)."""
+        for pause in (*AGAIN_AFTER, None):
+            self._save(self.confirmed_before is True)
+            try:
+                status = self.api.delete_campaign(self.token)
+            except BatchNotFoundError as error:
+                return self.missing(error)
+            except BatchApiError as error:
+                if error.may_have_been_applied and self.confirmed_before is None:
+                    self.confirmed_before = False
+                # Otherwise the answer proves that nothing was applied: the record of the request goes.
+                self._save(self.confirmed_before)
+                if pause is None or not (error.may_have_been_applied or isinstance(error, BatchConnectionError)):
+                    error.may_be_rescheduled = self.journal.is_saved or self.confirmed_before is None
+                    raise
+                self.log.warning("%s Trying again in %.0f s.", error, pause)
+                self.clock.sleep(pause)
+            else:
+                break
+        self._save(True)
+        self.log.info("Deleted %s. Batch confirmed with %s.", self.title, status)
+        return self.outcome(True, status)
+
+    def missing(self, error: BatchNotFoundError) -> Outcome:
+        """Return the outcome where Batch does not know the campaign, or raise the error."""
+        if self.confirmed_before is None and not self.missing_ok:
+            self._save(None)
+            raise error
+        self.log.info("Campaign %r does not exist. %s", self.token, error)
+        if self.confirmed_before is None:
+            return self.outcome(False, error.status_code)
+        return self.outcome(self.confirmed_before or None, error.status_code)
+
+    def _save(self, confirmed: bool | None) -> None:
+        extra = {"deleted": self.token, "app": self.api.app, "confirmed": confirmed}
+        if not self.dry_run:
+            self.journal.save(replace(self.history, extra=None if confirmed is None else extra))
+
+    @property
+    def title(self) -> str:
+        """How a log line names the campaign."""
+        return title_of(self.token, (self.seen or {}).get("name"), self.api.app)
+
+    def outcome(self, changed: bool | None, status: int | None) -> Outcome:
+        """Return what became of the campaign."""
         return Outcome(
-            token=token,
-            requested_at=began,
-            completed_at=clock.now(),
+            token=self.token,
+            requested_at=self.began,
+            completed_at=self.clock.now(),
             changed=changed,
             sent={},
             live=None,
-            name=name,
+            name=(self.seen or {}).get("name"),
             http_status=status,
-            would_change=True if dry_run else None,
+            would_change=status is None if self.dry_run else None,
         )
-
-    if (expect_name is not None or dry_run) and kept is None:
-        seen = _checked(api, token, expect_name) or {}
-    if dry_run:
-        log.info("Dry run: %s would be deleted. Nothing was sent.", title_of(token, seen.get("name"), api.app))
-        return outcome(False, None)
-    for pause in (*AGAIN_AFTER, None):
-        journal.save(replace(history, extra={**key, "confirmed": bool(kept and kept.get("confirmed"))}))
-        try:
-            status = api.delete_campaign(token)
-        except BatchNotFoundError as error:
-            if kept is None and not missing_ok:
-                journal.save(replace(history, extra=None))
-                raise
-            log.info("Campaign %r does not exist%s. %s", token, " any more" if kept else "", error)
-            return outcome((True if kept.get("confirmed") else None) if kept else False, error.status_code)
-        except BatchApiError as error:
-            if error.may_have_been_applied:
-                kept = {**key, "confirmed": False}
-            elif kept is None:
-                journal.save(replace(history, extra=None))
-            if pause is None or not isinstance(error, BatchConnectionError):
-                error.may_be_rescheduled = journal.is_saved or kept is None
-                raise
-            log.warning("%s Trying again in %.0f s.", error, pause)
-            clock.sleep(pause)
-        else:
-            break
-    journal.save(replace(history, extra={**key, "confirmed": True}))
-    log.info("Deleted %s. Batch confirmed with %s.", title_of(token, seen.get("name"), api.app), status)
-    return outcome(True, status)
 
 
 def _checked(api: CampaignApi, token: str, expect_name: str | None) -> Campaign | None:

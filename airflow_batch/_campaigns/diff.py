@@ -18,6 +18,8 @@ Campaign = Mapping[str, Any]
 PUSH_TIMES = frozenset({"push_time", "local_push_time"})
 READ_ONLY = frozenset({"campaign_token", "from_api", "dev_only", "created_date", "trigger"})
 """What view adds to the creation format (https://doc.batch.com/developer/api/mep/campaigns/get-campaign)."""
+UNORDERED_LEVELS = 3
+"""How many lists within each other are compared without regard to the order of their items."""
 _MOMENTS = frozenset({*PUSH_TIMES, "end_date"})
 
 
@@ -92,15 +94,15 @@ def same_name(one: Any, other: Any) -> bool:
     return isinstance(one, str) and isinstance(other, str) and _plain(one) == _plain(other)
 
 
-def agrees(desired: Any, seen: Any, name: str = "") -> bool:
+def agrees(desired: Any, seen: Any, name: str = "", levels: int = UNORDERED_LEVELS) -> bool:
     """Compare a desired value with the one that Batch shows; of objects, only the keys that are desired.
 
     A number may be shown as text, a moment with ``Z``, text trimmed, and a list in another order.
     """
     if isinstance(desired, Mapping) and isinstance(seen, Mapping):
-        return all(key in seen and agrees(value, seen[key], key) for key, value in desired.items())
+        return all(key in seen and agrees(value, seen[key], key, levels) for key, value in desired.items())
     if isinstance(desired, list) and isinstance(seen, list):
-        return len(desired) == len(seen) and None not in _partners(desired, seen, agrees)
+        return len(desired) == len(seen) and None not in _partners(desired, seen, levels)
     if isinstance(desired, str) and isinstance(seen, str):
         if name in _MOMENTS and read_moment(desired) is not None:
             return read_moment(desired) == read_moment(seen)
@@ -108,7 +110,7 @@ def agrees(desired: Any, seen: Any, name: str = "") -> bool:
     if isinstance(desired, bool) or isinstance(seen, bool):
         return desired is seen
     try:
-        return desired == seen or (desired is not None and seen is not None and float(desired) == float(seen))
+        return bool(desired == seen or (desired is not None and seen is not None and float(desired) == float(seen)))
     except (TypeError, ValueError, OverflowError):
         return False
 
@@ -117,13 +119,17 @@ def _plain(text: str) -> str:
     return unicodedata.normalize("NFC", text).strip()
 
 
-def _partners(first: list[Any], second: list[Any], match: Any) -> list[Any]:
-    """Return for each item of one list the item of the other that matches it, each used once; None where none does."""
-    free = list(second)
-    partners = []
-    for item in first:
-        partner = next((other for other in free if match(item, other)), None)
-        if partner is not None:
+def _partners(first: list[Any], second: list[Any], levels: int) -> list[int | None]:
+    """Return for each item of one list the index of the other's item that agrees with it, each used once.
+
+    Below some levels of lists only the items of the same index are compared, so that the time stays bounded.
+    """
+    free = list(range(len(second)))
+    partners: list[int | None] = []
+    for index, item in enumerate(first):
+        candidates = free if levels else [index] if index < len(second) else []
+        partner = next((other for other in candidates if agrees(item, second[other], "", max(levels - 1, 0))), None)
+        if partner is not None and levels:
             free.remove(partner)
         partners.append(partner)
     return partners
@@ -136,23 +142,26 @@ def _is_empty(value: Any) -> bool:
 def _lost(before: Any, after: Any, place: str) -> list[str]:
     if _is_empty(before):
         return []
-    container = isinstance(before, Mapping | list)
-    if _is_empty(after) or (container and not isinstance(after, Mapping if isinstance(before, Mapping) else list)):
+    if _is_empty(after):
         return [place]
     if isinstance(before, Mapping):
+        if not isinstance(after, Mapping):
+            return [place]
         return [
             gone
             for key, value in before.items()
             for gone in _lost(value, after.get(key), f"{place}.{key}" if place else str(key))
         ]
     if isinstance(before, list):
-        unchanged = _partners(before, after, lambda old, new: not _lost(old, new, ""))
-        rest = [item for item in after if not any(item is partner for partner in unchanged)]
-        left = [(index, item) for index, item in enumerate(before) if unchanged[index] is None]
+        if not isinstance(after, list):
+            return [place]
+        partners = _partners(before, after, UNORDERED_LEVELS)
+        rest = iter([item for index, item in enumerate(after) if index not in partners])
         return [
             gone
-            for position, (index, item) in enumerate(left)
-            for gone in _lost(item, rest[position] if position < len(rest) else None, f"{place}[{index}]")
+            for index, item in enumerate(before)
+            if partners[index] is None
+            for gone in _lost(item, next(rest, None), f"{place}[{index}]")
         ]
-    # A text that became false or a number of another kind is a change, but false instead of a text is a loss.
+    # Text that became false is lost; other values may have changed.
     return [place] if isinstance(before, str) and after is False else []

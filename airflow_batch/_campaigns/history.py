@@ -171,7 +171,7 @@ class Journal:
     def save(self, history: History) -> bool:
         """Save the history and return whether that succeeded. Without a store it does not."""
         if self._attempt.store is None:
-            self.is_saved = False
+            self.is_saved = history.extra is None and not any(w and w.is_own for w in (history.on, history.off))
             return False
         record = {
             **self._key,

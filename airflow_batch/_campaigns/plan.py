@@ -112,7 +112,7 @@ class Situation:
     """All that a plan depends on.
 
     :param seen: What view shows; None where the campaign cannot be read.
-    :param look_failed: Whether reading failed this time, so that ``seen`` says nothing.
+    :param look_failed: Whether reading failed this time, after a write: ``seen`` is what view showed before.
     :param has_answered: Whether Batch has answered anything in this attempt.
     :param stops_sent: How many stops this attempt has sent.
     :param is_brief: Whether there is no time to wait for (a callback).
@@ -190,7 +190,7 @@ def _stop(situation: Situation, desired: Campaign, error: BatchError | None) -> 
     request, seen = situation.request, situation.seen
     base = request.definition if seen is None else request_form(seen)
     warnings = []
-    if request.expect_name is not None and (seen is None or not request.expect_name):
+    if request.expect_name is not None and not (request.expect_name and (seen or {}).get("name")):
         warnings.append(f"Campaign {request.token!r} is stopped without comparing its name (expect_name).")
     choices = [overlaid(base, desired)] if base else []
     name = (base or {}).get("name")
@@ -241,10 +241,12 @@ def _plan_other(situation: Situation, desired: Campaign) -> Plan:
             return Done(
                 True, "An earlier attempt has sent this push, and Batch confirmed it. A new run sends it again."
             )
-    if request.expect_name is not None and (seen is None or not request.expect_name):
-        why = "the campaign cannot be read" if request.expect_name else "it rendered to nothing"
+    if situation.look_failed:
+        return Wait(LOOKS_AFTER[1], "the campaign could not be read")
+    if request.expect_name is not None and not (request.expect_name and (seen or {}).get("name")):
+        why = "its name cannot be read" if request.expect_name else "it rendered to nothing"
         raise BatchChangeRefusedError(
-            f"expect_name was given for campaign {request.token!r}, but {why}, so its name cannot be compared. Nothing "
+            f"expect_name was given for campaign {request.token!r}, but {why}, so it cannot be compared. Nothing "
             "was sent. Use a Live API key, correct expect_name, or leave it out."
         )
     conflicting = last is not None and last.digest != digest

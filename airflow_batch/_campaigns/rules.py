@@ -83,9 +83,12 @@ def _not_before(run_after: datetime | None, moment: datetime) -> datetime:
 
 
 def has_other_name(seen: Campaign, expect_name: str | None, renamed_to: Any) -> bool:
-    """Return whether a campaign has another name than expected (rule 2). ``renamed_to`` is allowed, too."""
+    """Return whether a campaign has another name than expected (rule 2). ``renamed_to`` is allowed, too.
+
+    A view without a name is none: its name cannot be read.
+    """
     name = seen.get("name")
-    return bool(expect_name) and not same_name(name, expect_name) and not same_name(name, renamed_to)
+    return bool(expect_name and name) and not same_name(name, expect_name) and not same_name(name, renamed_to)
 
 
 def other_name_error(token: str, seen: Campaign, expect_name: str | None) -> BatchChangeRefusedError:

@@ -24,25 +24,24 @@ class Progress:
     failed: dict[int, BatchError] = field(default_factory=dict)
     skipped: dict[int, str] = field(default_factory=dict)
     would_change: set[int] = field(default_factory=set)
+    as_desired: set[int] = field(default_factory=set)
+    """Those to which this attempt had nothing to send; an earlier one may have written them."""
 
     def __post_init__(self) -> None:
         self._began = self._logged = time.monotonic()
         self._writing: tuple[float, int] | None = None
 
-    def _with(self, *changed: bool | None) -> set[int]:
-        outcomes = self.outcomes.copy()
-        ended = self.failed.keys() | self.skipped.keys() | self.would_change
-        return {index for index, outcome in outcomes.items() if index not in ended and outcome.changed in changed}
-
     @property
     def changed(self) -> set[int]:
-        """Those that were changed, or may have been by an unconfirmed request."""
-        return self._with(True, None)
+        """Those that this attempt has changed, or may have by an unconfirmed request."""
+        return (
+            set(self.outcomes.copy()) - self.failed.keys() - self.skipped.keys() - self.would_change - self.as_desired
+        )
 
     @property
     def unchanged(self) -> set[int]:
         """Those that needed no write."""
-        return self._with(False)
+        return self.as_desired - self.failed.keys() - self.skipped.keys()
 
     def writing_begins(self) -> None:
         """Note that what comes from now on takes longer than the comparison did."""

@@ -82,7 +82,7 @@ class CampaignSync:
         self.journal = Journal(self.attempt, self.clock, None, None, log)
         self.before = self.journal.load()
         """What earlier attempts left: whether they have written, and whether one of their writes is in doubt."""
-        kept = self.before.extra or {}
+        kept = self.before.extra if isinstance(self.before.extra, Mapping) else {}
         self.wrote_before = bool(kept.get("wrote")) or self.attempt.number > 1 or self.attempt.is_rescheduled
         self.is_known = self.before.is_known and not kept.get("in_doubt")
         self._hooks = self.connect(None)
@@ -91,7 +91,10 @@ class CampaignSync:
         self._histories: dict[int, History] = {}
         self._proven: set[str | None] = set()
         """Apps of which a write was confirmed and checked."""
-        self._lost: dict[str | None, BatchParametersLostError] = {}
+        self._lost: dict[str | None, BatchParametersLostError] = {
+            app: BatchParametersLostError("A campaign of this app lost parameters in an earlier attempt of this task.")
+            for app in kept.get("lost") or ()
+        }
         self._again: dict[int, BatchError] = {}
         """Those that failed for a reason that may pass."""
 
@@ -123,7 +126,7 @@ class CampaignSync:
         :raises BatchChangeRefusedError: before anything is written, for more differences than ``max_changes``.
         :raises BatchParametersLostError: when a write lost parameters; no further "on" of its app was sent.
         :raises BatchAuthenticationError: for keys that are refused twice.
-        :raises BatchSyncIncompleteError: when it was stopped.
+        :raises BatchSyncIncompleteError: when it was stopped, and where stops are left after a lost parameter.
         :raises BatchApiError: for a throttle that lasts long, and where the list cannot be read.
         """
         if not self.desired:
@@ -133,14 +136,15 @@ class CampaignSync:
                 self._hooks.own(app)
             state = self._state(range(len(self.desired)))
             pending = self._differing(state)
-            self._check_count(pending)
+            self._check_count([index for index in pending if not self._shows_desired(index, state)])
             if self.dry_run:
                 self._only_compare(pending, state)
             else:
                 self._write_all(pending)
         except GateClosed as closed:
             if isinstance(closed.reason, BatchApiError):
-                closed.reason.may_be_rescheduled = self.attempt.store is not None or not self.in_doubt
+                own_doubts = any(index >= 0 for index in self.in_doubt)
+                closed.reason.may_be_rescheduled = self.attempt.store is not None or not own_doubts
             raise closed.reason from None
         finally:
             self.progress.failed.update(self._again)
@@ -148,6 +152,8 @@ class CampaignSync:
                 self._note(in_doubt=bool(self.in_doubt))
             self.progress.log(self.gate, last=True)
         for error in self._lost.values():
+            if any(not self._wants_on(index) for index in self._again):
+                raise BatchSyncIncompleteError(f"Some campaigns are still to be stopped. {error}")
             raise error
         return self.progress
 
@@ -176,7 +182,8 @@ class CampaignSync:
     def _note(self, *, in_doubt: bool) -> None:
         """Record that this attempt has written, or is about to (rule 7)."""
         wrote = self.wrote_before or self.has_written or in_doubt
-        self.journal.save(replace(self.before, is_known=True, extra={"wrote": wrote, "in_doubt": in_doubt}))
+        extra = {"wrote": wrote, "in_doubt": in_doubt, "lost": list(self._lost)}
+        self.journal.save(replace(self.before, is_known=True, extra=extra))
 
     def _state(self, indexes: Iterable[int]) -> dict[int, State]:
         """Return what Batch shows of the campaigns; one that cannot be read or does not exist is left out."""
@@ -258,11 +265,12 @@ class CampaignSync:
             except BatchError as error:
                 (self._again if error.transient else self.progress.failed)[index] = error
                 continue
-            may_come_on = not live and not self.is_known and self._may_have_flipped(index)
+            may_come_on = not (live or self.is_known or self.dry_run) and self._may_have_flipped(index)
             if state is None or state.get("live") is not live or may_come_on:
                 pending.append((live, index))
                 continue
             now = self.clock.now()
+            self.progress.as_desired.add(index)
             self.progress.outcomes[index] = Outcome(
                 token=campaign.token,
                 requested_at=now,
@@ -275,6 +283,9 @@ class CampaignSync:
                 would_change=False if self.dry_run else None,
             )
         return [index for _, index in sorted(pending)]
+
+    def _shows_desired(self, index: int, seen: Mapping[int, State]) -> bool:
+        return index in seen and seen[index].get("live") is self._wants_on(index)
 
     def _may_have_flipped(self, index: int) -> bool:
         return rules.may_have_flipped(self._requests[index].live, self.attempt.run_after, self.clock.now())
@@ -324,8 +335,9 @@ class CampaignSync:
                 log.info("%d campaigns failed for a reason that may pass: trying them again.", len(self._again))
                 self.gate.rest(tries)
                 self._round(list(self._again))
-        if self.in_doubt:
-            self._settle()
+        unsettled = self._unsettled()
+        if unsettled:
+            self._settle(max(unsettled) + SETTLE_TIME)
         self._check(pending)
 
     def _wants_on(self, index: int) -> bool:
@@ -334,14 +346,19 @@ class CampaignSync:
         except BatchClockError:
             return True
 
-    def _settle(self) -> None:
+    def _unsettled(self) -> list[datetime]:
+        """Return when each write was sent that is in doubt, or that stopped a campaign with less than the whole."""
+        offs = [history.off for history in self._histories.values()]
+        return [*self.in_doubt.values(), *(off.at for off in offs if off is not None and off.partial)]
+
+    def _settle(self, moment: datetime) -> None:
         """Wait until writes in doubt have taken effect or not, read the list, and stop what should be off (rule 10)."""
-        left = (max(self.in_doubt.values()) + SETTLE_TIME - self.clock.now()).total_seconds()
+        left = (moment - self.clock.now()).total_seconds()
         if left > 0:
             log.info("Waiting %.0f s: the answers to some requests were lost, and they may still take effect.", left)
             self.gate.pause(left)
         state = self._state(range(len(self.desired)))
-        named = {index for index in self.in_doubt if index >= 0}
+        named = {index for index in self.in_doubt if index >= 0} | self._again.keys()
         late = {index for index, seen in state.items() if seen.get("live") is True and not self._wants_on(index)}
         self.is_known = True
         self._round(sorted(named | (late - self.progress.failed.keys())))
@@ -423,10 +440,12 @@ class CampaignSync:
         return True
 
     def _note_outcome(self, index: int, outcome: Outcome) -> None:
+        self.progress.as_desired.discard(index)
         if outcome.http_status is not None:
             self._proven.add(self.desired[index].app)
-        elif self.wrote_before and outcome.changed is False:
-            outcome = replace(outcome, changed=None)
+        elif outcome.changed is False:
+            self.progress.as_desired.add(index)
+            outcome = replace(outcome, changed=None if self.wrote_before else False)
         self.progress.outcomes[index] = outcome
         self._again.pop(index, None)
 

@@ -157,7 +157,7 @@ def failure(
 def confirm_write(answer: Answer, endpoint: Endpoint, subject: str, scrub: Callable[[str], str]) -> int:
     """Return the status of a successful update or deletion. Its body is empty, or a JSON object that is not an error.
 
-    Batch documents the status 200 and no body; see ``campaigns.ASSUMPTIONS["write_body"]``.
+    Batch documents the status 200 and no body; see docs/assumptions.md.
 
     :raises BatchResponseError: for any other body, such as the page of a proxy.
     """

@@ -285,14 +285,16 @@ class BatchHook(BaseHook):
     def settings(self) -> BatchSettings:
         """The connection's settings, read once.
 
-        :raises BatchConfigurationError: when the connection is wrong or does not exist.
+        :raises BatchConfigurationError: when the connection is wrong.
+        :raises BatchConnectionError: when it does not exist, or Airflow could not read it.
         """
         if self._connection is None:
             with suppress(AirflowNotFoundException):
                 self._connection = self.get_connection(self.batch_conn_id)
         if self._connection is None:
-            raise BatchConfigurationError(
-                f"Connection {self.batch_conn_id!r} does not exist, or Airflow could not read it. "
+            # Airflow says "not defined" for what it could not ask, too, and a stop must not fail for good for that.
+            raise BatchConnectionError(
+                f"Nothing was sent: connection {self.batch_conn_id!r} does not exist, or Airflow could not read it. "
                 "Create it under Admin > Connections, in the environment or in the secrets backend."
             )
         _mask_fields(self._connection)

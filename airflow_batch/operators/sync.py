@@ -1,6 +1,6 @@
 """Many campaigns in one task: declare what they should be, and the task makes them so.
 
-The work itself is in ``syncing.py``; here it becomes a task of Airflow: rendered, resumed, reported.
+The work itself is in ``_sync/run.py``; here it becomes a task of Airflow: rendered, resumed, reported.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class BatchSyncCampaignsOperator(BatchOperator):
     :param at: The moment to evaluate windows by; an aware datetime or ISO 8601 text. Default: that of each request.
         Templated.
     :param max_lateness: How late a fixed ``live: true`` may be sent, as for BatchSetCampaignLiveOperator. Later, or
-        after 30 minutes of throttling, the campaign is reported as skipped.
+        after 30 minutes of throttling (``max_wait``), the campaign is reported as skipped.
     :param max_changes: Write nothing where more campaigns than that differ: bad data must not switch thousands.
     :param max_failures: How many campaigns may fail without failing the task. Default 0.
     :param dry_run: Compare and report, but write nothing.
@@ -70,8 +70,9 @@ class BatchSyncCampaignsOperator(BatchOperator):
 
     The report in XCom, also when the task fails: ``{"total", "changed", "unchanged", "failed", "skipped", "requests",
     "throttled_seconds", "campaigns": [...]}`` with a :class:`~airflow_batch.results.CampaignResult` for each campaign,
-    or ``{"campaign_token", "app", "error", "message"}``. ``changed`` of a campaign is null where an earlier attempt may
-    have written it; such ones do not count as changed. Above 48 kB ``campaigns`` has the failures only.
+    or ``{"campaign_token", "app", "error", "message"}`` or ``{"campaign_token", "app", "skipped"}``. ``changed`` of a
+    campaign is null where an earlier attempt may have written it; it counts as unchanged where this attempt had nothing
+    to send. Above 48 kB ``campaigns`` has the failures only.
 
     :raises BatchPayloadError: before anything is sent, when an argument is wrong.
     :raises BatchChangeRefusedError: before anything is sent, for more than ``max_changes``.
@@ -117,7 +118,8 @@ class BatchSyncCampaignsOperator(BatchOperator):
         wanted = self._wanted(context)
         latest = latest_moment(context, MAX_LATENESS if self.max_lateness == "auto" else self.max_lateness)
         refused = kept_refusal(context)
-        limits = [moment for moment in (latest, refused and refused + MAX_WAIT) if moment is not None]
+        throttled = None if refused is None else refused + (self.max_wait or MAX_WAIT)
+        limits = [moment for moment in (latest, throttled) if moment is not None]
         may_stop = any(campaign.live is not True for campaign in wanted)
         self._sync = sync = CampaignSync(
             desired=wanted,

@@ -164,10 +164,11 @@ class BatchRetryPolicy(RetryPolicy):
     After a transient failure the delay is never shorter than what the server asked for, grows with the task's own
     ``retry_delay``, ``retry_exponential_backoff`` and ``max_retry_delay``, and differs between mapped tasks; the reason
     is shown for each attempt. A permanent failure is not tried again. Exceptions that are not of this provider are left
-    to Airflow. Use it for a ``@task`` that calls the hook::
+    to Airflow. Use it for a ``@task`` that calls the hook, which has no safe way to change a campaign: operators do
+    that::
 
-        @task(retries=6, retry_policy=BatchRetryPolicy())
-        def stop(token): BatchHook().update_campaign(token, {"live": False})
+        @task(**retry_defaults())  # this policy, and the operators' other retry arguments
+        def live_campaigns(): return [campaign["name"] for campaign in BatchHook().list_campaigns(live=True)]
 
     On 3.4 and later such a task is rescheduled after a 429 or a maintenance, at no cost of a retry, for up to
     ``max_wait`` from the first of them.

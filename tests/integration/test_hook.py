@@ -135,8 +135,8 @@ def test_an_app_is_a_label_where_login_holds_the_only_key(batch, token):
     assert BatchHook(app="ios").get_campaign(token)["campaign_token"] == token
 
 
-def test_a_connection_that_does_not_exist_is_a_configuration_error_and_not_tried_again():
-    error = failure_of(BatchHook("nowhere").get_campaign, "abc", kind=BatchConfigurationError)
+def test_a_connection_that_cannot_be_found_is_transient_for_airflow_says_so_of_what_it_could_not_ask_too():
+    error = failure_of(BatchHook("nowhere").get_campaign, "abc", kind=BatchConnectionError)
     assert "Connection 'nowhere' does not exist" in str(error)
 
 
