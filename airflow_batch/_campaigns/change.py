@@ -162,6 +162,8 @@ class Change:
                     self.api.time_limit = STOP_READ_LIMIT if stops else max(0.5, self._left() - WRITE_RESERVE)
                 return self.api.get_campaign(self.request.token), None
             except BatchApiMisuseError as error:
+                if self._last_seen is not None:
+                    return (None, error) if has_sent else (self._last_seen, None)
                 self.log.info("The campaign cannot be read, so it is neither compared nor checked: %s", error)
                 return None, None
             except BatchApiError as error:
@@ -178,7 +180,7 @@ class Change:
                     return None, None
                 if not stops:
                     raise _not_visible(error) if missing else error from None
-                pause = None if missing or not error.transient else next(pauses, None)
+                pause = next(pauses, None) if missing or error.transient else None
                 if pause is None:
                     if error.transient and not self.attempt.is_last and not self.budget:
                         raise
@@ -211,6 +213,10 @@ class Change:
             )
             history = self.history.with_write(write, stops=step.stops)
             self._record(step, history)
+            # The store may have taken long.
+            if not self.still_sends():
+                self.journal.save(self.history)
+                return
             try:
                 status = self.api.update_campaign(self.request.token, payload, checked=True)
             except BatchError as error:
@@ -378,9 +384,9 @@ def check_written(sent: Sent, token: str, seen: Campaign | None, failure: BatchA
             log.warning("The write is confirmed, but reading the campaign afterwards failed: %s", failure)
             return ", unchecked"
         return "; the campaign cannot be read, so this is not checked"
-    if sent.before is not None and not sent.step.is_new:
-        lost = lost_parameters(sent.before, seen, desired)
-        if lost or not sent.before.get("messages"):
+    if not sent.step.is_new:
+        lost = [] if sent.before is None else lost_parameters(sent.before, seen, desired)
+        if lost or not seen.get("messages"):
             raise planning.lost_error(token, state, lost or ["messages"])
     other = differences(desired, seen)
     if not other:

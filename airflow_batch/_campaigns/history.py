@@ -113,6 +113,8 @@ class History:
     def with_write(self, write: Write, *, stops: bool) -> Self:
         """Return the history with one write more."""
         if stops:
+            if self.off is not None and self.off.partial:
+                write = replace(write, partial=True, before=self.off.before)
             return replace(self, off=write)
         return replace(self, on=write, push_at=self.push_at or write.push_at)
 

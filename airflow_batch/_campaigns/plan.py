@@ -162,13 +162,12 @@ def _plan_stop(situation: Situation, desired: Campaign, error: BatchError | None
     """Plan a stop: it always gets through (rule 4), and after an own "on" a look alone does not end it (rule 7)."""
     history, now = situation.history, situation.clocks.ours
     on_at = None if history.on is None else history.on.at
-    if on_at is None and not history.is_known:
-        flipped = rules.may_have_flipped(situation.request.live, situation.run_after, situation.clocks.later)
-        on_at = history.began if flipped else None
+    if on_at is None and not history.is_known and isinstance(situation.request.live, Schedule):
+        on_at = history.began
     shows = situation.seen is not None and not situation.look_failed and not differences(desired, situation.seen)
     off = history.off
     if off is None or not off.is_own:
-        if off is not None and off.partial and off.confirmed:
+        if off is not None and off.partial and (off.confirmed or shows):
             return _check_partial(situation, off, error)
         if shows and on_at is None:
             return Done(_changed_before(history, desired), error=error)
@@ -178,7 +177,7 @@ def _plan_stop(situation: Situation, desired: Campaign, error: BatchError | None
     if off.confirmed and off.at >= settled:
         return _check_partial(situation, off, error)
     if shows and on_at is None:
-        return Done(None, error=error)
+        return _check_partial(situation, off, error)
     again = settled if off.confirmed or shows else off.at + STOP_AGAIN_AFTER
     if now < again:
         return Wait(again - now, "an earlier request may still set it live" if on_at else "the stop was not answered")
@@ -202,20 +201,19 @@ def _stop(situation: Situation, desired: Campaign, error: BatchError | None) -> 
 
 
 def _check_partial(situation: Situation, off: Write, error: BatchError | None) -> Plan:
-    """Confirm a stop that sent less than the whole by a look two minutes later (rule 4)."""
+    """End a stop; one that sent less than the whole is confirmed by a look two minutes later (rule 4)."""
+    changed = True if off.confirmed else None
     if not off.partial:
-        return Done(True, error=error)
+        return Done(changed, error=error)
     left = off.at + SETTLE_TIME - situation.clocks.ours
     if left > timedelta(0) and not situation.is_brief:
         return Wait(left, "less than the whole campaign was sent, so it is checked for what it lost")
     if situation.look_failed and not situation.is_brief:
         return GiveUp()
     if situation.seen is None or off.before is None:
-        return Done(True, "The campaign cannot be read, so it is not known whether it lost anything.", error)
+        return Done(changed, "The campaign cannot be read, so it is not known whether it lost anything.", error)
     lost = lost_parameters(off.before, situation.seen, {"live": False})
-    if lost:
-        return Refuse(lost_error(situation.request.token, "stopped", lost))
-    return Done(True, error=error)
+    return Refuse(lost_error(situation.request.token, "stopped", lost)) if lost else Done(changed, error=error)
 
 
 def lost_error(token: str, state: str, lost: list[str]) -> BatchParametersLostError:
@@ -230,8 +228,9 @@ def _plan_other(situation: Situation, desired: Campaign) -> Plan:
     """Plan an "on" or an update."""
     request, seen, history = situation.request, situation.seen, situation.history
     now, digest = situation.clocks.ours, digest_of(desired)
-    own, last = history.on, history.last
-    if own is not None and own.digest == digest:
+    last = history.last
+    own = next((write for write in (history.on, history.off) if write is not None and write.digest == digest), None)
+    if own is not None:
         sends = own.push_at is not None and own.push_at <= situation.clocks.later + SETTLE_TIME
         if not own.confirmed and (own.is_own or sends):
             return _resolve_doubt(situation, desired, own, sends=sends)
@@ -251,7 +250,7 @@ def _plan_other(situation: Situation, desired: Campaign) -> Plan:
         )
     conflicting = last is not None and last.digest != digest
     if not conflicting and not history.is_known:
-        conflicting = rules.may_have_flipped(request.live, situation.run_after, situation.clocks.later)
+        conflicting = isinstance(request.live, Schedule)
     if conflicting:
         since = last.at if last is not None and last.digest != digest else history.began
         if now < since + SETTLE_TIME:
@@ -351,7 +350,7 @@ def _shows(situation: Situation, desired: Campaign, own: Write | None) -> bool:
         return False
     if desired.get("push_time") != "now":
         return True
-    if own is None or own.batch_at is None or seen.get("live") is not True:
+    if own is None or own.batch_at is None or (own.push_at is not None and seen.get("live") is not True):
         return False
     shown, before = read_moment(seen.get("push_time")), (own.before or {}).get("push_time")
     return (

@@ -82,6 +82,11 @@ def _not_before(run_after: datetime | None, moment: datetime) -> datetime:
     return moment if run_after is None else max(run_after, moment)
 
 
+def can_compare_name(seen: Campaign | None, expect_name: str | None) -> bool:
+    """Return whether view shows a name, and one is expected."""
+    return seen is not None and isinstance(seen.get("name"), str) and bool(expect_name)
+
+
 def has_other_name(seen: Campaign, expect_name: str | None, renamed_to: Any) -> bool:
     """Return whether a campaign has another name than expected (rule 2). ``renamed_to`` is allowed, too.
 

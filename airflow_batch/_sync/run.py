@@ -361,7 +361,7 @@ class CampaignSync:
         named = {index for index in self.in_doubt if index >= 0} | self._again.keys()
         late = {index for index, seen in state.items() if seen.get("live") is True and not self._wants_on(index)}
         self.is_known = True
-        self._round(sorted(named | (late - self.progress.failed.keys())))
+        self._round(sorted(named | set(self._again) | (late - self.progress.failed.keys())))
 
     def _round(self, indexes: Iterable[int]) -> None:
         """Write these campaigns once."""

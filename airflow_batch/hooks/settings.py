@@ -148,6 +148,8 @@ def _read_base_url(connection: Connection) -> str:
     if connection.port and port and connection.port != port:
         raise _bad(conn_id, "port", f"{port}, as in host, or empty", f"it reads {connection.port!r}")
     port = port or connection.port
+    if port is not None and not 0 < port < 65536:
+        raise _bad(conn_id, "port", "a number from 1 to 65535, or empty", f"it reads {shown(port)}")
     if parts.scheme == "http" and not is_loopback(parts.hostname):
         raise BatchConfigurationError(
             f"Connection {conn_id!r}: http:// would send the REST key unprotected to {shown(parts.hostname)}. "

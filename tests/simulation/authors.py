@@ -1,0 +1,167 @@
+"""DAG authors as a model: the campaigns they have and the tasks they write."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow_batch._campaigns.request import ChangeRequest, CreateRequest
+from simulation.batch_model import BASE, FIRST_ZONE_SECONDS, Batch, Campaign, as_text, moment
+
+if TYPE_CHECKING:
+    from simulation.airflow_model import Plan
+
+MAX_LATENESS_SECONDS = 3600.0
+KINDS = ("toggle on", "toggle off", "window", "update", "create", "delete", "notifier")
+CAMPAIGNS = ("one-time", "recurring", "trigger", "A/B", "local")
+SYNC_SHARE = 0.0
+"""Share of worlds with a sync; 0 until ``subject.sync`` exists."""
+
+TEXT = [{"language": "en", "title": "Sale", "body": "Hello"}, {"language": "de", "body": "Hallo"}]
+NEW_TEXT = [{"language": "en", "title": "Autumn", "body": "New"}]
+STALE_TEXT = [{"language": "en", "title": "Everything -50%", "body": "Old"}, {"language": "fr", "body": "Bonjour"}]
+
+
+@dataclass(frozen=True)
+class Window:
+    """A schedule: live between two moments of true time."""
+
+    opens: float
+    closes: float
+
+    def is_live_at(self, now: datetime) -> bool:
+        """Return whether the campaign should be live."""
+        return self.opens <= (now - BASE).total_seconds() < self.closes
+
+    def changes(self, after: datetime) -> Iterator[tuple[datetime, bool]]:
+        """Yield the changes after a moment."""
+        for seconds, live in ((self.opens, True), (self.closes, False)):
+            if moment(seconds) > after:
+                yield moment(seconds), live
+
+
+@dataclass(frozen=True)
+class CampaignSpec:
+    """A campaign that is there when the world begins."""
+
+    kind: str = "one-time"
+    live: bool = False
+    push: float | str | None = 86400.0
+    """Push time: seconds after the world's beginning, or "now" (a draft that keeps it)."""
+    from_api: bool = True
+    messages_absent: bool = False
+
+    def params(self) -> dict[str, Any]:
+        """Return its parameters."""
+        params: dict[str, Any] = {
+            "name": "Summer sale",
+            "live": self.live,
+            "messages": {"a": TEXT, "b": NEW_TEXT} if self.kind == "A/B" else TEXT,
+            "targeting": {"segments": ["DORMANT"]},
+            "time_to_live": 3600,
+            "gcm_collapse_key": {"enabled": True, "key": "default"},
+        }
+        if self.kind == "recurring":
+            params["recurrence"] = {"repeat_unit": "DAILY", "repeat_frequency": 1}
+        if self.kind == "local":
+            params["local_push_time"] = as_text(float(self.push if isinstance(self.push, float) else 0.0) + 50400.0)
+        elif self.push is not None:
+            params["push_time"] = self.push if isinstance(self.push, str) else as_text(self.push)
+        if self.messages_absent:
+            del params["messages"]
+        return params
+
+    def put(self, batch: Batch, token: str) -> None:
+        """Put it into Batch."""
+        batch.add(Campaign(token, self.params(), self.from_api, trigger=self.kind == "trigger"))
+
+
+@dataclass(frozen=True)
+class Task:
+    """What an author wrote."""
+
+    kind: str = "toggle on"
+    token: str = "A"
+    campaign: str = "one-time"
+    """Kind of the campaign that it names, or creates."""
+    live: bool | None = True
+    window: tuple[float, float] | None = None
+    text: bool = False
+    push: str | float | None = None
+    """The push time that is asked for: "now", or seconds of true time."""
+    corrected_push: str | float | None = None
+    definition: str = "absent"
+    read: bool = True
+    expect_name: str | None = None
+    latest_off: float | None = None
+    missing_ok: bool = False
+    answers_201: bool = False
+
+    @property
+    def action(self) -> str:
+        """The entry point: change, create or delete."""
+        return self.kind if self.kind in ("create", "delete") else "change"
+
+    def desired_live(self, now: float) -> bool | None:
+        """Return what ``live`` should be at a moment of true time."""
+        if self.action == "delete":
+            return None
+        return self.live if self.window is None else self.window[0] <= now < self.window[1]
+
+    def asked(self, corrected: bool) -> dict[str, Any]:
+        """Return the parameters that are asked for, without ``live``."""
+        asked: dict[str, Any] = {}
+        if self.kind == "create":
+            asked = {"name": "Summer sale ", "messages": TEXT, "targeting": {"segments": ["NEW"]}}
+        if self.text or (corrected and self.kind in ("update", "create")):
+            asked["messages"] = NEW_TEXT if not corrected else [{**NEW_TEXT[0], "body": "Corrected"}]
+        push = self.corrected_push if corrected and self.corrected_push is not None else self.push
+        if push is not None:
+            text = push if isinstance(push, str) else as_text(push)
+            if self.campaign == "local" and not isinstance(push, str):
+                asked["local_push_time"] = as_text(push + FIRST_ZONE_SECONDS)
+            else:
+                asked["push_time"] = text
+        if self.kind == "create" and self.campaign == "recurring":
+            asked["recurrence"] = {"repeat_unit": "DAILY", "repeat_frequency": 1}
+        return asked
+
+    def defined(self) -> dict[str, Any] | None:
+        """Return the definition."""
+        if self.definition == "absent":
+            return None
+        params = CampaignSpec(kind=self.campaign).params()
+        del params["live"]
+        if self.campaign != "local":
+            params.pop("push_time", None)
+            params["push_time"] = as_text(86400.0)
+        if self.definition == "stale":
+            params["messages"] = STALE_TEXT
+            params["labels"] = ["OLD"]
+            params["time_to_live"] = 60
+        return params
+
+    def latest_on(self, plan: Plan, run_after: float, corrected: bool) -> float | None:
+        """Return the moment after which it is too late to switch on."""
+        immediate = self.asked(corrected).get("push_time") == "now" or (self.kind == "toggle on" and self.live is True)
+        return run_after + MAX_LATENESS_SECONDS if plan.timed and immediate else None
+
+    def request(self, plan: Plan, run_after: float, *, corrected: bool) -> ChangeRequest | CreateRequest:
+        """Return the request that the operator hands to the core."""
+        asked = self.asked(corrected)
+        latest = self.latest_on(plan, run_after, corrected)
+        latest_on = None if latest is None else moment(latest)
+        if self.kind == "create":
+            return CreateRequest(payload={**asked, "live": bool(self.live)}, latest_on=latest_on)
+        return ChangeRequest(
+            token=self.token,
+            live=Window(*self.window) if self.window is not None else self.live,
+            parameters=asked,
+            definition=self.defined(),
+            read=self.read,
+            expect_name=self.expect_name,
+            latest_on=latest_on,
+            latest_off=None if self.latest_off is None else moment(run_after) + timedelta(seconds=self.latest_off),
+        )

@@ -1,0 +1,277 @@
+"""What must hold in every world, judged by the truth of the models alone.
+
+Nothing here imports a rule of the package. A violation is a kind (short, counted) and a text. The kinds that begin with
+"apart:" are those that no rule can prevent; they are counted, and do not fail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from airflow_batch._campaigns.request import Outcome
+from simulation.batch_model import PUSH_TIMES, READ_ONLY, FakeApi, Write, is_one_time, seconds_of
+
+if TYPE_CHECKING:
+    from simulation.airflow_model import TaskInstance
+    from simulation.worlds import World
+
+RIGHT_CLOCK_SECONDS = 300.0
+DATE_SECONDS = 1.2
+"""A Date header counts whole seconds, and saving the record takes a moment."""
+LAST_LOOK_SECONDS = 3.0
+LATEST_EFFECT_SECONDS = 105.0
+"""Longer than a request, or an older view, can come late in the model."""
+
+
+def normal(name: str, value: Any) -> Any:
+    """Return a value in one form, whichever of its forms view or a request has."""
+    if name == "gcm_collapse_key" and isinstance(value, dict):
+        return value.get("key")
+    if name == "name" and isinstance(value, str):
+        return value.strip()
+    if name in PUSH_TIMES and isinstance(value, str):
+        return value.removesuffix("Z")
+    if name == "time_to_live":
+        return str(value)
+    return value
+
+
+def _within(payload: Mapping[str, Any], source: Mapping[str, Any], skip: set[str]) -> bool:
+    return all(
+        name in skip or (name in source and normal(name, value) == normal(name, source[name]))
+        for name, value in payload.items()
+    )
+
+
+def _clock_slack(world: World, api: FakeApi) -> tuple[bool, float, float]:
+    """Return whether a clock is right, and by how much a request may then be late, or early for an opening."""
+    worker, date = api.worker_offset, world.batch.nature.date_offset
+    clocks = [worker] if date is None else [worker, date]
+    right = any(abs(clock) <= RIGHT_CLOCK_SECONDS for clock in clocks)
+    return right, max(0.0, -max(clocks)) + DATE_SECONDS, max(0.0, min(clocks)) + DATE_SECONDS
+
+
+def check_sent(world: World, write: Write, api: FakeApi) -> None:
+    """Check a request at the moment when it is sent."""
+    instance, batch = api.instance, world.batch
+    task = instance.task
+    campaign = batch.campaigns.get(write.token or "")
+    if write.kind == "create":
+        if task.kind != "create":
+            world.violation("another campaign", f"{instance.name} creates one")
+    elif task.kind == "create":
+        if campaign is None or not campaign.writes or campaign.writes[0].sender is not instance:
+            world.violation("another campaign", f"{instance.name} writes {write.token}")
+    elif write.token != task.token:
+        world.violation("another campaign", f"{instance.name} writes {write.token}, not {task.token}")
+    if write.kind == "delete":
+        return
+    live = write.payload.get("live")
+    leaves_live = live is True or (live is None and (campaign is None or bool(campaign.params["live"])))
+    if leaves_live:
+        _check_time(world, write, api)
+        if task.kind == "create":
+            _check_again(world, write, instance)
+    _check_name(world, write, api)
+    if write.kind == "update":
+        _check_content(world, write, api)
+
+
+def _check_time(world: World, write: Write, api: FakeApi) -> None:
+    instance, task, now = api.instance, api.instance.task, write.sent_at
+    right, late, early = _clock_slack(world, api)
+    apart = "" if right else "apart: no right clock: "
+    trigger = {"trigger": {}} if task.campaign == "trigger" else {}
+    # With read="never" what Batch shows is not looked at, so it is not known either.
+    known = {**((api.viewed or {}) if task.read else {}), **write.payload, **trigger}
+    if write.payload.get("local_push_time") is not None:
+        known.pop("push_time", None)
+    due = seconds_of(known.get("push_time"))
+    if is_one_time(known) and due is not None and now > due + late:
+        world.violation(f"{apart}on sent after its push time", f"{instance.name}: {now - due:.0f} s late: {write}")
+    if task.window is not None:
+        if now >= task.window[1] + late:
+            world.violation(f"{apart}on sent after its window", f"{now - task.window[1]:.0f} s late: {write}")
+        if now < task.window[0] - early:
+            world.violation(f"{apart}on sent before its window", f"{task.window[0] - now:.0f} s early: {write}")
+    latest = task.latest_on(instance.plan, instance.run_after, instance.corrected)
+    if latest is not None and now > latest + late:
+        world.violation(f"{apart}on sent later than its lateness", f"{now - latest:.0f} s late: {write}")
+
+
+def _check_again(world: World, write: Write, instance: TaskInstance) -> None:
+    stopped = instance.human_stopped_at
+    if stopped is None or write.token is None:
+        return
+    for other in world.batch.writes:
+        may = other.applied_at is not None or other.may_apply
+        own = other.sender is instance and other.token == write.token and other is not write
+        if own and may and other.payload.get("live") is True and other.sent_at < stopped < write.sent_at:
+            world.violation("switched on again after somebody stopped it", f"{instance.name}: {write}")
+            return
+
+
+def _check_name(world: World, write: Write, api: FakeApi) -> None:
+    task, expected = api.instance.task, api.instance.task.expect_name
+    if expected is None:
+        return
+    name = api.name_read
+    if name and expected and name.strip() != expected.strip():
+        world.violation("wrong name", f"{api.instance.name}: {name!r} is not {expected!r}: {write}")
+    if write.payload.get("live") is not False and (name is None or not expected):
+        world.violation("name not checked", f"{task.kind}: {write}")
+
+
+def _check_content(world: World, write: Write, api: FakeApi) -> None:
+    """Check that a payload comes from one source: a state of the campaign or the definition, with what was asked."""
+    instance, task = api.instance, api.instance.task
+    asked = task.asked(instance.corrected)
+    wanted = {name: value for name, value in asked.items() if name in write.payload}
+    if not _within({name: write.payload[name] for name in wanted}, asked, set()):
+        replaced = {name: write.payload[name] for name in wanted}
+        if write.payload.get("live") is not False:
+            world.violation("not what was asked", f"{instance.name}: {replaced} instead of {wanted}")
+    skip = set(wanted)
+    if task.kind == "create" or task.live is not None or task.window is not None:
+        skip.add("live")
+    campaign = world.batch.campaigns.get(write.token or "")
+    if write.kind == "update" and task.kind == "create":
+        if not _within(write.payload, asked, {"live"}):
+            world.violation("mixed", f"{instance.name}: not the payload of the creation: {write}")
+        return
+    if campaign is not None:
+        for _, state in campaign.history:
+            if state is not None and _within(write.payload, _shown(world, campaign, state), skip):
+                return
+    definition = task.defined()
+    if definition is not None and _within(write.payload, definition, {*skip, "live"}):
+        if api.viewed is None or not task.read or write.payload.get("live") is False:
+            return
+        world.violation("definition used though it was read", f"{instance.name}: {write}")
+        return
+    if all(name in skip for name in write.payload):
+        return
+    world.violation("mixed", f"{instance.name}: {write}")
+
+
+def _shown(world: World, campaign: Any, state: Mapping[str, Any]) -> dict[str, Any]:
+    view = world.batch.view(campaign, state)
+    return {name: value for name, value in view.items() if name not in READ_ONLY and value is not None}
+
+
+def check_end(
+    world: World, instance: TaskInstance, end: str, outcome: Outcome | None, began: float, now: float, error: str
+) -> None:
+    """Check the end of a round of a task instance, after all late effects of its requests."""
+    task, batch, api = instance.task, world.batch, instance.last_api
+    if api is None:
+        return
+    own = [write for write in batch.writes if write.sender is instance]
+    token = outcome.token if outcome is not None else task.token
+    campaign = batch.campaigns.get(token)
+    # What another run wrote since the task's first request stays; who stops a campaign before a clear is overruled.
+    disturbed = campaign is not None and any(
+        write.sender is not instance
+        and (write.applied_at or 0) > (instance.plan.start if write.sender else began) - LATEST_EFFECT_SECONDS
+        for write in campaign.writes
+    )
+    its_own = campaign is not None and bool(campaign.writes) and campaign.writes[0].sender is instance
+    if task.kind == "create" and outcome is not None and not its_own:
+        world.violation("another campaign", f"{instance.name} ends with {token}, which it did not create")
+        return
+    wanted, settled = task.desired_live(now), _is_settled(world, api, now)
+    live_still = campaign is not None and not campaign.deleted and campaign.params["live"] and not disturbed
+    if end == "failed" and wanted is False and settled and live_still:
+        _check_stop_was_tried(world, instance, error)
+    if outcome is None:
+        return
+    if outcome.changed is True and not any(write.applied_at is not None for write in own):
+        world.violation("changed is not true", f"{instance.name}: True, but nothing was applied")
+    applied = [write for write in own if write.applied_at is not None and write.sent_at >= began]
+    if outcome.changed is False and applied:
+        world.violation("changed is not false", f"{instance.name}: False, but applied: {applied[0]}")
+    if task.kind == "delete":
+        if campaign is not None and not campaign.deleted and not task.missing_ok:
+            world.violation("green, not deleted", instance.name)
+        elif campaign is None and not task.missing_ok:
+            world.violation("green, not deleted", f"{instance.name}: there never was such a campaign")
+        return
+    if campaign is None or campaign.deleted:
+        if not disturbed:
+            world.violation("green, not as desired", f"{instance.name}: there is no such campaign")
+        return
+    live, cause = campaign.params["live"], campaign.live_write
+    if settled and wanted is False and live and (cause is None or cause.sender is instance):
+        world.violation("green, but not stopped", instance.name)
+    # Somebody stopped a campaign whose push had gone out, or that was created: it is not switched on again.
+    pushed = any(push.write is not None and push.write.sender is instance for push in batch.pushes)
+    human = instance.human_stopped_at is not None and (task.kind == "create" or pushed)
+    if settled and wanted is True and not live and not disturbed and not human:
+        world.violation("green, but not live", instance.name)
+    if not disturbed:
+        _check_parameters(world, instance, campaign, api, applied)
+
+
+def _is_settled(world: World, api: FakeApi, now: float) -> bool:
+    """Return whether each clock, wrong by what it is wrong, gives the same desired state."""
+    task = api.instance.task
+    right, late, early = _clock_slack(world, api)
+    clocks = (0.0, api.worker_offset, world.batch.nature.date_offset or 0.0, -late, early)
+    # The last look was a moment before the end.
+    moments = [now + clock - before for clock in clocks for before in (0.0, LAST_LOOK_SECONDS)]
+    wanted = task.desired_live(now)
+    return task.window is None or (right and all(task.desired_live(moment) is wanted for moment in moments))
+
+
+def _check_stop_was_tried(world: World, instance: TaskInstance, error: str) -> None:
+    task, api = instance.task, instance.last_api
+    named = bool(task.expect_name) and api is not None and api.name_read not in (None, task.expect_name)
+    if instance.stop_tried or task.kind == "create" or named or instance.crashed or instance.throttled:
+        return
+    if task.text or task.push is not None:
+        return
+    world.violation("red, and no stop was tried", f"{instance.name}: {error}")
+
+
+def _check_parameters(world: World, instance: TaskInstance, campaign: Any, api: FakeApi, applied: list[Write]) -> None:
+    task, batch = instance.task, world.batch
+    asked = task.asked(instance.corrected)
+    for name, value in asked.items():
+        if name == "push_time" and value == "now":
+            continue
+        if normal(name, campaign.params.get(name)) != normal(name, value):
+            world.violation("green, not as desired", f"{instance.name}: {name} is {campaign.params.get(name)!r}")
+    if asked.get("push_time") == "now" and campaign.params["live"]:
+        pushed = any(push.write is not None and push.write.sender is instance for push in batch.pushes)
+        if not pushed and (batch.nature.now_again_sends or len(campaign.sent_for) < 2):
+            world.violation("green, but no push", instance.name)
+    if not applied or campaign.writes[0].kind == "create":
+        return
+    written = min(write.applied_at for write in applied if write.applied_at is not None)
+    last = max(write.applied_at for write in applied if write.applied_at is not None)
+    state = campaign.state_at(written - 0.001)
+    if api.fresh_view_at is None or api.fresh_view_at < last or state is None or not task.read:
+        return
+    swapped = any(name in asked for name in PUSH_TIMES)
+    for name, value in state.items():
+        if name in asked or not value or (swapped and name in PUSH_TIMES):
+            continue
+        if not campaign.params.get(name) and name != "live":
+            world.violation("green, but lost", f"{instance.name}: {name}")
+
+
+def check_pushes(world: World, instances: list[TaskInstance]) -> None:
+    """Check the pushes when the world has ended."""
+    for instance in instances:
+        pushes = [push for push in world.batch.pushes if push.write is not None and push.write.sender is instance]
+        task = instance.task
+        # A clear that asks for another moment asks for another push.
+        moved = instance.corrected and isinstance(task.corrected_push, float) and task.corrected_push != task.push
+        if len(pushes) > 1 + moved:
+            blind = all(
+                push.write is not None and not any(name in push.write.payload for name in PUSH_TIMES) for push in pushes
+            )
+            apart = "apart: push time unknown to the sender: " if blind and world.batch.nature.dev_key else ""
+            where = ", ".join(f"{push.token} at {push.at:.0f} s" for push in pushes)
+            world.violation(f"{apart}two pushes", f"{instance.name}: {where}")

@@ -1,0 +1,86 @@
+"""The clients that are run: the package's core, one that sends blindly, and one that sends nothing."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from functools import cache
+from typing import Any
+
+from airflow_batch._campaigns.request import ChangeRequest, CreateRequest, Outcome
+
+LOG = logging.getLogger("simulation")
+LOG.propagate = False
+LOG.addHandler(logging.NullHandler())
+LOG.setLevel(logging.CRITICAL)
+
+
+@cache
+def _core() -> dict[str, Callable[..., Outcome]]:
+    from airflow_batch._campaigns.change import change_campaign
+    from airflow_batch._campaigns.create import create_campaign
+    from airflow_batch._campaigns.delete import delete_campaign
+
+    return {"change": change_campaign, "create": create_campaign, "delete": delete_campaign}
+
+
+def core_exists() -> bool:
+    """Return whether the entry points of the core can be imported."""
+    try:
+        _core()
+    except ImportError:
+        return False
+    return True
+
+
+def sync(api: Any, clock: Any, attempt: Any, requests: Iterable[ChangeRequest]) -> Outcome:
+    """Change several campaigns; its place until the package has it."""
+    raise NotImplementedError
+
+
+def _outcome(clock: Any, token: str, sent: Any, changed: bool | None) -> Outcome:
+    now = clock.now()
+    live = sent.get("live") if sent else None
+    name = sent.get("name") if sent else None
+    return Outcome(token=token, requested_at=now, completed_at=now, changed=changed, sent=sent, live=live, name=name)
+
+
+def _blind_change(api: Any, clock: Any, attempt: Any, request: ChangeRequest, **_: Any) -> Outcome:
+    live = request.live if request.live is None or isinstance(request.live, bool) else None
+    if request.live is not None and live is None:
+        live = request.live.is_live_at(clock.now())  # type: ignore[union-attr]
+    payload = {**(request.definition or {}), **request.parameters}
+    if live is not None:
+        payload["live"] = live
+    if request.expect_name:
+        payload["name"] = request.expect_name
+    api.update_campaign(request.token, payload)
+    return _outcome(clock, request.token, payload, attempt.number == 1)
+
+
+def _blind_create(api: Any, clock: Any, attempt: Any, request: CreateRequest, **_: Any) -> Outcome:
+    token = api.create_campaign(request.payload)
+    return _outcome(clock, token, request.payload, True)
+
+
+def _blind_delete(api: Any, clock: Any, attempt: Any, token: str, **_: Any) -> Outcome:
+    api.delete_campaign(token)
+    return _outcome(clock, token, {}, True)
+
+
+def _sends_nothing(api: Any, clock: Any, attempt: Any, *_: Any, **__: Any) -> Outcome:
+    from airflow_batch.exceptions import BatchChangeRefusedError
+
+    raise BatchChangeRefusedError("Nothing is sent.")
+
+
+class _Core(dict[str, Callable[..., Outcome]]):
+    def __missing__(self, action: str) -> Callable[..., Outcome]:
+        return _core()[action]
+
+
+CLIENTS: dict[str, dict[str, Callable[..., Outcome]]] = {
+    "core": _Core(),
+    "blind": {"change": _blind_change, "create": _blind_create, "delete": _blind_delete},
+    "silent": {"change": _sends_nothing, "create": _sends_nothing, "delete": _sends_nothing},
+}

@@ -1,0 +1,65 @@
+"""Worlds in which no promise may break, and the simulator's own eyes."""
+
+from __future__ import annotations
+
+import pytest
+
+from simulation import subject
+from simulation.run import RARE, run_many
+from simulation.worlds import run_world, shrunk, spec_of
+
+WORLDS = 20_000
+FIRST_SEED = 1_000_000
+FAILING_SEEDS: list[int] = []
+"""Seeds that once showed a violation of the core."""
+
+needs_core = pytest.mark.skipif(not subject.core_exists(), reason="the entry points of the core are not there yet")
+
+
+@needs_core
+def test_no_promise_breaks_in_20000_worlds():
+    tally = run_many(WORLDS, FIRST_SEED)
+    assert tally.failing == 0, "\n".join(tally.lines())
+    missing = [note for note in RARE if not tally.notes[note]]
+    assert not missing, f"never reached: {missing}"
+
+
+@needs_core
+@pytest.mark.parametrize("seed", FAILING_SEEDS)
+def test_a_seed_that_once_failed(seed):
+    assert run_world(spec_of(seed)).failing == []
+
+
+def test_a_world_is_the_same_each_time():
+    for seed in range(50):
+        one, other = (run_world(spec_of(seed), "blind") for _ in range(2))
+        assert (one.violations, one.notes, one.ends) == (other.violations, other.notes, other.ends)
+
+
+def test_a_client_that_sends_blindly_is_seen():
+    tally = run_many(6_000, 0, client="blind")
+    for kind in (
+        "two pushes",
+        "on sent after its push time",
+        "on sent after its window",
+        "on sent later than its lateness",
+        "mixed",
+        "name not checked",
+        "changed is not false",
+        "green, but not live",
+        "green, but not stopped",
+    ):
+        assert tally.violations[kind] > 0, f"{kind}: {tally.violations}"
+
+
+def test_a_client_that_sends_nothing_breaks_no_promise_but_that_of_the_stop():
+    tally = run_many(3_000, 0, jobs=1, client="silent")
+    assert set(tally.violations) == {"red, and no stop was tried"}
+    assert not any(note.startswith("pushes: 3") for note in tally.notes)
+
+
+def test_a_violation_is_shrunk_to_what_it_needs():
+    seed = next(seed for seed in range(1_000) if ("two pushes") in dict(run_world(spec_of(seed), "blind").violations))
+    small = shrunk(spec_of(seed), "blind", "two pushes")
+    assert len(small.tasks) == 1
+    assert len(small.faults) + len(small.periods) + len(small.crash_points) + len(small.tasks[0][1].clears) <= 2

@@ -1,0 +1,539 @@
+"""A world: made from a seed, run, and, where an invariant is violated, told and shrunk.
+
+``run_world(spec_of(seed))`` is deterministic. ``story(seed)`` tells a world attempt by attempt, ``shrink(seed)``
+switches off what the violation does not need.
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from simulation import invariants, subject
+from simulation.airflow_model import Clear, Plan, TaskInstance, begin
+from simulation.authors import CampaignSpec, Task
+from simulation.batch_model import Batch, Crash, FakeApi, Nature, Write
+
+DAY = 86400.0
+MILD = ("500", "reset", "429", "crash")
+STALL_SECONDS = 30 * DAY
+
+
+@dataclass(frozen=True)
+class Spec:
+    """Everything that makes a world."""
+
+    seed: int
+    nature: Nature = field(default_factory=Nature)
+    campaigns: tuple[tuple[str, CampaignSpec], ...] = ()
+    tasks: tuple[tuple[Task, Plan], ...] = ()
+    faults: tuple[tuple[str, int, str], ...] = ()
+    """(r or w, the how-manieth request of that side, fault)"""
+    periods: tuple[tuple[float, float, str, str], ...] = ()
+    """(from, until, r or w or both, fault)"""
+    crash_points: tuple[int, ...] = ()
+    mild: str | None = None
+
+
+@dataclass
+class Result:
+    """What came of a world."""
+
+    spec: Spec
+    violations: list[tuple[str, str]] = field(default_factory=list)
+    notes: Counter[str] = field(default_factory=Counter)
+    ends: list[tuple[str, str, str]] = field(default_factory=list)
+    """(kind of task, end, error)"""
+    lines: list[str] = field(default_factory=list)
+
+    @property
+    def failing(self) -> list[tuple[str, str]]:
+        """The violations that count."""
+        return [violation for violation in self.violations if not violation[0].startswith("apart:")]
+
+
+class World:
+    """A world that runs."""
+
+    def __init__(self, spec: Spec, client: str, *, telling: bool = False, strict: bool = False) -> None:
+        self.spec = spec
+        self.client = client
+        self.telling = telling
+        self.strict = strict
+        self.result = Result(spec)
+        self.rng = random.Random(spec.seed * 7919 + 1)
+        self.batch = Batch(spec.nature, self.note, self.tell)
+        self.agenda: list[tuple[float, int, Callable[[], None]]] = []
+        self.serial = 0
+        self.counts = {"r": 0, "w": 0}
+        self.points = 0
+        self.depth = 0
+        self.faults = {(side, number): fault for side, number, fault in spec.faults}
+        self.instances: list[TaskInstance] = []
+
+    def note(self, what: str) -> None:
+        """Count a rare situation."""
+        self.result.notes[what] += 1
+
+    def tell(self, line: str) -> None:
+        """Tell the story."""
+        if self.telling:
+            self.result.lines.append(f"{self.batch.time:10.1f}  {line}")
+
+    def violation(self, kind: str, text: str) -> None:
+        """Keep a violation."""
+        self.tell(f"!!! {kind}: {text}")
+        self.result.violations.append((kind, text))
+
+    def duration(self) -> float:
+        """Return how long a request takes."""
+        return 0.1 + 1.9 * self.rng.random() ** 3
+
+    def fault(self, side: str) -> str:
+        """Return what happens to the next request."""
+        self.counts[side] += 1
+        fault = self.faults.get((side, self.counts[side]))
+        if fault is None and self.spec.periods:
+            now = self.batch.time
+            for since, until, of, kind in self.spec.periods:
+                if since <= now < until and side in of:
+                    fault = kind
+        if fault is None:
+            return ""
+        self.note(f"fault {fault.split(':')[0]} of a {'read' if side == 'r' else 'write'}")
+        return fault
+
+    def point(self, where: str) -> None:
+        """Crash here, where the world says so."""
+        self.points += 1
+        if self.points in self.spec.crash_points:
+            self.note(f"crash {where}")
+            raise Crash(where)
+
+    def sent(self, write: Write, api: FakeApi) -> None:
+        """Check a request that is being sent."""
+        invariants.check_sent(self, write, api)
+
+    def ended(self, instance: TaskInstance) -> None:
+        """Check the end of a task later, when nothing of it can take effect any more."""
+        end, error, outcome, now = instance.end or "", instance.error, instance.outcome, self.batch.time
+        self.result.ends.append((instance.task.kind, end, error))
+        began = instance.round_began
+        window = instance.task.window
+        if window is not None:
+            for edge, what in zip(window, ("opened", "closed"), strict=True):
+                if began < edge <= now:
+                    self.note(f"a window {what} during a task")
+        due = instance.task.push
+        if isinstance(due, float) and began < due <= now:
+            self.note("a push time passed during a task")
+        self.batch.at(
+            now + invariants.LATEST_EFFECT_SECONDS,
+            lambda: invariants.check_end(self, instance, end, outcome, began, now, error),
+        )
+
+    def human_stop(self, instance: TaskInstance) -> None:
+        """Somebody stops the campaigns that a task has created or changed."""
+        for campaign in list(self.batch.campaigns.values()):
+            if campaign.writes and not campaign.deleted and any(w.sender is instance for w in campaign.writes):
+                if campaign.params["live"]:
+                    self.note("somebody stopped the campaign before a clear")
+                    instance.human_stopped_at = self.batch.time
+                    self.tell(f"    somebody stops {campaign.token}")
+                write = Write("update", campaign.token, {**campaign.params, "live": False}, self.batch.time, None)
+                self.batch.apply(write)
+
+    def later(self, time: float, action: Callable[[], None]) -> None:
+        """Run something at a later moment."""
+        self.serial += 1
+        heapq.heappush(self.agenda, (time, self.serial, action))
+
+    def sleep(self, seconds: float) -> None:
+        """Let time pass for one worker, while the others work."""
+        until = self.batch.time + max(0.0, seconds)
+        self.depth += 1
+        while self.agenda and self.agenda[0][0] <= until and self.depth < 3:
+            time, _, action = heapq.heappop(self.agenda)
+            self.batch.advance(time)
+            self.note("another task ran during a sleep")
+            action()
+        self.depth -= 1
+        self.batch.advance(until)
+
+    def run(self) -> Result:
+        """Run the world to its end."""
+        for token, campaign in self.spec.campaigns:
+            campaign.put(self.batch, token)
+        for index, (task, plan) in enumerate(self.spec.tasks):
+            instance = TaskInstance(f"task{index}", task, plan)
+            self.instances.append(instance)
+            begin(self, instance)
+        while self.agenda:
+            time, _, action = heapq.heappop(self.agenda)
+            self.batch.advance(time)
+            self.depth = 0
+            action()
+        self.batch.advance(self.batch.time + STALL_SECONDS)
+        invariants.check_pushes(self, self.instances)
+        for instance in self.instances:
+            if instance.end is None:
+                self.violation("endless", f"{instance.name} has no end")
+        self._note_shape()
+        return self.result
+
+    def _note_shape(self) -> None:
+        spec, nature = self.spec, self.spec.nature
+        if nature.date_offset is None:
+            self.note("no Date")
+        elif abs(nature.date_offset) > 300:
+            self.note("Batch's Date was wrong")
+        if any(not campaign.from_api for _, campaign in spec.campaigns):
+            self.note("a dashboard campaign")
+        for name in ("trims_names", "null_fields", "unknown_keys", "refuses_view_form", "dev_key", "strict"):
+            if getattr(nature, name):
+                self.note(f"Batch: {name}")
+        self.note("Batch: merges" if nature.merge else "Batch: replaces")
+        for task, plan in spec.tasks:
+            self.note(f"task: {task.kind}")
+            self.note(f"campaign: {task.campaign}")
+            self.note(f"store: {plan.store}")
+            self.note(f"definition: {task.definition}")
+            if task.expect_name is not None:
+                named = {"Summer sale": "right", "": "empty"}.get(task.expect_name, "wrong")
+                self.note(f"expect_name: {named}")
+            if plan.lateness > 600:
+                self.note("a late run or a backfill")
+        if len(spec.tasks) > 1:
+            same = spec.tasks[0][0].token == spec.tasks[1][0].token
+            self.note("two runs on one campaign" if same else "mapped tasks")
+        self.note(f"pushes: {min(len(self.batch.pushes), 3)}")
+
+
+def run_world(spec: Spec, client: str = "core", *, telling: bool = False, strict: bool = False) -> Result:
+    """Run a world."""
+    return World(spec, client, telling=telling, strict=strict).run()
+
+
+# How worlds are made.
+
+
+def spec_of(seed: int) -> Spec:
+    """Return the world of a seed."""
+    rng = random.Random(seed)
+    mild = rng.choice(MILD) if rng.random() < 0.15 else None
+    nature = Nature(dev_key=rng.random() < 0.4, merge=rng.random() < 0.5) if mild else _nature(rng)
+    first = _task(rng, "A", mild is not None)
+    plan = _plan(rng, first, mild is not None)
+    if first.kind == "window":
+        first = replace(first, window=_window(rng, -plan.lateness))
+    tasks = [(first, plan)]
+    campaigns = [("A", _campaign(rng, first, mild is not None))] if first.kind != "create" else []
+    if mild is None and rng.random() < 0.15:
+        token = "A" if rng.random() < 0.6 else "B"
+        second = _task(rng, token, False)
+        second = replace(second, campaign=first.campaign)
+        start = rng.choice((0.5, 5.0, 40.0, 100.0, 130.0, 400.0))
+        other = replace(_plan(rng, second, False), start=start)
+        if second.kind == "window":
+            second = replace(second, window=_window(rng, start - other.lateness))
+        tasks.append((second, other))
+        if second.kind != "create" and token not in dict(campaigns):
+            campaigns.append((token, _campaign(rng, second, False)))
+    faults, periods, points = _faults(rng, mild)
+    return Spec(seed, nature, tuple(campaigns), tuple(tasks), faults, periods, points, mild)
+
+
+def _some(rng: random.Random, share: float) -> bool:
+    return rng.random() < share
+
+
+def _nature(rng: random.Random) -> Nature:
+    date: float | None = rng.uniform(-2, 2)
+    if _some(rng, 0.2):
+        date = rng.choice((None, -30.0, 30.0, 240.0, -240.0, 400.0, -400.0, 3600.0, -3600.0, DAY, -DAY))
+    return Nature(
+        merge=_some(rng, 0.5),
+        strict=_some(rng, 0.3),
+        passed_sends=_some(rng, 0.5),
+        again=rng.choice(("sends", "refused", "nothing")),
+        now_again_sends=_some(rng, 0.7),
+        draft_now_stays=_some(rng, 0.5),
+        view_lag=rng.choice((5.0, 20.0, 60.0, 100.0)) if _some(rng, 0.25) else 0.0,
+        lag_varies=_some(rng, 0.5),
+        dev_key=_some(rng, 0.25),
+        dev_can_list=_some(rng, 0.5),
+        date_offset=date,
+        trims_names=_some(rng, 0.5),
+        dates_with_z=_some(rng, 0.2),
+        null_fields=_some(rng, 0.2),
+        unknown_keys=_some(rng, 0.2),
+        numbers_as_text=_some(rng, 0.1),
+        refuses_view_form=_some(rng, 0.1),
+        dashboard_refused=_some(rng, 0.7),
+    )
+
+
+def _campaign(rng: random.Random, task: Task, mild: bool) -> CampaignSpec:
+    if mild:
+        return CampaignSpec(kind=task.campaign, live=task.kind in ("toggle off", "notifier"))
+    push: float | str = DAY
+    if _some(rng, 0.45):
+        push = rng.choice((-DAY, -1800.0, 20.0, 70.0, 130.0, 200.0, 600.0, "now"))
+    live = _some(rng, 0.7 if task.live is False else 0.3)
+    if push == "now" and live:
+        push = -1800.0
+    kind = task.campaign
+    if kind == "local" and push == "now":
+        push = 600.0
+    return CampaignSpec(
+        kind=kind, live=live, push=push, from_api=not _some(rng, 0.06), messages_absent=_some(rng, 0.02)
+    )
+
+
+def _window(rng: random.Random, run_after: float) -> tuple[float, float]:
+    choice = rng.random()
+    if choice < 0.5:
+        return run_after, run_after + rng.choice((15.0, 40.0, 70.0, 100.0, 150.0, 300.0, 900.0, 4 * 3600.0))
+    if choice < 0.75:
+        return run_after - 3600.0, run_after
+    if choice < 0.85:
+        # A run before the opening: retries and waits may reach it.
+        return run_after + (opens := rng.choice((15.0, 60.0, 125.0))), run_after + opens + 900.0
+    return run_after - 3600.0, run_after + rng.choice((30.0, 100.0, 3600.0))
+
+
+def _task(rng: random.Random, token: str, mild: bool) -> Task:
+    weights = (22, 16, 20, 20, 16, 6, 6)
+    kind = rng.choices(("toggle on", "toggle off", "window", "update", "create", "delete", "notifier"), weights)[0]
+    one_time = kind in ("update", "create") or _some(rng, 0.6)
+    campaign = "one-time" if one_time and _some(rng, 0.8) else rng.choice(("recurring", "trigger", "A/B", "local"))
+    if kind == "create" and campaign == "trigger":
+        campaign = "one-time"
+    live: bool | None = True
+    push: str | float | None = None
+    corrected: str | float | None = None
+    if kind in ("toggle off", "notifier"):
+        live = kind == "notifier" and _some(rng, 0.2)
+    if kind in ("update", "create"):
+        live = rng.choices((True, None, False), (6, 3, 1))[0] if kind == "update" else _some(rng, 0.85)
+        push = rng.choices((None, "now", 45.0, 100.0, 160.0, 300.0, DAY, -1800.0), (3, 8, 1, 1, 1, 1, 3, 1))[0]
+        if kind == "create" and push is None:
+            push = DAY
+        if campaign == "local" and push == "now":
+            push = DAY
+        if _some(rng, 0.3):
+            corrected = rng.choice(("now", 2 * DAY)) if campaign != "local" else 2 * DAY
+    definition = rng.choices(("absent", "right", "stale"), (5, 3, 2))[0] if kind != "create" else "absent"
+    name: str | None = None
+    if kind not in ("create", "delete") and _some(rng, 0.25):
+        name = rng.choices(("Summer sale", "Other", ""), (6, 3, 1))[0]
+    if mild:
+        name, push = None, (push if push in ("now", DAY) else (DAY if kind == "create" else None))
+        definition = "right"
+    return Task(
+        kind=kind,
+        token=token,
+        campaign=campaign,
+        live=live,
+        window=(0.0, 1.0) if kind == "window" else None,
+        text=kind == "update" and (push is None or _some(rng, 0.5)),
+        push=push,
+        corrected_push=corrected,
+        definition=definition,
+        read=mild or kind in ("create", "delete") or not _some(rng, 0.05),
+        expect_name=name,
+        latest_off=6 * 3600.0 if kind == "toggle off" and _some(rng, 0.1) else None,
+        missing_ok=_some(rng, 0.3),
+        answers_201=_some(rng, 0.2),
+    )
+
+
+def _plan(rng: random.Random, task: Task, mild: bool) -> Plan:
+    store = rng.choices(
+        ("kept", "emptied", "missing", "load", "save", "both", "flaky"),
+        (8, 5, 6, 1, 1, 1, 2) if not mild else (2, 0, 2, 0, 0, 0, 0),
+    )[0]
+    if mild:
+        return Plan(store=store, retries=4)
+    offsets = [rng.uniform(-2, 2) for _ in range(5)]
+    if _some(rng, 0.12):
+        wrong = rng.choice((20.0, -20.0, 240.0, -240.0, 400.0, -400.0, 7200.0, -7200.0, DAY, -DAY))
+        if _some(rng, 0.4):
+            offsets = [wrong] * 5
+        else:
+            offsets[rng.choice((0, 0, 1, 2))] = wrong
+    lateness = rng.uniform(0.5, 5)
+    if _some(rng, 0.15):
+        lateness = rng.choice((60.0, 1800.0, 3500.0, 3590.0, 3700.0, 6 * 3600.0, 30 * DAY))
+    clears: list[Clear] = []
+    while _some(rng, 0.3 if not clears else 0.15):
+        after = rng.choice((120.0, 180.0, 600.0, 3600.0, DAY, 3 * DAY))
+        clears.append(Clear(after, corrected=_some(rng, 0.3), human_stop=_some(rng, 0.2)))
+    return Plan(
+        store=store,
+        retries=rng.choice((0, 1, 3, 4, 6)),
+        lateness=lateness,
+        timed=_some(rng, 0.7),
+        worker_offsets=tuple(offsets),
+        clears=tuple(clears),
+    )
+
+
+READ_FAULTS = ("conn", "500", "timeout", "reset", "429", "429:40", "503", "404", "403", "garbage", "other", "401")
+WRITE_FAULTS = ("conn", "429", "429:30", "429:700", "503", "400", "403", "404", "401")
+EFFECTS = ("lost", "now", "late")
+
+
+def _doubt(rng: random.Random) -> str:
+    effect = rng.choice(EFFECTS)
+    if effect == "late":
+        effect = rng.choice(("8", "20", "45", "70", "99"))
+    return f"{rng.choices(('timeout', 'reset', '500', 'garbage'), (3, 3, 3, 1))[0]}:{effect}"
+
+
+def _fault(rng: random.Random, side: str) -> str:
+    choice = rng.random()
+    if choice < 0.12:
+        return rng.choice(("crash_before", "crash_applied", "crash_after", "crash_late:60"))
+    if side == "w":
+        return _doubt(rng) if choice < 0.75 else rng.choices(WRITE_FAULTS, (4, 4, 3, 1, 3, 1, 1, 1, 0.3))[0]
+    return rng.choices(READ_FAULTS, (3, 3, 2, 2, 2, 2, 2, 1, 1, 2, 1, 0.3))[0]
+
+
+def _faults(
+    rng: random.Random, mild: str | None
+) -> tuple[tuple[tuple[str, int, str], ...], tuple[tuple[float, float, str, str], ...], tuple[int, ...]]:
+    if mild is not None:
+        side, number = rng.choice((("r", 1), ("w", 1), ("w", 1), ("w", 2), ("r", 2)))
+        if mild == "crash":
+            if _some(rng, 0.3):
+                return (), (), (rng.randint(1, 4),)
+            return ((side, number, rng.choice(("crash_before", "crash_applied", "crash_after"))),), (), ()
+        kind = mild if mild == "429" else (f"{mild}:lost" if side == "w" else mild)
+        return ((side, number, kind),), (), ()
+    how_many = rng.choices((0, 1, 2, 3, 12), (12, 38, 32, 12, 6))[0]
+    faults = []
+    for _ in range(how_many):
+        side = "w" if _some(rng, 0.6) else "r"
+        number = rng.choice((1, 1, 1, 2, 2, 3, 4)) if how_many < 12 else rng.randint(1, 25)
+        faults.append((side, number, _fault(rng, side)))
+    periods = []
+    if _some(rng, 0.06):
+        since = rng.choice((0.0, 1.0, 30.0))
+        until = since + rng.choice((60.0, 300.0, 2000.0, 3600.0, 8 * 3600.0))
+        side = rng.choice(("r", "w", "rw"))
+        kind = rng.choice(("429", "429:600", "503", "conn", "reset:lost", "500:lost"))
+        periods.append((since, until, side, kind))
+    points = (rng.randint(1, 12),) if _some(rng, 0.12) else ()
+    return tuple(dict.fromkeys(faults)), tuple(periods), points
+
+
+# What is told of a world.
+
+
+class _Told(logging.Handler):
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self.world = world
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.world.tell(f"  log: {record.getMessage()}")
+
+
+def tell(spec: Spec, client: str = "core") -> str:
+    """Return the story of a world: its dimensions that are not the mild ones, and what happened."""
+    world = World(spec, client, telling=True)
+    handler, level = _Told(world), subject.LOG.level
+    subject.LOG.addHandler(handler)
+    subject.LOG.setLevel(logging.INFO)
+    try:
+        result = world.run()
+    finally:
+        subject.LOG.removeHandler(handler)
+        subject.LOG.setLevel(level)
+    return "\n".join([*describe(spec), *result.lines])
+
+
+def describe(spec: Spec) -> list[str]:
+    """Return the dimensions of a world that are not the mild ones."""
+    lines = [f"world {spec.seed}: {_unusual(spec.nature)}"]
+    lines += [f"  campaign {token}: {_unusual(campaign)}" for token, campaign in spec.campaigns]
+    lines += [f"  {_unusual(task)}, {_unusual(plan)}" for task, plan in spec.tasks]
+    lines.append(f"  faults {spec.faults} periods {spec.periods} crash points {spec.crash_points}")
+    return lines
+
+
+def _unusual(value: Any) -> str:
+    default = type(value)()
+    shown = [
+        f"{item.name}={getattr(value, item.name)!r}"
+        for item in fields(value)
+        if getattr(value, item.name) != getattr(default, item.name)
+    ]
+    return f"{type(value).__name__}({', '.join(shown)})"
+
+
+def story(seed: int, client: str = "core") -> None:
+    """Print the story of a seed."""
+    print(tell(spec_of(seed), client))
+
+
+def shrink(seed: int, client: str = "core", kind: str | None = None) -> Spec:
+    """Print the smallest world with the violation of a seed, and its story."""
+    spec = shrunk(spec_of(seed), client, kind)
+    print(tell(spec, client))
+    return spec
+
+
+def shrunk(spec: Spec, client: str = "core", kind: str | None = None) -> Spec:
+    """Return a world with as few dimensions as the violation needs."""
+    if kind is None:
+        found = run_world(spec, client)
+        kind = (found.failing or found.violations)[0][0]
+
+    def violates(candidate: Spec) -> bool:
+        return any(name == kind for name, _ in run_world(candidate, client).violations)
+
+    smaller = True
+    while smaller:
+        smaller = False
+        for candidate in _smaller(spec):
+            if violates(candidate):
+                spec, smaller = candidate, True
+                break
+    return spec
+
+
+def _smaller(spec: Spec) -> Iterator[Spec]:
+    for name in ("tasks", "faults", "periods", "crash_points"):
+        items = getattr(spec, name)
+        for index in range(len(items)):
+            if name != "tasks" or len(items) > 1:
+                yield replace(spec, **{name: items[:index] + items[index + 1 :]})
+    for nature in _milder(spec.nature):
+        yield replace(spec, nature=nature)
+    for index, (task, plan) in enumerate(spec.tasks):
+        for other in _milder(task, keep=("kind", "token", "window")):
+            yield replace(spec, tasks=(*spec.tasks[:index], (other, plan), *spec.tasks[index + 1 :]))
+        for clear in range(len(plan.clears)):
+            less = replace(plan, clears=plan.clears[:clear] + plan.clears[clear + 1 :])
+            yield replace(spec, tasks=(*spec.tasks[:index], (task, less), *spec.tasks[index + 1 :]))
+        keep = ("clears", "start") if task.window is None else ("clears", "start", "lateness")
+        for milder in _milder(plan, keep=keep):
+            yield replace(spec, tasks=(*spec.tasks[:index], (task, milder), *spec.tasks[index + 1 :]))
+    for index, (token, campaign) in enumerate(spec.campaigns):
+        for other in _milder(campaign):
+            yield replace(spec, campaigns=(*spec.campaigns[:index], (token, other), *spec.campaigns[index + 1 :]))
+
+
+def _milder(value: Any, keep: tuple[str, ...] = ()) -> Iterator[Any]:
+    default = type(value)()
+    for item in fields(value):
+        mild = getattr(default, item.name)
+        if item.name not in keep and getattr(value, item.name) != mild:
+            yield replace(value, **{item.name: mild})
