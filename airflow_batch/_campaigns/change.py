@@ -104,6 +104,7 @@ class Change:
         self._situation: Situation | None = None
         self._planned: Campaign | None = None
         self._last_seen: Campaign | None = None
+        self._asked: Campaign | None = None
 
     def make(self) -> Outcome:
         """Read, plan, send, and begin again until nothing is left to do. The last read is the check."""
@@ -118,6 +119,7 @@ class Change:
                 clocks=Clocks(self.clock.now(), self.api.batch_now()),
                 run_after=self.attempt.run_after,
                 look_failed=failure is not None,
+                asked=self._asked,
                 has_answered=self.api.has_answered,
                 stops_sent=self.stops_sent,
                 is_brief=self.budget is not None,
@@ -175,6 +177,7 @@ class Change:
                     if self.budget and self._wait_for_batch(error):
                         continue
                     raise
+                stops = self._is_to_stop()
                 missing = isinstance(error, BatchNotFoundError)
                 if missing and self.request.is_new:
                     return None, None
@@ -269,7 +272,7 @@ class Change:
             raise step.error
         if isinstance(step, AskBatch):
             try:
-                self.api.get_campaign(self.request.token)
+                self._asked = self.api.get_campaign(self.request.token)
             except BatchApiError as error:
                 if error.throttled or not self.api.has_answered:
                     raise
@@ -386,8 +389,9 @@ def check_written(sent: Sent, token: str, seen: Campaign | None, failure: BatchA
         return "; the campaign cannot be read, so this is not checked"
     if not sent.step.is_new:
         lost = [] if sent.before is None else lost_parameters(sent.before, seen, desired)
-        if lost or not seen.get("messages"):
-            raise planning.lost_error(token, state, lost or ["messages"])
+        lost += [name for name in ("name", "messages") if not seen.get(name) and name not in lost]
+        if lost:
+            raise planning.lost_error(token, state, lost)
     other = differences(desired, seen)
     if not other:
         return " and shows it so, with nothing lost"

@@ -107,7 +107,7 @@ class Deletion:
             raise error
         self.log.info("Campaign %r does not exist. %s", self.token, error)
         if self.confirmed_before is None:
-            return self.outcome(False, error.status_code)
+            return self.outcome(False if self.history.is_known else None, error.status_code)
         return self.outcome(self.confirmed_before or None, error.status_code)
 
     def _save(self, confirmed: bool | None) -> None:

@@ -113,6 +113,7 @@ class Situation:
 
     :param seen: What view shows; None where the campaign cannot be read.
     :param look_failed: Whether reading failed this time, after a write: ``seen`` is what view showed before.
+    :param asked: What view showed where it was asked for Batch's ``Date`` alone: judged by, but never sent.
     :param has_answered: Whether Batch has answered anything in this attempt.
     :param stops_sent: How many stops this attempt has sent.
     :param is_brief: Whether there is no time to wait for (a callback).
@@ -124,6 +125,7 @@ class Situation:
     clocks: Clocks
     run_after: datetime | None = None
     look_failed: bool = False
+    asked: Campaign | None = None
     has_answered: bool = True
     stops_sent: int = 0
     is_brief: bool = False
@@ -263,7 +265,7 @@ def _plan_other(situation: Situation, desired: Campaign) -> Plan:
 def _judge(situation: Situation, desired: Campaign, *, force: bool) -> Plan:
     """Judge what would be sent, and return it, or why not (rules 1, 2, 3, 5 and 8)."""
     request, seen, clocks = situation.request, situation.seen, situation.clocks
-    whole = dict(desired) if request.is_new else rules.would_be(seen, desired, request.definition)
+    whole = dict(desired) if request.is_new else rules.would_be(seen, desired, request.definition or situation.asked)
     if seen is not None and not request.is_new:
         rules.check_content(request.token, seen)
         rules.check_removals(request.token, desired, seen)

@@ -192,7 +192,9 @@ def check_end(
     if outcome.changed is False and applied:
         world.violation("changed is not false", f"{instance.name}: False, but applied: {applied[0]}")
     if task.kind == "delete":
-        if campaign is not None and not campaign.deleted and not task.missing_ok:
+        # After a deletion in doubt, or with missing_ok, a 404 counts as its success, whoever made that answer.
+        made_up = task.missing_ok or "404" in world.faults.values()
+        if campaign is not None and not campaign.deleted and not made_up:
             world.violation("green, not deleted", instance.name)
         elif campaign is None and not task.missing_ok:
             world.violation("green, not deleted", f"{instance.name}: there never was such a campaign")
