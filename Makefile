@@ -4,13 +4,23 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 
-.PHONY: demo test lint bench bench-faults bench-storm test-celery matrix clean
+.PHONY: demo test lint simulate simulate-mutations bench bench-faults bench-storm test-celery matrix clean
 
 demo: .venv/installed
 	$(BIN)/python dags_examples/demo.py
 
 test: .venv/installed
 	$(BIN)/python -m pytest $(ARGS)
+
+# Worlds of Batch, Airflow and DAG authors from seeds, on all cores: make simulate WORLDS=1000000 SEED=1
+WORLDS ?= 100000
+SEED ?= 1
+simulate: .venv/installed
+	PYTHONPATH=tests $(BIN)/python -m simulation --worlds $(WORLDS) --seed $(SEED)
+
+# Faults put into a copy of the package, one at a time: the simulator must find each.
+simulate-mutations: .venv/installed
+	PYTHONPATH=tests $(BIN)/python -m simulation.mutations
 
 # The tests with every version of Airflow that is supported, each in an environment of its own.
 matrix: .venv/installed

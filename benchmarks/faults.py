@@ -59,8 +59,8 @@ def run() -> Iterator[str]:
         lost = [row.name for row, _, words in found if words[index] != "ok"]
         if name.startswith("ours"):
             yield f"\n  Where we lose ({name}, {len(found) - count['ok']} rows): {'; '.join(lost) or 'nowhere'}."
-    yield "\n  The details. requests: updates + reads. next: seconds from the first update to the request after it,"
-    yield "  where that was no 200. slot: seconds of waiting that kept the worker slot. live: the campaign, at the end."
+    yield "\n  The details. requests: updates + reads. again: seconds from the first update to the second. slot:"
+    yield "  seconds of waiting that kept the worker slot. live, drafts: how many campaigns are and are not live at the end."
     yield "  shown: keys that the log or the error shows after Airflow's masking (the app key is a part of each URL)."
     for row, played, words in found:
         yield f"\n  {row.name}"
@@ -68,22 +68,20 @@ def run() -> Iterator[str]:
             (
                 name,
                 f"{len(one.updates)} + {len(one.requests) - len(one.updates)}",
-                _next(one),
+                f"{one.waits[0]:.0f}" if one.waits else "-",
                 f"{one.held:.0f}",
                 one.state,
-                "yes" if one.live else "no",
+                str(one.pushes),
+                str(one.campaigns),
+                str(one.drafts),
                 word,
                 " ".join(one.shown_keys()) or "-",
                 _cut(f"{one.error}: {plain(one.text)}" if one.error else ""),
             )
             for name, one, word in zip(names, played, words, strict=True)
         ]
-        yield table(("", "requests", "next", "slot", "task", "live", "verdict", "shown", "error"), rows)
-
-
-def _next(played: object) -> str:
-    updates, waits = played.updates, played.waits  # type: ignore[attr-defined]
-    return f"{waits[0]:.0f}" if waits and updates[0].status != 200 else "-"
+        headings = ("", "requests", "again", "slot", "task", "pushes", "live", "drafts", "verdict", "shown", "error")
+        yield table(headings, rows)
 
 
 def _cut(text: str) -> str:

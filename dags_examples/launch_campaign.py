@@ -1,8 +1,8 @@
 """From a template to the first numbers: create a draft, go live, wait until it sends, hand the statistics on.
 
-The draft is ``launch_campaign.json``, next to this file, rendered with the run's ``params``. It is created once,
-however often the task is tried or cleared; the switch to live is a task of its own, so a person can look at the draft
-in between (put a pause or an approval there).
+The draft is ``launch_campaign.json``, next to this file, rendered with the run's ``params``. If the answer to its
+creation is lost, one more draft may remain in Batch, which is never sent. The switch to live is a task of its own, so a
+person can look at the draft in between (put a pause or an approval there).
 """
 
 from __future__ import annotations

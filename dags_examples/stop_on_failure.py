@@ -2,7 +2,11 @@
 
 The first line is a task: ``trigger_rule="one_failed"`` runs it when anything before it fails, ``upstream_failed``
 included, with Airflow's retries, and up to six hours of patience with a throttle. The second line is the callback: it
-fires at once, from the failing task itself, but not for ``upstream_failed``, and not when the worker is gone.
+fires at once, from the failing task itself, but not for ``upstream_failed``, and not when the worker is gone. Airflow
+ends it after 20 seconds.
+
+A DAG run is judged by its last tasks, and ``stop`` succeeds: without ``watcher`` the run would be a success although
+the pipeline failed, and no alert of the DAG would fire.
 """
 
 from __future__ import annotations
@@ -10,6 +14,7 @@ from __future__ import annotations
 from typing import Any
 
 from airflow.sdk import DAG, Param, task
+from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_batch.notifications.campaigns import SetCampaignLiveNotifier
 from airflow_batch.operators.campaigns import BatchSetCampaignLiveOperator
@@ -34,9 +39,14 @@ with DAG(
     def publish_offers(params: Any = None) -> None:
         print(f"{len(params['offers'])} offers published")
 
+    @task(trigger_rule="one_failed", retries=0)
+    def watcher() -> None:
+        raise AirflowFailException("A task before this one failed; the campaign was stopped.")
+
     stop = BatchSetCampaignLiveOperator(
         task_id="stop", campaign=CAMPAIGN, app="ios", live=False, trigger_rule="one_failed"
     )
     checked, published = check_offers(), publish_offers()
     checked >> published
     [checked, published] >> stop
+    [checked, published, stop] >> watcher()

@@ -324,6 +324,9 @@ class Change:
         state = describe({"live": True} if self.request.is_new else desired)
         title = title_of(self.request.token, outcome.name, self.api.app)
         if self.sent is None:
+            may_have_written = self.unanswered is not None or self.history.last is not None or not self.history.is_known
+            if seen is not None and may_have_written and not self.request.is_new:
+                check_lost(self.request.token, None, seen, desired)
             how = {False: "already", True: "by an earlier request of this task", None: "now"}[step.changed]
             self.log.info("%s is %s %s. Nothing is sent.", title, state, how)
         else:
@@ -388,10 +391,7 @@ def check_written(sent: Sent, token: str, seen: Campaign | None, failure: BatchA
             return ", unchecked"
         return "; the campaign cannot be read, so this is not checked"
     if not sent.step.is_new:
-        lost = [] if sent.before is None else lost_parameters(sent.before, seen, desired)
-        lost += [name for name in ("name", "messages") if not seen.get(name) and name not in lost]
-        if lost:
-            raise planning.lost_error(token, state, lost)
+        check_lost(token, sent.before, seen, desired)
     other = differences(desired, seen)
     if not other:
         return " and shows it so, with nothing lost"
@@ -403,6 +403,17 @@ def check_written(sent: Sent, token: str, seen: Campaign | None, failure: BatchA
         )
     log.warning("Batch confirmed the write, but shows another %s than was sent.", ", ".join(other))
     return ""
+
+
+def check_lost(token: str, before: Campaign | None, seen: Campaign, desired: Campaign) -> None:
+    """Compare a campaign with what it was before a write. Each campaign has a name and messages.
+
+    :raises BatchParametersLostError: for one that lacks what it had.
+    """
+    lost = [] if before is None else lost_parameters(before, seen, desired)
+    lost += [name for name in ("name", "messages") if not seen.get(name) and name not in lost]
+    if lost:
+        raise planning.lost_error(token, describe(desired), lost)
 
 
 def title_of(token: str, name: Any, app: str | None) -> str:

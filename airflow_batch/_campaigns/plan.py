@@ -191,7 +191,7 @@ def _stop(situation: Situation, desired: Campaign, error: BatchError | None) -> 
     request, seen = situation.request, situation.seen
     base = request.definition if seen is None else request_form(seen)
     warnings = []
-    if request.expect_name is not None and not (request.expect_name and (seen or {}).get("name")):
+    if request.expect_name is not None and not rules.can_compare_name(seen, request.expect_name):
         warnings.append(f"Campaign {request.token!r} is stopped without comparing its name (expect_name).")
     choices = [overlaid(base, desired)] if base else []
     name = (base or {}).get("name")
@@ -244,7 +244,7 @@ def _plan_other(situation: Situation, desired: Campaign) -> Plan:
             )
     if situation.look_failed:
         return Wait(LOOKS_AFTER[1], "the campaign could not be read")
-    if request.expect_name is not None and not (request.expect_name and (seen or {}).get("name")):
+    if request.expect_name is not None and not rules.can_compare_name(seen, request.expect_name):
         why = "its name cannot be read" if request.expect_name else "it rendered to nothing"
         raise BatchChangeRefusedError(
             f"expect_name was given for campaign {request.token!r}, but {why}, so it cannot be compared. Nothing "

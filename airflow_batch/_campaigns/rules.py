@@ -88,12 +88,9 @@ def can_compare_name(seen: Campaign | None, expect_name: str | None) -> bool:
 
 
 def has_other_name(seen: Campaign, expect_name: str | None, renamed_to: Any) -> bool:
-    """Return whether a campaign has another name than expected (rule 2). ``renamed_to`` is allowed, too.
-
-    A view without a name is none: its name cannot be read.
-    """
-    name = seen.get("name")
-    return bool(expect_name and name) and not same_name(name, expect_name) and not same_name(name, renamed_to)
+    """Return whether a campaign has another name than expected (rule 2). ``renamed_to`` is allowed, too."""
+    has_other = not any(same_name(seen.get("name"), name) for name in (expect_name, renamed_to))
+    return can_compare_name(seen, expect_name) and has_other
 
 
 def other_name_error(token: str, seen: Campaign, expect_name: str | None) -> BatchChangeRefusedError:

@@ -46,7 +46,11 @@ class Examples:
             added = self._add(planned.is_live_at(now), planned.app, planned.name)
             calendar = calendar.replace(planned.token, next(iter(added)))
             self.wanted["campaign_calendar"] |= added
-        self.files = [*FOLDER.glob("*.json"), *(FOLDER / f"{name}.py" for name in NAMES), (CALENDAR.name, calendar)]
+        readme = (FOLDER / "summer_sale.py").read_text()
+        readme = readme.replace("545fce15f8b04d5b9b1d5c8e3a7c9d20", next(iter(self.wanted["summer_sale"])))
+        readme = readme.replace('task_id="toggle"', 'task_id="toggle", app="ios"')  # this connection has two apps
+        copied = [FOLDER / f"{name}.py" for name in NAMES if name != "summer_sale"]
+        self.files = [*FOLDER.glob("*.json"), *copied, (CALENDAR.name, calendar), ("summer_sale.py", readme)]
 
     def _add(self, wanted: bool, app: str = "ios", name: str = "Morning news") -> dict[str, bool]:
         return {self.sandbox.add_campaign({**MORNING_NEWS, "name": name, "live": not wanted}, app=app): wanted}

@@ -203,7 +203,12 @@ def story(tmp_path_factory) -> Iterator[Story]:
 def test_an_example_makes_its_campaigns_what_it_should(story, name):
     tasks = {row["task_id"]: row["state"] for row in story.airflow.task_instances(name, story.runs[name])}
     if name == "stop_on_failure":
-        assert tasks == {"check_offers": "failed", "publish_offers": "upstream_failed", "stop": "success"}
+        assert tasks == {
+            "check_offers": "failed",
+            "publish_offers": "upstream_failed",
+            "stop": "success",
+            "watcher": "failed",
+        }
     else:
         assert (story.states[name], set(tasks.values())) == ("success", {"success"})
     assert story.examples.found(name) == story.examples.wanted[name]

@@ -175,6 +175,13 @@ class Played:
     text: str = ""
     held: float = 0.0
     """Seconds slept inside attempts, that is with the worker slot."""
+    held_most: float = 0.0
+    """The most of them in one attempt."""
+    pushes: int = 0
+    campaigns: int = 0
+    """Live campaigns at the end."""
+    drafts: int = 0
+    """Campaigns at the end that are not live."""
     hung: bool = False
     live: bool = False
     requests: list[Seen] = field(default_factory=list)
@@ -188,9 +195,9 @@ class Played:
 
     @property
     def waits(self) -> list[float]:
-        """Seconds from each update but the last to the request after it."""
-        pairs = zip(self.requests, self.requests[1:], strict=False)
-        return [(later.time - one.time).total_seconds() for one, later in pairs if one.operation == "update"]
+        """Seconds from each update to the next one."""
+        pairs = zip(self.updates, self.updates[1:], strict=False)
+        return [(later.time - one.time).total_seconds() for one, later in pairs]
 
     def shown_keys(self) -> list[str]:
         """Return the names of the keys that a log at Airflow's usual level shows once Airflow has masked it."""
@@ -215,6 +222,10 @@ def play(subject: Subject, row: Row) -> Played:
         _run(subject.make(world), world, played)
         played.requests = world.requests()
         played.live = world.sandbox.campaign(world.token)["live"]
+        tokens = world.sandbox.tokens()
+        played.campaigns = sum(world.sandbox.campaign(token)["live"] for token in tokens)
+        played.drafts = len(tokens) - played.campaigns
+        played.pushes = sum(map(world.sandbox.pushes, tokens))
         played.heard = world.stranger.heard if world.stranger else []
     played.told += "\n".join(log)
     return played
@@ -233,7 +244,7 @@ def _run(task: Any, world: World, played: Played) -> None:
         )
         context: dict[str, Any] = {"ti": ti, "task": task, "task_reschedule_count": reschedules}
         context["task_state_store"] = store
-        real = time.monotonic()
+        real, held = time.monotonic(), played.held
         try:
             result = task.execute(context)
         except AirflowRescheduleException as again:
@@ -257,6 +268,7 @@ def _run(task: Any, world: World, played: Played) -> None:
             return
         finally:
             played.hung = played.hung or time.monotonic() - real > HANGS
+            played.held_most = max(played.held_most, played.held - held)
 
 
 def _retry_delay(task: Any, error: Exception, try_number: int, context: dict[str, Any]) -> float | None:
@@ -375,7 +387,7 @@ def verdict(row: Row, played: Played) -> str:
         ("too early", too_early(row, played)),
         ("never ends", played.state == "running"),
         ("false success", played.state == "success" and not played.live),
-        ("sent twice", sum(one.applied for one in played.requests) > 1),
+        ("sent twice", max(sum(one.applied for one in played.requests), played.pushes, played.campaigns) > 1),
         ("repeats", not row.repeatable and len(played.updates) > 1),
         ("gave up", played.state == "failed" and row.best == "success"),
         ("shows a key", "REST" in played.shown_keys()),

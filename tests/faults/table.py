@@ -36,8 +36,9 @@ class Row:
     :param state: What the task must be at the end.
     :param live: What the campaign must be at the end.
     :param updates: Fewest and most update requests.
-    :param wait: Least and most seconds to the next request after the first fault.
+    :param wait: Least and most seconds from the first update to the second.
     :param tries: Most attempts, those after giving the slot back counted too.
+    :param held: Most seconds that one attempt waits in its worker slot.
     :param error: Class of our error at the end, and words of its text.
     :param best: What the task could be at best: where ``success``, failing is a loss.
     :param repeatable: Whether a refused request may be sent again unchanged.
@@ -56,6 +57,7 @@ class Row:
     updates: tuple[int, int] = (1, 1)
     wait: tuple[float, float] | None = None
     tries: int = 2
+    held: float = 0.0
     error: tuple[str, str] | None = None
     best: str = "success"
     repeatable: bool = True
@@ -75,6 +77,8 @@ def _throttled(hint: str | None, times: int | None = 1) -> Fault:
 
 SHORT = (10.0, 20.0)
 """What we wait after a first failure: 10 s, and up to as much of jitter."""
+SETTLE_TIME = 120.0
+"""Seconds for which an attempt looks whether a write without an answer takes effect."""
 
 
 def _throttle_row(name: str, *faults: Fault, **more: Any) -> Row:
@@ -89,8 +93,19 @@ def _throttle_row(name: str, *faults: Fault, **more: Any) -> Row:
 
 
 def _again(name: str, fault: Fault, **more: Any) -> Row:
-    """Return the row of a fault after which a second attempt sends again."""
+    """Return the row of a fault after which a second attempt sends again, at once."""
     return Row(name=name, faults=(fault,), **{"updates": (2, 2), "wait": SHORT, **more})
+
+
+def _settled(name: str, *faults: Fault, **more: Any) -> Row:
+    """Return the row of a write in doubt without an effect: a second attempt sends it again after the settle time."""
+    wait = (SETTLE_TIME + SHORT[0], SETTLE_TIME + SHORT[1])
+    return Row(name=name, faults=faults, **{"updates": (2, 2), "wait": wait, "held": SETTLE_TIME, **more})
+
+
+def _found(name: str, *faults: Fault, **more: Any) -> Row:
+    """Return the row of a write in doubt whose effect the same attempt finds at once."""
+    return Row(name=name, faults=faults, **{"tries": 1, **more})
 
 
 def _refusals() -> list[Row]:
@@ -116,6 +131,12 @@ def _stop(name: str, fault: Fault | None, error: tuple[str, str], **more: Any) -
     """Return the row of an answer that will not change: one request, and the task fails."""
     given = {"state": "failed", "live": False, "tries": 1, "best": "failed", "repeatable": False, **more}
     return Row(name=name, faults=() if fault is None else (fault,), error=error, **given)
+
+
+def _unconfirmed(name: str, *faults: Fault, error: tuple[str, str], **more: Any) -> Row:
+    """Return the row of writes that are never confirmed and never take effect: the task fails when its retries do."""
+    given: dict[str, Any] = {"state": "failed", "live": False, "tries": 7, "best": "failed", "held": SETTLE_TIME}
+    return Row(name=name, faults=faults, updates=(7, 7), error=error, **given, **more)
 
 
 NO_CHANGE = json.dumps({"code": 31, "type": "MALFORMED_PARAMETER", "message": "No."})
@@ -158,14 +179,14 @@ ROWS: tuple[Row, ...] = (
         best="failed",
         error=("BatchRateLimitError", "429 TOO_MANY_REQUESTS"),
     ),
-    _again("500, JSON", _answer(500)),
-    _again("500, empty", _answer(500, body="")),
-    _again("500, JSON, yet applied", _answer(500, applied=True), updates=(1, 1)),
-    _again("502, HTML", Fault("html", "update", status=502)),
-    _again("502, empty", _answer(502, body="")),
+    _settled("500, JSON", _answer(500)),
+    _settled("500, empty", _answer(500, body="")),
+    _found("500, JSON, yet applied", _answer(500, applied=True)),
+    _settled("502, HTML", Fault("html", "update", status=502)),
+    _settled("502, empty", _answer(502, body="")),
     _again("503, maintenance (code 2)", _answer(503, body=MAINTENANCE), wait=(60, 70)),
-    _again("503, Retry-After 90", _answer(503, body="", headers={"Retry-After": "90"}), earliest=90, wait=(90, 100)),
-    _again("503, empty", _answer(503, body="")),
+    _settled("503, Retry-After 90", _answer(503, body="", headers={"Retry-After": "90"}), earliest=90, wait=(210, 221)),
+    _settled("503, empty", _answer(503, body="")),
     _again(
         "503, maintenance for 10 min",
         _answer(503, None, body=MAINTENANCE),
@@ -174,7 +195,7 @@ ROWS: tuple[Row, ...] = (
         wait=(60, 70),
         tries=12,
     ),
-    _again("503, empty for 10 min", _answer(503, None, body=""), until=600, updates=(3, 7), tries=7),
+    _settled("503, empty for 10 min", _answer(503, None, body=""), until=600, updates=(3, 7), tries=7),
     *_refusals(),
     Row(name="200, empty", faults=(_answer(200, body="", applied=True),), tries=1),
     Row(name="200, {}", faults=(_answer(200, body="{}", applied=True),), tries=1),
@@ -186,9 +207,11 @@ ROWS: tuple[Row, ...] = (
         updates=(1, 7),
         tries=7,
         best="failed",
-        error=("BatchVerificationError", "Batch confirmed the update .* but it is still not live"),
+        error=("BatchVerificationError", "Batch confirmed the update .* but does not show it live"),
     ),
-    _stop("200, an error body", _answer(200, None, body=NO_CHANGE), ("BatchResponseError", "look at it before you")),
+    _unconfirmed(
+        "200, an error body", _answer(200, None, body=NO_CHANGE), error=("BatchResponseError", "look at it before you")
+    ),
     Row(
         name="200, truncated JSON, applied",
         faults=(_answer(200, None, body='{"campaign_tok', applied=True),),
@@ -199,41 +222,42 @@ ROWS: tuple[Row, ...] = (
         faults=(_answer(200, body="{}", headers={"Content-Type": "text/html"}, applied=True),),
         tries=1,
     ),
-    _stop("200, a proxy's page", Fault("html", "update", status=200, times=None), ("BatchResponseError", "not with")),
+    _unconfirmed(
+        "200, a proxy's page",
+        Fault("html", "update", status=200, times=None),
+        error=("BatchResponseError", "not with"),
+    ),
     Row(
         name="200, 10 MB of body, applied",
         faults=(_answer(200, None, body=TEN_MEGABYTES, applied=True),),
         tries=1,
     ),
-    Row(name="reset before the request is read", place="reset_unread", updates=(2, 2), wait=SHORT),
-    _again("reset before the change is applied", Fault("reset_before", "update")),
-    _again("reset after the change is applied", Fault("reset_after", "update"), updates=(1, 1)),
-    Row(name="reset in the middle of the answer", place="reset_mid", wait=SHORT),
-    _again("answer broken off", Fault("truncate", "update"), updates=(1, 1)),
-    _again("silence", Fault("silence", "update", seconds=4)),
-    _again("silence, applied late", Fault("late", "update", seconds=4), updates=(1, 1)),
-    _again("one byte at a time", Fault("drip", "update", interval=0.05), updates=(1, 1)),
+    _settled("reset before the request is read", place="reset_unread"),
+    _settled("reset before the change is applied", Fault("reset_before", "update")),
+    _found("reset after the change is applied", Fault("reset_after", "update")),
+    _found("reset in the middle of the answer", place="reset_mid"),
+    _found("answer broken off", Fault("truncate", "update")),
+    _settled("silence", Fault("silence", "update", seconds=4)),
+    _found("silence, applied late", Fault("late", "update", seconds=4), held=SETTLE_TIME),
+    _found("one byte at a time", Fault("drip", "update", interval=0.05)),
     Row(name="DNS failure", place="dns", error=("BatchConnectionError", "host name could not be resolved"), **DOWN),
     Row(name="connection refused", place="refused", error=("BatchConnectionError", "connection refused"), **DOWN),
     Row(name="TLS, self-signed", place="tls", error=("BatchConnectionError", "certificate is not trusted"), **DOWN),
-    _stop(
+    _unconfirmed(
         "redirect 302 to the same host",
         Fault("redirect", "update", times=None),
-        ("BatchRequestError", "302.*Redirects are not followed"),
+        error=("BatchResponseError", "302.*Redirects are not followed"),
     ),
-    _stop(
-        "redirect 307 to the same host",
-        Fault("redirect", "update", status=307),
-        ("BatchRequestError", "307.*Redirects are not followed"),
-        best="success",
-        repeatable=True,
-        verdict="gave up",
+    _settled("redirect 307 to the same host", Fault("redirect", "update", status=307)),
+    _unconfirmed(
+        "redirect 307 to another host", place="redirect_other", times=None, error=("BatchResponseError", "307")
     ),
-    _stop("redirect 307 to another host", None, ("BatchRequestError", "307"), place="redirect_other", times=None),
-    _stop("redirect 307 from https to http", None, ("BatchRequestError", "307"), place="redirect_http", times=None),
+    _unconfirmed(
+        "redirect 307 from https to http", place="redirect_http", times=None, error=("BatchResponseError", "307")
+    ),
     Row(name="HTTP/1.0, closed after each answer", place="http10", tries=1),
     Row(name="keep-alive promised, then closed", place="promise", tries=1),
-    Row(name="kept connection closed under the update", place="close", updates=(2, 2), wait=SHORT),
+    _settled("kept connection closed under the update", place="close"),
     _stop("401 that echoes our keys", Fault("echo", "update", times=None), ("BatchAuthenticationError", "401")),
-    _again("500 that echoes our keys", Fault("echo", "update", status=500)),
+    _settled("500 that echoes our keys", Fault("echo", "update", status=500)),
 )

@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from samples import MORNING_NEWS
 from task import attempt
 
 from airflow_batch.exceptions import BatchConfigurationError
@@ -183,7 +184,7 @@ def test_the_example_is_a_dag_of_five_campaigns(tmp_path):
 def test_its_task_makes_the_campaigns_what_the_calendar_says(batch, tmp_path):
     from airflow_batch.calendar_dag import campaign_calendar_dag
 
-    definition = {"name": "Sale", "push_time": "2026-01-05T08:00:00", "recurrence": {"repeat_unit": "DAILY"}}
+    definition = {**MORNING_NEWS, "name": "Sale"}
     off, on, undeclared = (batch.add_campaign({**definition, "live": live}) for live in (True, False, True))
     (tmp_path / "calendar.yaml").write_text(
         f"""\

@@ -1,781 +1,563 @@
-"""What BatchCreateCampaignOperator does over attempts, reschedules and clears, against the sandbox."""
+"""What BatchCreateCampaignOperator does over attempts, reschedules and clears, against the sandbox (rule 8)."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
-import time_machine
 from airflow.sdk import DAG
-from task import Attempt, Store
+from task import Store, context_of
 
-from airflow_batch import creations
-from airflow_batch.compat import AirflowFailException, AirflowRescheduleException
-from airflow_batch.creations import SETTLE_TIME
+from airflow_batch.compat import AirflowFailException, AirflowRescheduleException, AirflowSkipException
 from airflow_batch.exceptions import (
-    BatchAmbiguousError,
-    BatchAuthenticationError,
-    BatchConnectionError,
+    BatchChangeRefusedError,
     BatchMalformedParameterError,
+    BatchNotFoundError,
     BatchPayloadError,
-    BatchRateLimitError,
     BatchRepeatRefusedError,
-    BatchResponseError,
     BatchServerError,
-    BatchTransientApiError,
+    BatchStateError,
     BatchWaitExceededError,
 )
 from airflow_batch.hooks.batch import BatchHook
-from airflow_batch.operators.campaigns import CREATION, BatchCreateCampaignOperator
+from airflow_batch.operators.campaigns import BatchCreateCampaignOperator
 from airflow_batch.payloads import payload_digest
-from airflow_batch.sandbox import BatchSandbox, Contract, Fault
+from airflow_batch.sandbox import BatchSandbox, Fault
+from airflow_batch.sandbox.log import digest
 
-NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
-DEFINITION = {
+MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
+DRAFT = {
     "name": "Morning news",
     "live": False,
-    "push_time": "2030-06-01T09:00:00",
+    "push_time": "2099-06-01T09:00:00",
     "messages": [{"language": "en", "body": "Good morning"}],
 }
-ANSWERS_LOST = {
-    "reset": Fault("reset_after", "create"),
-    "500": Fault("answer", "create", status=500, applied=True),
-    "502": Fault("html", "create", applied=True),
-    "timeout": Fault("silence", "create", applied=True),
-    "broken off": Fault("truncate", "create"),
-}
+LIVE = {**DRAFT, "live": True}
+NOW = {**LIVE, "push_time": "now"}
+ANSWER_LOST = ["create:reset_after", "create:500;applied=true", "create:html;applied=true", "create:truncate"]
+KEPT = pytest.mark.parametrize("kept", [True, False], ids=["with a store", "without a store"])
+
+
+class Killed(BaseException):
+    """The worker's process ended."""
 
 
 @dataclass
-class Instance(Attempt):
-    """A task instance that knows when it first gave way, and what other runs and indexes left in XCom."""
+class TaskInstance:
+    """Plays Airflow for one task instance.
 
-    first_reschedule: datetime | None = None
-    others: Any = None
+    :param store: None as below Airflow 3.3.
+    """
 
-    def get_first_reschedule_date(self, context):
-        return self.first_reschedule
-
-    def xcom_pull(self, *, task_ids, include_prior_dates):
-        assert (task_ids, include_prior_dates) == ("create", True)
-        if isinstance(self.others, Exception):
-            raise self.others
-        return self.others
-
-
-@dataclass
-class Airflow:
-    """Plays Airflow for one task instance, on a clock that only it moves."""
-
-    clock: Any
     store: Store | None
-    retries: int = 6
-    others: Any = None
-    run_after: datetime = NOON
     try_number: int = 1
     max_tries: int = 6
-    reschedules: list[datetime] = field(default_factory=list)
-    began: datetime | None = None
+    reschedules: int = 0
 
-    def once(self, task):
-        """Execute the task once; the next time is when it asked for it, or a retry 20 s later."""
-        now = datetime.now(UTC)
-        ti = Instance(
-            self.try_number, self.max_tries, task_id="create", first_reschedule=self.began, others=self.others
-        )
-        context = {
-            "ti": ti,
-            "task": task,
-            "task_reschedule_count": len(self.reschedules),
-            "dag_run": SimpleNamespace(run_after=self.run_after, run_type="scheduled"),
-        }
-        if self.store is not None:
-            context["task_state_store"] = self.store
+    def run(self, task, **context):
+        """Run one attempt, or what follows a reschedule; the next one is a retry if this one failed."""
+        ti = {"try_number": self.try_number, "max_tries": self.max_tries, "task_id": "create"}
+        self.context = context_of(task, store=self.store, reschedules=self.reschedules, **ti, **context)
         try:
-            return task.execute(context)
-        except AirflowRescheduleException as asked:
-            self.began = self.began or now
-            self.reschedules.append(asked.reschedule_date)
-            self.clock.move_to(asked.reschedule_date)
+            return task.execute(self.context)
+        except AirflowRescheduleException:
+            self.reschedules += 1
             raise
-        except Exception:
-            self.retry()
+        except BaseException:
+            self.try_number, self.reschedules = self.try_number + 1, 0
             raise
 
-    def run(self, task):
-        """Execute the task as often as it gives way, to its result or its failure."""
-        for _ in range(20):
-            try:
-                return self.once(task)
-            except AirflowRescheduleException:
-                continue
-        raise AssertionError("it gives way for ever")
-
-    def fail(self, task, error):
-        """Run the task to the given failure and return it."""
+    def fail(self, task, error, **context):
         with pytest.raises(error) as caught:
-            self.run(task)
+            self.run(task, **context)
         assert type(caught.value) is error
         return caught.value
 
-    def retry(self):
-        self.try_number, self.began, self.reschedules = self.try_number + 1, None, []
-        self.clock.shift(timedelta(seconds=20))
-
-    def clear(self):
-        """Clear the task after an attempt that ended in a result."""
-        self.max_tries = self.try_number + self.retries
-        self.retry()
-
-    def clear_failed(self):
-        self.max_tries = self.try_number - 1 + self.retries
+    def clear(self, *, forgets=False):
+        """Clear the task. ``forgets``: as Airflow 3.4, which empties the store."""
+        self.max_tries, self.try_number, self.reschedules = self.try_number + 6, self.try_number + 1, 0
+        if forgets and self.store is not None:
+            self.store.kept.clear()
 
 
-@pytest.fixture
-def clock(monkeypatch):
-    with time_machine.travel(NOON, tick=False) as moved:
-        sleeper = SimpleNamespace(sleep=lambda seconds: moved.shift(timedelta(seconds=seconds)))
-        monkeypatch.setattr(creations, "time", sleeper)
-        yield moved
-
-
-@pytest.fixture
-def batch(sandbox, connect):
-    connection = sandbox.connection()
-    connect({**connection, "extra": {"timeout": [1, 0.2]}})
-    return sandbox
-
-
-@pytest.fixture
-def remembering(clock):
-    """Airflow 3.3 and later."""
-    return Airflow(clock, Store())
-
-
-@pytest.fixture
-def forgetting(clock):
-    """Airflow below 3.3."""
-    return Airflow(clock, None)
-
-
-@pytest.fixture(params=["3.3", "3.1"])
-def airflow(request, clock):
-    return Airflow(clock, Store() if request.param == "3.3" else None)
-
-
-def create(payload=None, **arguments):
-    return BatchCreateCampaignOperator(task_id="create", payload=payload or DEFINITION, **arguments)
+def create(payload=LIVE, **arguments):
+    return BatchCreateCampaignOperator(task_id="create", payload=payload, **arguments)
 
 
 def operations(sandbox):
     return [record.operation for record in sandbox.requests]
 
 
-def test_a_creation_is_one_request_and_leaves_a_result_of_fixed_keys(batch, airflow):
-    result = airflow.run(create())
-    (token,) = batch.tokens()
-    assert operations(batch) == ["create"]
-    assert batch.campaign(token)["messages"] == DEFINITION["messages"]
-    assert result == {
-        "campaign_token": token,
-        "app": None,
-        "action": "create",
-        "live": False,
-        "name": "Morning news",
-        "changed": True,
-        "http_status": 201,
-        "attempt": 1,
-        "requested_at": "2030-01-01T12:00:00.000+00:00",
-        "completed_at": "2030-01-01T12:00:00.000+00:00",
-        "payload_digest": payload_digest(DEFINITION),
-    }
+def states(sandbox):
+    """Tell of each campaign whether it is live, newest first."""
+    return [sandbox.campaign(token)["live"] for token in sandbox.tokens()]
 
 
-def test_the_payload_may_be_json_text(batch, airflow):
-    airflow.run(create(json.dumps(DEFINITION)))
-    assert batch.campaign(batch.tokens()[0])["name"] == "Morning news"
+def pushes(sandbox):
+    return sum(sandbox.pushes(token) for token in sandbox.tokens())
 
 
-def test_the_payload_may_be_a_json_file_that_is_rendered(batch, airflow, tmp_path):
-    (tmp_path / "news.json").write_text(json.dumps({**DEFINITION, "name": "News of {{ task.task_id }}"}))
-    with DAG("d", schedule=None, template_searchpath=str(tmp_path)):
-        task = create("news.json")
-    airflow.run(task)
-    assert batch.campaign(batch.tokens()[0])["name"] == "News of create"
+@pytest.fixture
+def ti():
+    return TaskInstance(Store())
 
 
-@pytest.mark.parametrize("missing", ["name", "live", "messages"])
-def test_a_payload_that_lacks_what_every_campaign_has_fails_before_anything_is_sent(batch, airflow, missing):
-    payload = {name: value for name, value in DEFINITION.items() if name != missing}
-    assert missing in str(airflow.fail(create(payload), BatchPayloadError))
-    assert batch.requests == ()
+@pytest.fixture
+def forgetful():
+    return TaskInstance(None)
 
 
-def test_an_app_is_created_for_and_stands_in_the_result(connect, airflow):
-    with BatchSandbox(apps=("ios", "android")) as sandbox:
-        connect(sandbox.connection("api_keys"))
-        assert airflow.run(create(app="android"))["app"] == "android"
-        assert len(sandbox.tokens("android")) == 1
-        assert sandbox.tokens("ios") == ()
+@pytest.fixture
+def instance(kept):
+    return TaskInstance(Store() if kept else None)
 
 
-class TestRefused:
-    def test_a_refusal_fails_the_task_at_once_and_a_clear_creates_without_a_look(self, batch, remembering):
-        batch.inject(Fault("answer", "create", error="MALFORMED_PARAMETER"))
-        error = remembering.fail(create(), BatchMalformedParameterError)
-        assert isinstance(error, AirflowFailException)
-        remembering.clear_failed()
-        assert remembering.run(create())["changed"] is True
-        assert operations(batch) == ["create", "create"]
-
-    def test_a_throttled_creation_gives_way_and_is_then_sent_without_a_look(self, batch, airflow):
-        batch.inject(Fault("answer", "create", status=429, times=2))
-        assert airflow.run(create())["changed"] is True
-        assert operations(batch) == ["create", "create", "create"]
-        assert len(airflow.reschedules) == 2
-
-    def test_maintenance_gives_way_as_well(self, batch, airflow):
-        batch.inject(Fault("answer", "create", error="MAINTENANCE_ERROR"))
-        airflow.run(create())
-        assert len(batch.tokens()) == 1
-        assert datetime.now(UTC) >= NOON + timedelta(seconds=60)
-
-    def test_a_retry_after_beyond_max_wait_fails_at_once(self, batch, airflow):
-        batch.inject(Fault("answer", "create", status=429, headers={"Retry-After": "9999"}))
-        airflow.fail(create(), BatchWaitExceededError)
-
-    def test_a_connection_that_failed_leaves_no_doubt_where_airflow_remembers(self, batch, remembering, connect):
-        connect({**batch.connection(), "host": "http://127.0.0.1:9"})
-        remembering.fail(create(), BatchConnectionError)
-        remembering.fail(create(), BatchConnectionError)
-        connect(batch.connection())
-        assert remembering.run(create())["changed"] is True
-        assert operations(batch) == ["create"]
-
-    def test_a_connection_that_failed_is_looked_after_where_airflow_does_not(self, batch, forgetting, connect):
-        connect({**batch.connection(), "host": "http://127.0.0.1:9"})
-        forgetting.fail(create(), BatchConnectionError)
-        connect(batch.connection())
-        forgetting.run(create())
-        assert operations(batch).index("create") >= 2
-        assert len(batch.tokens()) == 1
+@pytest.fixture
+def launched(batch, ti):
+    """A campaign that the task has created and made live."""
+    return ti.run(create())["campaign_token"]
 
 
-class TestAnswerLost:
-    @pytest.mark.parametrize("fault", ANSWERS_LOST.values(), ids=ANSWERS_LOST)
-    def test_the_campaign_is_found_and_adopted_and_nothing_is_sent_again(self, batch, airflow, fault):
-        batch.inject(fault)
-        error = airflow.fail(create(), BatchServerError if fault.sent_status in (500, 502) else BatchAmbiguousError)
-        assert error.may_have_been_applied
-        result = airflow.run(create())
-        assert (result["campaign_token"], result["changed"], result["http_status"]) == (batch.tokens()[0], None, None)
-        assert operations(batch) == ["create", "list", "view"]
-
-    def test_a_lagging_list_is_waited_for(self, batch, airflow):
-        batch.inject(Fault("reset_after", "create"), Fault("lag", "create", seconds=100))
-        airflow.fail(create(), BatchAmbiguousError)
-        assert airflow.run(create())["campaign_token"] in batch.tokens()
-        assert operations(batch).count("create") == 1
-
-    def test_an_answer_without_a_token_stops_the_task_and_a_clear_finds_the_campaign(self, batch, airflow):
-        batch.inject(Fault("answer", "create", status=201, body={}, applied=True))
-        assert "may have been" in str(airflow.fail(create(), BatchResponseError))
-        airflow.clear_failed()
-        assert airflow.run(create())["campaign_token"] == batch.tokens()[0]
-
-    def test_an_adopted_campaign_is_not_looked_for_again(self, batch, remembering):
-        batch.inject(ANSWERS_LOST["reset"])
-        remembering.fail(create(), BatchAmbiguousError)
-        first = remembering.run(create())
-        remembering.retry()
-        again = remembering.run(create())
-        assert (again["campaign_token"], again["changed"]) == (first["campaign_token"], None)
-        assert operations(batch) == ["create", "list", "view"]
-
-    def test_a_worker_that_died_counts_as_such_an_attempt(self, batch, airflow):
-        token = BatchHook().create_campaign(DEFINITION)
-        airflow.retry()
-        assert airflow.run(create())["campaign_token"] == token
-
-    def test_a_view_without_languages_contradicts_nothing(self, connect, airflow):
-        with BatchSandbox(contract=Contract(message_language_in_view=False)) as sandbox:
-            connect(sandbox.connection())
-            sandbox.inject(ANSWERS_LOST["reset"])
-            airflow.fail(create(), BatchAmbiguousError)
-            assert airflow.run(create())["changed"] is None
-
-    def test_a_campaign_switched_on_meanwhile_is_still_it(self, batch, airflow):
-        batch.inject(ANSWERS_LOST["reset"])
-        airflow.fail(create(), BatchAmbiguousError)
-        BatchHook().update_campaign(batch.tokens()[0], {"live": True})
-        assert airflow.run(create())["changed"] is None
-
-    @pytest.mark.parametrize(("minutes", "adopted"), [(4, True), (6, False)])
-    def test_a_creation_up_to_five_minutes_before_the_request_may_be_it(self, batch, airflow, minutes, adopted):
-        other = batch.add_campaign(DEFINITION, created=NOON - timedelta(minutes=minutes))
-        batch.inject(Fault("reset_before", "create"))
-        airflow.fail(create(), BatchAmbiguousError)
-        assert (airflow.run(create())["campaign_token"] == other) is adopted
-
-    @pytest.mark.parametrize("minutes", [-20, 20])
-    def test_a_clock_of_batch_that_differs_from_ours_does_not_matter(self, connect, airflow, minutes):
-        with BatchSandbox(clock=lambda: datetime.now(UTC) + timedelta(minutes=minutes)) as sandbox:
-            connect(sandbox.connection())
-            sandbox.add_campaign(DEFINITION, created=datetime.now(UTC) + timedelta(minutes=minutes - 10))
-            sandbox.inject(ANSWERS_LOST["reset"])
-            airflow.fail(create(), BatchAmbiguousError)
-            assert airflow.run(create())["campaign_token"] == sandbox.tokens()[0]
-            assert operations(sandbox) == ["create", "list", "view"]
-
-    @pytest.mark.parametrize(
-        "fault",
-        [Fault("answer", "list", status=429), Fault("answer", "view", status=429)],
-        ids=lambda fault: fault.operation,
-    )
-    def test_a_throttled_look_never_creates(self, batch, airflow, fault):
-        batch.inject(ANSWERS_LOST["reset"], fault)
-        airflow.fail(create(), BatchAmbiguousError)
-        with pytest.raises(AirflowRescheduleException):
-            airflow.once(create())
-        airflow.run(create())
-        assert operations(batch).count("create") == len(batch.tokens()) == 1
-
-    def test_a_look_throttled_until_the_end_of_its_patience_never_creates(self, batch, airflow):
-        batch.inject(ANSWERS_LOST["reset"], Fault("answer", "list", status=429, times=None))
-        airflow.fail(create(), BatchAmbiguousError)
-        airflow.clock.shift(timedelta(minutes=5))
-        airflow.fail(create(max_wait=300), BatchRateLimitError)
-        assert operations(batch).count("create") == 1
-
-    def test_a_look_that_fails_never_creates(self, batch, airflow):
-        batch.inject(ANSWERS_LOST["reset"], Fault("answer", "list", status=500), Fault("reset_before", "list"))
-        airflow.fail(create(), BatchAmbiguousError)
-        airflow.clock.shift(timedelta(minutes=5))
-        airflow.fail(create(), BatchServerError)
-        airflow.fail(create(), BatchAmbiguousError)
-        assert airflow.run(create())["campaign_token"] == batch.tokens()[0]
-        assert operations(batch).count("create") == 1
-
-
-class TestNothingFound:
-    def test_it_is_looked_for_over_the_settle_time_then_created_then_looked_for_once_more(self, batch, airflow):
-        batch.inject(Fault("reset_before", "create"))
-        airflow.fail(create(), BatchAmbiguousError)
-        result = airflow.run(create())
-        done = operations(batch)
-        assert (result["changed"], result["http_status"]) == (True, 201)
-        assert result["campaign_token"] == batch.tokens()[0]
-        assert done.count("create") == 2
-        assert done[-2:] == ["list", "view"]
-        first, *looks, second = [record.time for record in batch.requests if record.operation in ("create", "list")][
-            : len(done) - 2
-        ]
-        assert len(looks) >= 3
-        assert second >= first + SETTLE_TIME
-
-    def test_a_late_first_look_is_followed_by_a_second_one(self, batch, remembering):
-        batch.inject(Fault("reset_before", "create"))
-        remembering.fail(create(), BatchAmbiguousError)
-        remembering.clock.shift(timedelta(hours=1))
-        with pytest.raises(AirflowRescheduleException):
-            remembering.once(create())
-        assert remembering.reschedules[0] == datetime.now(UTC)
-        assert operations(batch) == ["create", "list"]
-
-    def test_a_first_request_that_takes_effect_after_the_second_ends_in_an_error_with_both_tokens(
-        self, batch, airflow, monkeypatch
-    ):
-        batch.inject(Fault("reset_before", "create"))
-        airflow.fail(create(), BatchAmbiguousError)
-        tokens = []
-
-        def late(*_):
-            tokens.extend(batch.tokens())
-            tokens.append(batch.add_campaign(DEFINITION))
-
-        if airflow.store is None:
-            monkeypatch.setattr(creations.time, "sleep", late)
-            error = airflow.fail(create(), BatchRepeatRefusedError)
-        else:
-            while not batch.tokens():
-                with pytest.raises(AirflowRescheduleException):
-                    airflow.once(create())
-            late()
-            error = airflow.fail(create(), BatchRepeatRefusedError)
-        assert isinstance(error, AirflowFailException)
-        assert len(set(tokens)) == 2
-        assert all(token in str(error) for token in tokens)
-
-    def test_a_repeated_request_whose_answer_was_lost_is_checked_for_the_first_one_too(self, batch, airflow):
-        batch.inject(Fault("reset_before", "create"), ANSWERS_LOST["reset"])
-        airflow.fail(create(), BatchAmbiguousError)
-        airflow.fail(create(), BatchAmbiguousError)
-        with pytest.raises(AirflowRescheduleException):
-            airflow.once(create())
-        batch.add_campaign(DEFINITION)
-        error = airflow.fail(create(), BatchRepeatRefusedError)
-        assert all(token in str(error) for token in batch.tokens())
-
-    def test_a_repeated_request_whose_answer_was_lost_is_adopted_once_it_is_the_only_one(self, batch, airflow):
-        batch.inject(Fault("reset_before", "create"), ANSWERS_LOST["reset"])
-        airflow.fail(create(), BatchAmbiguousError)
-        airflow.fail(create(), BatchAmbiguousError)
-        result = airflow.run(create())
-        assert (result["campaign_token"], result["changed"]) == (batch.tokens()[0], None)
-        assert operations(batch).count("create") == 2
-
-    def test_a_repeated_request_that_is_throttled_is_sent_later(self, batch, airflow):
-        batch.inject(Fault("reset_before", "create"), Fault("answer", "create", status=429))
-        airflow.fail(create(), BatchAmbiguousError)
-        airflow.run(create())
-        assert operations(batch).count("create") == 3
-        assert len(batch.tokens()) == 1
-
-    def test_a_repeated_request_that_is_throttled_leaves_what_was_kept(self, batch, remembering):
-        remembering.run_after = NOON - timedelta(hours=1)
-        other = batch.add_campaign(DEFINITION, created=NOON - timedelta(minutes=10))
-        batch.inject(Fault("reset_before", "create"), Fault("answer", "create", status=429))
-        remembering.fail(create(), BatchAmbiguousError)
-        assert remembering.run(create())["campaign_token"] != other
-
-    def test_a_worker_that_dies_while_a_repeated_request_settles_loses_nothing(self, batch, remembering):
-        batch.inject(Fault("reset_before", "create"))
-        remembering.fail(create(), BatchAmbiguousError)
-        while not batch.tokens():
-            with pytest.raises(AirflowRescheduleException):
-                remembering.once(create())
-        remembering.retry()
-        assert remembering.run(create())["campaign_token"] == batch.tokens()[0]
-        assert operations(batch).count("create") == 2
-
-
-class TestNothingKeptBetweenAttempts:
-    def test_the_task_itself_waits_before_it_checks_a_repeated_request(self, batch, forgetting):
-        batch.inject(Fault("reset_before", "create"))
-        forgetting.fail(create(), BatchAmbiguousError)
-        forgetting.run(create())
-        creation, check = [record.time for record in batch.requests if record.operation in ("create", "list")][-2:]
-        assert check - creation == SETTLE_TIME
-
-    def test_a_check_that_is_throttled_once_is_made_again(self, batch, forgetting, monkeypatch):
-        batch.inject(Fault("reset_before", "create"))
-        forgetting.fail(create(), BatchAmbiguousError)
-        faults = [Fault("answer", "list", status=429)]
-        monkeypatch.setattr(creations.time, "sleep", lambda seconds: faults and batch.inject(faults.pop()))
-        assert forgetting.run(create())["changed"] is True
-
-    @pytest.mark.parametrize("fault", ["list:429;times=all", "list:429;retry-after=600", "list:401"])
-    def test_a_check_that_cannot_be_made_ends_in_an_error_with_the_token(self, batch, forgetting, monkeypatch, fault):
-        batch.inject(Fault("reset_before", "create"))
-        forgetting.fail(create(), BatchAmbiguousError)
-        monkeypatch.setattr(creations.time, "sleep", lambda seconds: batch.inject(fault))
-        error = forgetting.fail(create(), BatchRepeatRefusedError)
+class TestWhatIsSent:
+    @KEPT
+    def test_a_live_campaign_is_created_as_a_draft_and_then_its_whole_payload_goes_live(self, batch, instance):
+        result = instance.run(create())
         (token,) = batch.tokens()
-        assert token in str(error)
-        assert operations(batch).count("create") == 2
+        drafted, going_live = (record for record in batch.requests if record.operation in ("create", "update"))
+        assert operations(batch) == ["create", "view", "update", "view"]
+        assert drafted.body_digest == digest(json.dumps({**LIVE, "live": False}).encode())
+        assert going_live.body_digest == digest(json.dumps(LIVE).encode())
+        assert (going_live.campaign_token, batch.campaign(token)["live"]) == (token, True)
+        requested, completed = (datetime.fromisoformat(result.pop(key)) for key in ("requested_at", "completed_at"))
+        assert requested <= completed
+        assert result == {
+            "campaign_token": token,
+            "app": None,
+            "action": "create",
+            "live": True,
+            "name": "Morning news",
+            "changed": True,
+            "http_status": 200,
+            "attempt": 1,
+            "payload_digest": payload_digest(LIVE),
+        }
 
-    def test_a_store_that_forgets_the_token_makes_the_task_wait_itself(self, batch, clock):
-        class Forgetful(Store):
-            def set(self, key, value):
-                if (value["value"] or {}).get("token"):
-                    raise OSError("no")
-                super().set(key, value)
-
-        airflow = Airflow(clock, Forgetful())
-        batch.inject(Fault("reset_before", "create"))
-        airflow.fail(create(), BatchAmbiguousError)
-        assert airflow.run(create())["changed"] is True
-        assert operations(batch).count("create") == 2
-        assert operations(batch)[-2:] == ["list", "view"]
-
-    def test_a_store_that_takes_no_new_record_lets_nothing_be_sent(self, batch, clock):
-        class Full(Store):
-            def set(self, key, value):
-                if self.kept.get(CREATION):
-                    raise OSError("no")
-                super().set(key, value)
-
-        airflow = Airflow(clock, Full())
-        batch.inject(Fault("reset_before", "create"))
-        airflow.fail(create(), BatchAmbiguousError)
-        airflow.store.kept[CREATION]["value"]["looks"] = 5
-        clock.shift(timedelta(hours=1))
-        assert "Nothing was sent" in str(airflow.fail(create(), BatchTransientApiError))
-        assert operations(batch).count("create") == 1
-
-    def test_a_store_that_never_works_is_as_none(self, batch, clock):
-        class Broken(Store):
-            def get(self, key):
-                raise OSError("no")
-
-            def set(self, key, value):
-                raise OSError("no")
-
-        airflow = Airflow(clock, Broken())
-        batch.inject(ANSWERS_LOST["reset"])
-        airflow.fail(create(), BatchAmbiguousError)
-        assert airflow.run(create())["campaign_token"] == batch.tokens()[0]
-
-
-class TestTokenKept:
-    def test_a_result_that_was_lost_is_returned_again_without_a_request(self, batch, remembering):
-        first = remembering.run(create())
-        remembering.retry()
-        again = remembering.run(create())
-        assert (again["campaign_token"], again["changed"], again["attempt"]) == (first["campaign_token"], True, 2)
+    @KEPT
+    def test_a_payload_that_is_not_live_is_one_request(self, batch, instance):
+        result = instance.run(create(DRAFT))
         assert operations(batch) == ["create"]
+        assert (states(batch), result["live"], result["changed"]) == ([False], False, True)
 
-    def test_a_result_that_was_lost_is_found_again_where_nothing_is_kept(self, batch, forgetting):
-        first = forgetting.run(create())
-        forgetting.retry()
-        assert forgetting.run(create())["campaign_token"] == first["campaign_token"]
-        assert operations(batch) == ["create", "list", "view"]
+    @pytest.mark.parametrize("status", [200, 201])
+    def test_the_http_status_in_the_result_is_what_batch_answered(self, batch, ti, status):
+        batch.inject(Fault("delay", "create", delay=0.01, status=status))
+        assert ti.run(create(DRAFT))["http_status"] == status
 
-    def test_a_cleared_task_views_the_campaign_once_and_returns_it(self, batch, remembering):
-        first = remembering.run(create())
-        remembering.clear()
-        again = remembering.run(create())
-        assert again["campaign_token"] == first["campaign_token"]
-        assert operations(batch) == ["create", "view"]
-
-    def test_a_cleared_task_returns_it_with_a_key_that_cannot_view(self, batch, remembering, connect):
-        first = remembering.run(create())
+    @KEPT
+    @pytest.mark.parametrize("payload", [LIVE, NOW], ids=["scheduled", "now"])
+    def test_a_dev_key_that_cannot_view_creates_and_makes_live_all_the_same(self, batch, connect, instance, payload):
         connect(batch.connection(kind="dev"))
-        remembering.clear()
-        assert remembering.run(create())["campaign_token"] == first["campaign_token"]
+        assert instance.run(create(payload))["changed"] is True
+        assert (states(batch), operations(batch).count("update")) == ([True], 1)
 
-    def test_a_campaign_that_was_deleted_meanwhile_is_not_created_again(self, batch, remembering):
-        token = remembering.run(create())["campaign_token"]
-        BatchHook().delete_campaign(token)
-        remembering.clear()
-        error = remembering.fail(create(), BatchRepeatRefusedError)
-        assert token in str(error)
-        assert "force_new" in str(error)
-        assert batch.tokens() == ()
+    def test_a_draft_that_view_does_not_show_yet_goes_live_all_the_same(self, batch, ti):
+        batch.inject(Fault("answer", "view", error="ROUTE_NOT_FOUND"))
+        assert ti.run(create())["live"] is True
+        assert states(batch) == [True]
 
-    @pytest.mark.parametrize("name", ["Morning news", "Evening news"])
-    def test_a_payload_that_was_changed_before_a_clear_creates_nothing_beside_the_first(self, batch, remembering, name):
-        token = remembering.run(create())["campaign_token"]
-        remembering.clear()
-        changed = create({**DEFINITION, "name": name, "messages": [{"language": "en", "body": "Bonjour"}]})
-        assert token in str(remembering.fail(changed, BatchRepeatRefusedError))
-        assert batch.tokens() == (token,)
+    def test_the_payload_may_be_a_json_file_that_is_rendered(self, batch, ti, tmp_path):
+        (tmp_path / "news.json").write_text(json.dumps({**DRAFT, "name": "News of {{ task.task_id }}"}))
+        with DAG("d", schedule=None, template_searchpath=str(tmp_path)):
+            task = create("news.json")
+        assert ti.run(task)["name"] == "News of create"
 
-    @pytest.mark.parametrize("lost", [True, False])
-    def test_a_payload_that_goes_live_now_does_not_pass_for_created_as_a_draft(self, batch, remembering, lost):
-        if lost:
-            batch.inject(ANSWERS_LOST["reset"])
-            remembering.fail(create(), BatchAmbiguousError)
-        else:
-            remembering.run(create())
-            remembering.clear()
-        error = remembering.fail(create({**DEFINITION, "live": True}), BatchRepeatRefusedError)
-        assert batch.tokens()[0] in str(error)
-        assert "another payload" in str(error)
-
-    def test_a_payload_that_was_changed_is_created_once_the_first_is_deleted(self, batch, remembering):
-        token = remembering.run(create())["campaign_token"]
-        BatchHook().delete_campaign(token)
-        remembering.clear()
-        remembering.run(create({**DEFINITION, "name": "Evening news"}))
-        assert [batch.campaign(token)["name"] for token in batch.tokens()] == ["Evening news"]
-
-    def test_a_payload_that_was_changed_after_a_doubtful_attempt_finds_what_that_created(self, batch, remembering):
-        batch.inject(ANSWERS_LOST["reset"])
-        remembering.fail(create(), BatchAmbiguousError)
-        error = remembering.fail(create({**DEFINITION, "name": "Evening news"}), BatchRepeatRefusedError)
-        assert batch.tokens()[0] in str(error)
-        assert "in name" in str(error)
-        assert len(batch.tokens()) == 1
-
-    def test_a_payload_that_was_changed_finds_the_first_where_nothing_is_kept(self, batch, forgetting):
-        token = forgetting.run(create())["campaign_token"]
-        forgetting.clear()
-        changed = create({**DEFINITION, "messages": [{"language": "en", "body": "Bonjour"}]})
-        error = forgetting.fail(changed, BatchRepeatRefusedError)
-        assert token in str(error)
-        assert "messages" in str(error)
-
-
-class TestWhatIsNotIt:
-    def created_all_the_same(self, batch, airflow, other):
-        batch.inject(Fault("reset_before", "create"))
-        airflow.fail(create(), BatchAmbiguousError)
-        result = airflow.run(create())
-        assert result["campaign_token"] != other
-        assert result["changed"] is True
-        assert len(batch.tokens()) == 2
-
-    def test_a_campaign_of_yesterday_is_not_adopted(self, batch, airflow):
-        other = batch.add_campaign(DEFINITION, created=NOON - timedelta(days=1))
-        self.created_all_the_same(batch, airflow, other)
-
-    def test_a_campaign_made_in_the_dashboard_is_not_adopted(self, batch, airflow):
-        self.created_all_the_same(batch, airflow, batch.add_campaign(DEFINITION, from_api=False))
-
-    def test_a_campaign_of_another_name_is_not_adopted(self, batch, airflow):
-        self.created_all_the_same(batch, airflow, batch.add_campaign({**DEFINITION, "name": "Evening news"}))
-
-    @pytest.mark.parametrize("several", [True, False])
-    def test_a_campaign_that_another_index_or_run_has_created_is_not_adopted(self, batch, airflow, several):
-        other = batch.add_campaign(DEFINITION)
-        airflow.others = {"campaign_token": other}
-        if several:
-            airflow.others = [None, "text", {"campaign_token": "x"}, airflow.others]
-        self.created_all_the_same(batch, airflow, other)
-
-    def test_a_campaign_of_another_app_is_not_adopted(self, connect, airflow):
+    def test_an_app_is_created_for_and_stands_in_the_result(self, connect, ti):
         with BatchSandbox(apps=("ios", "android")) as sandbox:
             connect(sandbox.connection("api_keys"))
-            sandbox.add_campaign(DEFINITION, app="android")
-            sandbox.inject(Fault("reset_before", "create"))
-            airflow.fail(create(app="ios"), BatchAmbiguousError)
-            assert airflow.run(create(app="ios"))["campaign_token"] == sandbox.tokens("ios")[0]
+            assert ti.run(create(json.dumps(LIVE), app="android"))["app"] == "android"
+            assert (len(sandbox.tokens("android")), sandbox.tokens("ios")) == (1, ())
 
-    def test_nothing_is_adopted_while_other_runs_cannot_be_asked(self, batch, airflow):
-        batch.inject(ANSWERS_LOST["reset"])
-        airflow.fail(create(), BatchAmbiguousError)
-        airflow.others = RuntimeError("no XCom")
-        airflow.fail(create(), RuntimeError)
-        airflow.others = None
-        assert airflow.run(create())["campaign_token"] == batch.tokens()[0]
+    @pytest.mark.parametrize("missing", ["name", "live", "messages"])
+    def test_a_payload_that_lacks_what_every_campaign_has_fails_before_anything_is_sent(self, batch, ti, missing):
+        payload = {name: value for name, value in DRAFT.items() if name != missing}
+        assert missing in str(ti.fail(create(payload), BatchPayloadError))
+        assert batch.requests == ()
+
+    def test_a_name_of_400_characters_does_not_fail_the_task_after_the_push(self, batch, ti):
+        assert ti.run(create({**LIVE, "name": "n" * 400}))["name"] == "n" * 400
+        assert len(ti.context["batch_index"]) <= 200
+
+    @pytest.mark.parametrize("payload", [DRAFT, LIVE, NOW], ids=["draft", "scheduled", "now"])
+    def test_a_dry_run_sends_nothing_and_says_what_would_be_created(self, batch, ti, payload):
+        result = ti.run(create(payload, dry_run=True), late=6 * HOUR)
+        assert (result["action"], result["changed"], result["live"]) == ("dry_run", False, False)
+        assert {row["parameter"] for row in result["differences"]} == set(payload)
+        assert batch.requests == ()
+        assert ti.run(create())["changed"] is True
+
+    def test_force_new_is_deprecated_and_has_no_effect(self, batch, ti):
+        with pytest.warns(DeprecationWarning, match="force_new has no effect any more"):
+            task = create(force_new=True)
+        first = ti.run(task)
+        ti.clear()
+        assert ti.run(task)["campaign_token"] == first["campaign_token"]
         assert len(batch.tokens()) == 1
 
 
-class TestWhatCannotBeTold:
-    def stops(self, airflow, task=None):
-        error = airflow.fail(task or create(), BatchRepeatRefusedError)
+class TestRefusedBeforeAnythingIsSent:
+    @KEPT
+    def test_a_live_campaign_whose_push_time_has_passed_is_not_created(self, batch, instance):
+        passed = {**LIVE, "push_time": f"{datetime.now(UTC) - 6 * HOUR:%Y-%m-%dT%H:%M:%S}"}
+        assert "has passed" in str(instance.fail(create(passed), BatchChangeRefusedError))
+        assert batch.requests == ()
+
+    def test_a_creation_whose_own_waiting_makes_it_late_does_not_go_live(self, batch, ti, clock):
+        soon = {**LIVE, "push_time": f"{datetime.now(UTC) + timedelta(seconds=4):%Y-%m-%dT%H:%M:%S}"}
+        batch.inject("create:reset_before")
+        ti.fail(create(soon), BatchChangeRefusedError)
+        assert (states(batch), pushes(batch), clock.slept) == ([False], 0, [5.0])
+
+    def test_a_draft_is_not_made_live_where_batchs_date_says_that_the_push_time_has_passed(self, batch, ti):
+        batch.date_offset = HOUR
+        ti.fail(
+            create({**LIVE, "push_time": f"{datetime.now(UTC) + HOUR / 2:%Y-%m-%dT%H:%M:%S}"}), BatchChangeRefusedError
+        )
+        assert states(batch) == [False]
+
+    @KEPT
+    def test_a_scheduled_run_that_is_6_hours_late_does_not_send_now_and_is_skipped(self, batch, instance):
+        with pytest.raises(AirflowSkipException, match="max_lateness"):
+            instance.run(create(NOW), late=6 * HOUR)
+        assert batch.requests == ()
+
+    @pytest.mark.parametrize(
+        ("arguments", "context"), [({"max_lateness": None}, {}), ({}, {"run_type": "manual"}), ({}, {"late": HOUR / 2})]
+    )
+    def test_without_a_limit_and_in_a_manual_run_and_in_time_now_is_sent(self, batch, ti, arguments, context):
+        ti.run(create(NOW, **arguments), **{"late": 6 * HOUR, **context})
+        assert pushes(batch) == 1
+
+
+class TestAnswerToTheCreationLost:
+    @KEPT
+    @pytest.mark.parametrize("fault", ANSWER_LOST)
+    def test_it_is_repeated_after_5_s_and_only_a_draft_can_remain(self, batch, instance, clock, fault, capsys):
+        batch.inject(fault)
+        result = instance.run(create())
+        live, draft = batch.tokens()
+        assert (result["campaign_token"], result["changed"], states(batch)) == (live, True, [True, False])
+        assert clock.slept == [5.0]
+        assert "one more may remain" in capsys.readouterr().out
+        assert draft != live
+
+    def test_after_three_lost_answers_the_error_goes_to_airflows_retries(self, batch, ti, clock):
+        batch.inject(Fault("answer", "create", status=500, applied=True, times=3))
+        assert not isinstance(ti.fail(create(), BatchServerError), AirflowFailException)
+        assert (states(batch), clock.slept) == ([False] * 3, [5.0, 15.0])
+        assert ti.run(create())["changed"] is True
+        assert states(batch) == [True, False, False, False]
+
+    @KEPT
+    def test_a_creation_that_was_not_applied_leaves_one_campaign(self, batch, instance, clock):
+        batch.inject("create:reset_before")
+        instance.run(create())
+        assert states(batch) == [True]
+
+    @KEPT
+    @pytest.mark.parametrize("ahead", [4, 6, 10, 60, 600])
+    def test_a_date_header_minutes_ahead_gives_one_live_campaign_and_one_push(
+        self, batch, instance, clock, ahead, kept
+    ):
+        batch.date_offset = ahead * MINUTE
+        batch.inject("create:reset_after")
+        assert instance.run(create(NOW), run_type="manual")["changed"] is True
+        assert (states(batch), pushes(batch)) == ([True, False], 1)
+
+    @pytest.mark.parametrize("ahead", [6, 15, 120])
+    def test_a_first_worker_whose_clock_is_ahead_gives_one_live_campaign_and_one_push(self, connect, ti, clock, ahead):
+        with BatchSandbox(clock=lambda: datetime.now(UTC) - offset) as sandbox:
+            offset = ahead * MINUTE
+            connect(sandbox.connection())
+            sandbox.inject(Fault("reset_after", "create", times=3))
+            with pytest.raises(Exception, match="create"):
+                ti.run(create(NOW))
+            clock.move(-ahead * MINUTE)
+            offset = timedelta(0)
+            ti.run(create(NOW))
+            assert (states(sandbox), pushes(sandbox)) == ([True, False, False, False], 1)
+
+    def test_a_name_that_batch_trims_gives_one_live_campaign_and_one_push(self, batch, ti, clock):
+        batch.inject("create:reset_after")
+        ti.run(create({**NOW, "name": "Flash sale "}))
+        assert (states(batch), pushes(batch)) == ([True, False], 1)
+
+    def test_two_tasks_with_the_same_payload_never_end_with_the_same_campaign(self, batch, clock):
+        batch.inject("create:reset_before", "create:reset_after")
+        results = [TaskInstance(Store()).run(create()) for _ in range(2)]
+        assert len({result["campaign_token"] for result in results}) == 2
+        assert states(batch).count(True) == 2
+
+    @KEPT
+    def test_a_backfills_retry_takes_no_campaign_of_a_later_run_for_its_own(self, batch, instance, clock):
+        later = batch.add_campaign(DRAFT)
+        batch.inject(Fault("answer", "create", status=500, times=3))
+        context = {"run_after": datetime(2024, 1, 1, tzinfo=UTC), "run_type": "backfill"}
+        instance.fail(create(DRAFT), BatchServerError, **context)
+        assert instance.run(create(DRAFT), **context)["campaign_token"] != later
+
+    @KEPT
+    def test_lowering_retries_while_the_task_is_up_for_retry_makes_no_second_live_campaign(
+        self, batch, instance, clock, kept
+    ):
+        batch.inject(Fault("reset_after", "create", times=3))
+        with pytest.raises(Exception, match="create"):
+            instance.run(create(retries=6))
+        with suppress(BatchRepeatRefusedError):
+            instance.run(create(retries=2))
+        assert states(batch).count(True) == int(kept)
+
+
+class TestAnswerToGoingLiveLost:
+    @KEPT
+    @pytest.mark.parametrize("payload", [LIVE, NOW], ids=["scheduled", "now"])
+    @pytest.mark.parametrize("fault", ["update:reset_after", "update:500;applied=true"])
+    def test_the_same_attempt_looks_and_sends_nothing_again(self, batch, instance, clock, payload, fault):
+        batch.inject(fault)
+        result = instance.run(create(payload))
+        assert (result["changed"], result["live"], operations(batch).count("update")) == (None, True, 1)
+        assert (states(batch), pushes(batch)) == ([True], int(payload is NOW))
+
+    @KEPT
+    def test_a_now_that_does_not_show_within_two_minutes_fails_for_good_and_is_never_sent_again(
+        self, batch, instance, clock
+    ):
+        batch.inject("update:reset_before")
+        assert isinstance(instance.fail(create(NOW), BatchRepeatRefusedError), AirflowFailException)
+        instance.clear()
+        instance.fail(create(NOW), BatchRepeatRefusedError)
+        assert (operations(batch).count("update"), operations(batch).count("create")) == (1, 1)
+
+    def test_a_scheduled_campaign_is_sent_to_the_same_draft_by_the_retry(self, batch, ti, clock):
+        batch.inject("update:reset_before")
+        with pytest.raises(Exception, match="update"):
+            ti.run(create())
+        assert ti.run(create())["changed"] is True
+        assert states(batch) == [True]
+
+    def test_a_confirmed_campaign_that_shows_late_is_sent_to_the_same_draft_by_the_retry(self, batch, ti, clock):
+        batch.inject(Fault("answer", "update", status=200, body={}))
+        with pytest.raises(Exception, match="does not show"):
+            ti.run(create())
+        assert ti.run(create())["live"] is True
+        assert states(batch) == [True]
+
+
+class TestKilled:
+    """A worker that dies before or after any request and any save of its state."""
+
+    @pytest.fixture
+    def run_to(self, monkeypatch):
+        """Return a function that runs an attempt and kills it at its step of that number; it says whether it came."""
+
+        def run(instance, task, last):
+            steps = iter(range(last))
+
+            def mortal(call):
+                def step(*arguments, **named):
+                    if next(steps, None) is None:
+                        raise Killed("before")
+                    result = call(*arguments, **named)
+                    if next(steps, None) is None:
+                        raise Killed("after")
+                    return result
+
+                return step
+
+            with monkeypatch.context() as patch:
+                for name in ("create_campaign", "get_campaign", "update_campaign"):
+                    patch.setattr(BatchHook, name, mortal(getattr(BatchHook, name)))
+                if instance.store is not None:
+                    patch.setattr(instance.store, "set", mortal(instance.store.set), raising=False)
+                try:
+                    instance.run(task)
+                except Killed:
+                    return True
+                instance.try_number += 1  # The result is lost: killed before XCom.
+                return False
+
+        return run
+
+    @KEPT
+    @pytest.mark.parametrize("payload", [DRAFT, LIVE, NOW], ids=["draft", "scheduled", "now"])
+    def test_a_worker_killed_at_any_step_never_leaves_two_live_campaigns_or_two_pushes(
+        self, batch, run_to, clock, kept, payload
+    ):
+        is_killed, step = True, 0
+        while is_killed:
+            instance, before = TaskInstance(Store() if kept else None), set(batch.tokens())
+            is_killed = run_to(instance, create(payload), step)
+            requests = len(batch.requests)
+            try:
+                result = instance.run(create(payload))
+            except BatchRepeatRefusedError:
+                # Without a record no second attempt makes it live; with one, a push that may have been sent is not.
+                assert payload is not DRAFT, step
+                assert payload is NOW or not kept or step == 0, step
+                assert "create" not in operations(batch)[requests:], step
+            else:
+                assert kept or payload is DRAFT, step
+                assert batch.campaign(result["campaign_token"])["live"] is payload["live"], step
+            new = set(batch.tokens()) - before
+            assert sum(batch.campaign(token)["live"] for token in new) <= 1, step
+            assert sum(batch.pushes(token) for token in new) <= 1, step
+            step += 1
+        assert step > 2
+
+    def test_the_result_of_a_confirmed_campaign_that_was_lost_before_xcom_is_given_again(self, batch, ti):
+        first = ti.run(create())
+        ti.try_number += 1
+        again = ti.run(create())
+        assert {**again, "attempt": 1, "http_status": 200}.items() >= {
+            name: first[name] for name in ("campaign_token", "live", "changed", "payload_digest", "http_status")
+        }.items()
+        assert operations(batch).count("update") == 1
+
+
+class TestCleared:
+    def test_a_campaign_that_has_gone_live_is_not_sent_again(self, batch, ti, launched):
+        ti.clear()
+        result = ti.run(create())
+        assert (result["campaign_token"], result["live"], result["changed"]) == (launched, True, True)
+        assert operations(batch)[-1] == "view"
+        assert operations(batch).count("update") == 1
+
+    @pytest.mark.parametrize("payload", [LIVE, NOW], ids=["scheduled", "now"])
+    def test_a_campaign_that_somebody_has_stopped_is_not_switched_on_again(self, batch, ti, payload):
+        token = ti.run(create(payload))["campaign_token"]
+        BatchHook().update_campaign(token, {"live": False})
+        ti.clear()
+        assert ti.run(create(payload))["live"] is False
+        assert (states(batch), pushes(batch)) == ([False], int(payload is NOW))
+
+    def test_a_campaign_whose_going_live_was_in_doubt_is_not_switched_on_after_the_clear(self, batch, ti, clock):
+        batch.inject("update:reset_before")
+        with pytest.raises(Exception, match="update"):
+            ti.run(create())
+        ti.clear()
+        ti.fail(create(), BatchRepeatRefusedError)
+        assert states(batch) == [False]
+
+    def test_another_payload_once_it_has_gone_live_is_an_error_that_names_the_update_operator(
+        self, batch, ti, launched
+    ):
+        ti.clear()
+        error = ti.fail(
+            create({**LIVE, "messages": [{"language": "en", "body": "Corrected"}]}), BatchChangeRefusedError
+        )
+        assert launched in str(error)
+        assert "BatchUpdateCampaignOperator" in str(error)
+        assert batch.tokens() == (launched,)
+
+    def test_another_payload_before_it_has_gone_live_is_created_anew_and_the_draft_is_named(self, batch, ti, capsys):
+        batch.inject("update:400")
+        with pytest.raises(AirflowFailException):
+            ti.run(create())
+        (draft,) = batch.tokens()
+        ti.clear()
+        corrected = {**LIVE, "name": "Corrected"}
+        assert ti.run(create(corrected))["name"] == "Corrected"
+        assert states(batch) == [True, False]
+        assert f"the draft {draft!r} of an earlier attempt" in capsys.readouterr().out
+
+    def test_a_kept_campaign_that_batch_does_not_know_any_more_is_an_error_that_asks_for_a_new_run(
+        self, batch, ti, launched
+    ):
+        BatchHook().delete_campaign(launched)
+        ti.clear()
+        assert "new DAG run" in str(ti.fail(create(), BatchNotFoundError))
+        assert batch.tokens() == ()
+
+    def test_a_refused_payload_is_corrected_cleared_and_created(self, batch, ti):
+        batch.inject(Fault("answer", "create", error="MALFORMED_PARAMETER"))
+        assert isinstance(ti.fail(create(), BatchMalformedParameterError), AirflowFailException)
+        ti.clear()
+        assert ti.run(create({**LIVE, "name": "Corrected"}))["changed"] is True
+        assert states(batch) == [True]
+
+    def test_where_the_clear_empties_the_store_no_live_campaign_is_created_again(self, batch, ti, launched):
+        ti.clear(forgets=True)
+        ti.fail(create(), BatchRepeatRefusedError)
+        assert batch.tokens() == (launched,)
+
+
+class TestThrottled:
+    @KEPT
+    @pytest.mark.parametrize("fault", ["create:429", "create:503"])
+    def test_a_throttled_creation_gives_its_slot_back_and_leaves_one_campaign(self, batch, instance, fault):
+        batch.inject(Fault("answer", "create", error="MAINTENANCE_ERROR") if "503" in fault else fault)
+        with pytest.raises(AirflowRescheduleException):
+            instance.run(create())
+        assert instance.run(create())["attempt"] == 1
+        assert states(batch) == [True]
+
+    @pytest.mark.parametrize("fault", ["view:429", "update:429"])
+    def test_between_the_draft_and_going_live_the_slot_is_given_back_and_the_same_draft_goes_live(
+        self, batch, ti, fault
+    ):
+        batch.inject(fault)
+        with pytest.raises(AirflowRescheduleException):
+            ti.run(create(NOW))
+        assert states(batch) == [False]
+        assert ti.run(create(NOW))["changed"] is True
+        assert (states(batch), pushes(batch)) == ([True], 1)
+
+    @pytest.mark.parametrize("fault", ["view:429;retry-after=40", "update:429;retry-after=40"])
+    def test_without_a_store_it_is_waited_for_in_the_slot(self, batch, forgetful, clock, fault):
+        batch.inject(f"{fault};times=2")
+        assert forgetful.run(create(NOW))["changed"] is True
+        assert (states(batch), pushes(batch), clock.slept) == ([True], 1, [40.0, 40.0])
+
+    @pytest.mark.parametrize("operation", ["view", "update"])
+    def test_without_a_store_a_throttle_of_more_than_five_minutes_fails_for_good_and_names_the_draft(
+        self, batch, forgetful, clock, operation
+    ):
+        batch.inject(Fault("answer", operation, status=429, headers={"Retry-After": "50"}, times=None))
+        error = forgetful.fail(create(), BatchWaitExceededError)
         assert isinstance(error, AirflowFailException)
-        return str(error)
+        assert batch.tokens()[0] in str(error)
+        assert 250 <= sum(clock.slept) <= 300
+        assert states(batch) == [False]
 
-    def test_other_content_under_the_same_name_stops_the_task_and_is_named(self, batch, airflow):
-        other = batch.add_campaign({**DEFINITION, "messages": [{"language": "en", "body": "Bonjour"}]})
-        batch.inject(Fault("reset_before", "create"))
-        airflow.fail(create(), BatchAmbiguousError)
-        told = self.stops(airflow)
-        assert other in told
-        assert "messages" in told
-        assert batch.tokens() == (other,)
-
-    def test_other_content_does_not_hide_the_campaign_itself(self, batch, airflow):
-        batch.add_campaign({**DEFINITION, "messages": [{"language": "en", "body": "Bonjour"}]})
-        batch.inject(ANSWERS_LOST["reset"])
-        airflow.fail(create(), BatchAmbiguousError)
-        assert airflow.run(create())["campaign_token"] == batch.tokens()[0]
-
-    def test_two_matches_stop_the_task_and_are_both_named(self, batch, airflow):
-        batch.add_campaign(DEFINITION)
-        batch.inject(ANSWERS_LOST["reset"])
-        airflow.fail(create(), BatchAmbiguousError)
-        told = self.stops(airflow)
-        assert all(token in told for token in batch.tokens())
-        assert len(batch.tokens()) == 2
-
-    def test_a_key_that_cannot_list_stops_the_task_and_says_so(self, connect, airflow):
-        with BatchSandbox(contract=Contract(dev_key_list="API_MISUSE")) as sandbox:
-            connect(sandbox.connection(kind="dev"))
-            sandbox.inject(Fault("reset_before", "create"))
-            airflow.fail(create(), BatchAmbiguousError)
-            assert "cannot list" in self.stops(airflow)
-            assert operations(sandbox).count("create") == 1
-
-    def test_a_dev_key_that_can_list_but_not_view_adopts_by_name_and_time(self, batch, connect, airflow):
-        connect(batch.connection(kind="dev"))
-        batch.inject(ANSWERS_LOST["reset"])
-        airflow.fail(create(), BatchAmbiguousError)
-        assert airflow.run(create())["campaign_token"] == batch.tokens()[0]
-
-    def test_a_campaign_for_dev_builds_is_not_taken_for_one_of_a_live_key(self, batch, airflow):
-        other = batch.add_campaign(DEFINITION, dev_only=True)
-        batch.inject(Fault("reset_before", "create"))
-        airflow.fail(create(), BatchAmbiguousError)
-        told = self.stops(airflow)
-        assert other in told
-        assert "dev_only" in told
-
-    def test_a_campaign_created_long_after_the_request_is_not_taken_for_it(self, batch, remembering):
-        batch.inject(Fault("reset_before", "create"))
-        remembering.fail(create(), BatchAmbiguousError)
-        remembering.clear_failed()
-        remembering.clock.shift(timedelta(days=1))
-        tomorrows = batch.add_campaign(DEFINITION)
-        told = self.stops(remembering)
-        assert tomorrows in told
-        assert "created_date" in told
-
-    def test_too_many_campaigns_to_look_through_stop_the_task(self, batch, airflow, monkeypatch):
-        monkeypatch.setattr(creations, "NEWEST", 150)
-        batch.inject(ANSWERS_LOST["reset"])
-        airflow.fail(create(), BatchAmbiguousError)
-        for number in range(150):
-            batch.add_campaign({**DEFINITION, "name": f"Other {number}"})
-        assert "more than 150" in self.stops(airflow)
-        assert operations(batch).count("create") == 1
-
-    def test_a_campaign_without_a_readable_date_stops_the_task(self, batch, airflow):
-        batch.inject(Fault("reset_before", "create"))
-        airflow.fail(create(), BatchAmbiguousError)
-        batch.inject(Fault("answer", "list", status=200, body=[{"campaign_token": "abc", "name": "Morning news"}]))
-        assert "'abc'" in self.stops(airflow)
-
-    def test_a_wrong_key_in_a_later_attempt_never_creates(self, batch, airflow, connect):
-        batch.inject(Fault("reset_before", "create"))
-        airflow.fail(create(), BatchAmbiguousError)
-        connect({**batch.connection(), "password": "sandbox-wrong"})
-        airflow.fail(create(), BatchAuthenticationError)
-        assert operations(batch).count("create") == 1
+    @pytest.mark.parametrize("fault", ["view:500", "update:503"])
+    def test_without_a_store_a_short_failure_between_the_draft_and_going_live_ends_live(
+        self, batch, forgetful, clock, fault
+    ):
+        batch.inject(fault)
+        assert forgetful.run(create())["live"] is True
+        assert states(batch) == [True]
 
 
-class TestForceNew:
-    def test_the_first_attempt_after_a_clear_creates_again(self, batch, airflow):
-        first = airflow.run(create(force_new=True))
-        airflow.clear()
-        second = airflow.run(create(force_new=True))
-        assert {first["campaign_token"], second["campaign_token"]} == set(batch.tokens())
-        assert operations(batch) == ["create", "create"]
+class TestStore:
+    def test_without_a_store_a_second_attempt_fails_for_good_and_creates_nothing(self, batch, forgetful, connect):
+        connect({**batch.connection(), "host": "http://127.0.0.1:9", "extra": {"timeout": [1, 1]}})
+        forgetful.try_number = 2
+        error = forgetful.fail(create(), BatchRepeatRefusedError)
+        assert isinstance(error, AirflowFailException)
+        assert "new DAG run" in str(error)
+        assert forgetful.try_number == 3
+        connect(batch.connection())
+        assert forgetful.run(create(DRAFT))["changed"] is True
 
-    def test_a_retry_looks(self, batch, airflow):
-        batch.inject(ANSWERS_LOST["reset"])
-        airflow.fail(create(force_new=True), BatchAmbiguousError)
-        assert airflow.run(create(force_new=True))["campaign_token"] == batch.tokens()[0]
-        assert operations(batch).count("create") == 1
+    def test_a_store_that_does_not_take_the_token_keeps_the_draft_from_going_live(self, batch, ti, clock, monkeypatch):
+        monkeypatch.setattr(ti.store, "set", lambda *_: (_ for _ in ()).throw(OSError()), raising=False)
+        ti.fail(create(), BatchStateError)
+        assert states(batch) == [False]
 
-    def test_a_retry_returns_the_new_campaign(self, batch, remembering):
-        remembering.run(create(force_new=True))
-        remembering.clear()
-        second = remembering.run(create(force_new=True))
-        remembering.retry()
-        assert remembering.run(create(force_new=True))["campaign_token"] == second["campaign_token"]
-        assert len(batch.tokens()) == 2
-
-    def test_a_retry_after_the_clear_adopts_the_new_campaign_and_not_the_older_one(self, batch, remembering):
-        first = remembering.run(create(force_new=True))
-        remembering.clear()
-        batch.inject(ANSWERS_LOST["reset"])
-        remembering.fail(create(force_new=True), BatchAmbiguousError)
-        second = remembering.run(create(force_new=True))
-        assert second["campaign_token"] != first["campaign_token"]
-        assert second["campaign_token"] in batch.tokens()
-        assert len(batch.tokens()) == 2
-
-    def test_a_retry_after_the_clear_creates_where_only_the_older_one_is_there(self, batch, remembering):
-        first = remembering.run(create(force_new=True))
-        remembering.clear()
-        batch.inject(Fault("answer", "create", status=429), Fault("reset_before", "create"))
-        remembering.fail(create(force_new=True), BatchAmbiguousError)
-        second = remembering.run(create(force_new=True))
-        assert {first["campaign_token"], second["campaign_token"]} == set(batch.tokens())
-        assert len(batch.tokens()) == 2
-
-    def test_a_retry_after_the_clear_stops_where_the_older_one_cannot_be_told_apart(self, batch, forgetting):
-        first = forgetting.run(create(force_new=True))
-        forgetting.clear()
-        batch.inject(Fault("reset_before", "create"))
-        forgetting.fail(create(force_new=True), BatchAmbiguousError)
-        error = forgetting.fail(create(force_new=True), BatchRepeatRefusedError)
-        assert first["campaign_token"] in str(error)
-        assert len(batch.tokens()) == 1
+    def test_a_store_that_cannot_be_read_counts_as_in_doubt_from_the_second_attempt_on(self, batch, ti, monkeypatch):
+        monkeypatch.setattr(ti.store, "get", lambda *_: (_ for _ in ()).throw(OSError()), raising=False)
+        ti.try_number = 2
+        ti.fail(create(), BatchRepeatRefusedError)
+        assert batch.requests == ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import runpy
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -11,6 +12,8 @@ from zoneinfo import ZoneInfo
 import pytest
 from airflow.sdk import BaseOperator
 from airflow.timetables.trigger import MultipleCronTriggerTimetable
+
+from airflow_batch.compat import HAS_RETRY_POLICY
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 EXAMPLES = CHECKOUT / "dags_examples"
@@ -47,8 +50,8 @@ def test_every_example_stands_in_the_readme():
         assert f"dags_examples/{file.name}" in readme, file.name
 
 
-def test_neither_key_nor_campaign_is_written_into_the_example(example):
-    _, dag = example
+def test_the_demos_campaign_is_a_param_of_the_run():
+    _, dag = load("scheduled_campaign_toggle")
     assert dag.params["campaign"] == ""
     assert dag.get_task("toggle").campaign == "{{ params.campaign }}"
 
@@ -76,6 +79,27 @@ def test_the_wanted_state_is_that_of_the_runs_own_moment_in_paris(moment, live):
 def test_the_readmes_window_says_the_same(moment, live):
     module, _ = load("summer_sale")
     assert module["window"].is_live_at(paris(moment).run_after) is live
+
+
+@pytest.mark.parametrize("file", sorted(EXAMPLES.glob("*.py")), ids=lambda file: file.stem)
+def test_every_window_of_an_example_names_its_timezone(file):
+    for call in re.findall(r"CampaignWindow\((?:[^()]|\([^()]*\))*\)", file.read_text()):
+        assert "timezone=" in call
+
+
+def test_a_pipeline_that_failed_and_stopped_its_campaign_is_a_failed_run():
+    """A run is judged by its leaves, and the task that stops the campaign succeeds."""
+    _, dag = load("stop_on_failure")
+    assert [task.task_id for task in dag.tasks if not task.downstream_task_ids] == ["watcher"]
+    assert dag.get_task("watcher").trigger_rule == "one_failed"
+    assert dag.get_task("watcher").upstream_task_ids == {"check_offers", "publish_offers", "stop"}
+
+
+@pytest.mark.skipif(not HAS_RETRY_POLICY, reason="SyncCallback runs under a supervisor from Airflow 3.3 on")
+def test_the_deadline_of_the_documents_is_a_dag_with_our_notifier():
+    dag = runpy.run_path(str(CHECKOUT / "docs/examples/deadline.py"))["dag"]
+    (alert,) = dag.deadline
+    assert alert.callback.path == "airflow_batch.notifications.campaigns.SetCampaignLiveNotifier"
 
 
 def test_at_a_weekend_the_campaign_is_off():

@@ -1,18 +1,29 @@
-"""What SetCampaignLiveNotifier does when Airflow calls it, against the sandbox. Its waits are a fake clock's."""
+"""What SetCampaignLiveNotifier does when Airflow calls it, against the sandbox. tests/system has it under Airflow."""
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from airflow.sdk import Connection
 from task import Attempt
 
+from airflow_batch._campaigns.change import STOP_READ_LIMIT, WRITE_RESERVE
 from airflow_batch.compat import HAS_RETRY_POLICY
-from airflow_batch.exceptions import BatchConfigurationError
+from airflow_batch.exceptions import (
+    BatchAuthenticationError,
+    BatchChangeRefusedError,
+    BatchConfigurationError,
+    BatchError,
+    BatchPayloadError,
+    BatchRateLimitError,
+    BatchServerError,
+)
+from airflow_batch.hooks.batch import BatchHook
 from airflow_batch.notifications import campaigns
-from airflow_batch.notifications.campaigns import SetCampaignLiveNotifier
+from airflow_batch.notifications.campaigns import TIME_LIMIT, SetCampaignLiveNotifier
 from airflow_batch.sandbox import BatchSandbox, Fault
 from airflow_batch.windows import CampaignWindow
 
@@ -24,32 +35,26 @@ CAMPAIGN = {
     "messages": [{"language": "en", "body": "Everything must go"}],
 }
 
-
-@dataclass
-class Clock:
-    """Stands for ``time``: it moves only while somebody sleeps."""
-
-    now: float = 0.0
-    slept: list[float] = field(default_factory=list)
-
-    def monotonic(self):
-        return self.now
-
-    def sleep(self, seconds):
-        self.slept.append(seconds)
-        self.now += seconds
-
-
-@pytest.fixture(autouse=True)
-def clock(monkeypatch):
-    fake = Clock()
-    monkeypatch.setattr(campaigns, "time", fake)
-    return fake
+pytestmark = pytest.mark.usefixtures("clock")
 
 
 @pytest.fixture
 def token(batch):
     return batch.add_campaign(CAMPAIGN)
+
+
+@pytest.fixture
+def limits(monkeypatch):
+    """The operations of the requests, each with the seconds that it may take."""
+    taken = []
+    request = BatchHook._request
+
+    def note(self, endpoint, subject, **arguments):
+        taken.append((endpoint.name, self.time_limit))
+        return request(self, endpoint, subject, **arguments)
+
+    monkeypatch.setattr(BatchHook, "_request", note)
+    return taken
 
 
 def call(campaign, context=None, **arguments):
@@ -66,113 +71,150 @@ def refuse(retry_after=None, times=1):
     return Fault("answer", "update", status=429, headers=headers, times=times)
 
 
-def test_by_default_the_campaign_is_stopped_and_keeps_all_else(batch, token, clock):
-    call(token)
-    assert batch.campaign(token)["live"] is False
-    assert batch.campaign(token)["messages"] == CAMPAIGN["messages"]
-    assert (operations(batch), clock.slept) == (["view", "update", "view"], [])
+class TestSwitches:
+    def test_by_default_the_campaign_is_stopped_and_keeps_all_else(self, batch, token, clock):
+        call(token)
+        assert batch.campaign(token)["live"] is False
+        assert batch.campaign(token)["messages"] == CAMPAIGN["messages"]
+        assert (operations(batch), clock.slept) == (["view", "update", "view"], [])
+
+    def test_it_can_switch_on_and_its_fields_are_templates(self, batch, token):
+        call(token)
+        call("{{ token }}", {"token": token}, live="{{ 1 == 1 }}")
+        assert batch.campaign(token)["live"] is True
+
+    def test_it_takes_the_result_of_another_task(self, connect):
+        with BatchSandbox(apps=("ios", "android")) as sandbox:
+            connect(sandbox.connection("api_keys"))
+            token = sandbox.add_campaign(CAMPAIGN, app="android")
+            call({"campaign_token": token, "app": "android"})
+            assert sandbox.campaign(token)["live"] is False
+
+    def test_it_takes_a_window(self, batch, token):
+        now = datetime.now(UTC).replace(second=0, microsecond=0)
+        window = CampaignWindow(start=now + timedelta(hours=1), end=now + timedelta(hours=2), timezone="UTC")
+        call(token, live=window)
+        assert batch.campaign(token)["live"] is False
+
+    def test_what_is_stopped_already_is_not_written_again(self, batch, token):
+        call(token)
+        call(token)
+        assert operations(batch).count("update") == 1
+
+    def test_a_failure_in_doubt_is_looked_at_before_it_is_repeated(self, batch, token):
+        batch.inject(Fault("reset_after", "update"))
+        call(token)
+        assert operations(batch) == ["view", "update", "view"]
+        assert batch.campaign(token)["live"] is False
+
+    @pytest.mark.parametrize("definition", [{"labels": 5}, "sale.json", 5, [], {"name": "ab"}])
+    def test_a_wrong_definition_never_blocks_a_stop(self, batch, token, definition, caplog):
+        call(token, definition=definition)
+        assert batch.campaign(token)["live"] is False
+        assert "stopped without the definition" in caplog.text
+
+    def test_a_wrong_definition_refuses_an_on(self, batch):
+        token = batch.add_campaign({**CAMPAIGN, "live": False})
+        with pytest.raises(BatchPayloadError, match="labels"):
+            call(token, live=True, definition={"labels": 5})
+        assert batch.requests == ()
+
+    def test_an_expected_name_that_renders_to_nothing_does_not_block_a_stop(self, batch, token):
+        call(token, {"nothing": None}, expect_name="{{ nothing }}")
+        assert batch.campaign(token)["live"] is False
 
 
-def test_it_can_switch_on_and_its_fields_are_templates(batch, token):
-    call(token)
-    call("{{ token }}", {"token": token}, live="{{ 1 == 1 }}")
-    assert batch.campaign(token)["live"] is True
+class TestTime:
+    """Rule 11: it tries within 15 s, for Airflow kills it after 20."""
 
+    def test_a_429_is_waited_out_as_long_as_that_fits_into_15_seconds(self, batch, token, clock):
+        batch.inject(refuse())
+        call(token)
+        assert clock.slept == [5]
+        assert batch.campaign(token)["live"] is False
 
-def test_it_takes_the_result_of_another_task(connect):
-    with BatchSandbox(apps=("ios", "android")) as sandbox:
-        connect(sandbox.connection("api_keys"))
-        token = sandbox.add_campaign(CAMPAIGN, app="android")
-        call({"campaign_token": token, "app": "android"})
-        assert sandbox.campaign(token)["live"] is False
+    @pytest.mark.parametrize(("fault", "requests"), [(refuse(30), 2), (refuse(times=None), 4)])
+    def test_a_429_that_does_not_fit_fails_loudly_and_at_once(self, batch, token, clock, caplog, fault, requests):
+        batch.inject(fault)
+        with pytest.raises(BatchRateLimitError):
+            call(token)
+        assert "was NOT switched by the callback" in caplog.text
+        assert len(operations(batch)) == requests
+        assert sum(clock.slept) <= TIME_LIMIT.total_seconds()
 
+    def test_for_a_stop_the_read_gets_five_seconds_at_most_and_the_write_what_is_left(self, batch, token, limits):
+        call(token)
+        (_, first), (_, write), (_, check) = limits
+        assert first == check == STOP_READ_LIMIT
+        assert WRITE_RESERVE <= write <= TIME_LIMIT.total_seconds()
 
-def test_it_takes_a_window(batch, token):
-    now = datetime.now(UTC).replace(second=0, microsecond=0)
-    call(token, live=CampaignWindow(start=now + timedelta(hours=1), end=now + timedelta(hours=2)))
-    assert batch.campaign(token)["live"] is False
+    def test_for_an_on_the_read_leaves_five_seconds_for_the_write(self, batch, limits):
+        call(batch.add_campaign({**CAMPAIGN, "live": False}), live=True)
+        assert [round(limit) for _, limit in limits][:2] == [10, 15]
 
+    def test_a_stop_is_sent_although_the_view_does_not_answer(self, batch, token, monkeypatch):
+        monkeypatch.setattr("airflow_batch._campaigns.change.STOP_READ_LIMIT", 0.3)
+        batch.inject(Fault("silence", "view", times=None))
+        call(token)
+        assert batch.campaign(token)["live"] is False
 
-def test_what_is_stopped_already_is_not_written_again(batch, token):
-    call(token)
-    call(token)
-    assert operations(batch).count("update") == 1
-
-
-def test_after_a_429_it_waits_five_seconds_and_longer_each_time(batch, token, clock):
-    batch.inject(refuse(times=3))
-    call(token)
-    assert clock.slept == [5, 10, 20]
-    assert batch.campaign(token)["live"] is False
-
-
-def test_retry_after_is_never_shortened(batch, token, clock):
-    batch.inject(refuse(retry_after=42))
-    call(token)
-    assert clock.slept == [42]
-
-
-def test_a_failure_in_doubt_is_looked_at_before_it_is_repeated(batch, token):
-    batch.inject(Fault("reset_after", "update"))
-    call(token)
-    assert operations(batch) == ["view", "update", "view"]
-    assert batch.campaign(token)["live"] is False
-
-
-def test_stopping_goes_ahead_where_reading_fails(batch, token):
-    batch.inject(Fault("answer", "view", status=500, times=None))
-    call(token)
-    assert batch.campaign(token)["live"] is False
+    @pytest.mark.parametrize("max_wait", [60, timedelta(minutes=2), "anything"])
+    def test_max_wait_is_deprecated_and_has_no_effect(self, batch, token, clock, max_wait):
+        batch.inject(refuse(retry_after=20))
+        with pytest.warns(DeprecationWarning, match="max_wait"), pytest.raises(BatchRateLimitError):
+            call(token, max_wait=max_wait)
+        assert clock.slept == []
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status", "told"),
+    ("arguments", "status", "error", "told"),
     [
-        ({}, 401, "401"),
-        ({"expect_name": "Winter sale"}, None, "Winter sale"),
-        ({"max_wait": 30}, 429, "429"),
+        ({}, 401, BatchAuthenticationError, "401"),
+        ({"expect_name": "Winter sale"}, None, BatchChangeRefusedError, "Winter sale"),
+        ({"live": True, "app": None}, 500, BatchServerError, "500"),
         # Below 3.3 Airflow leaves a notifier's field as it is where its template renders to nothing.
-        ({"campaign": "{{ nothing }}"}, None, "empty" if HAS_RETRY_POLICY else "{{ nothing }}"),
-        ({"live": "maybe"}, None, "maybe"),
+        ({"campaign": "{{ nothing }}"}, None, BatchPayloadError, "empty" if HAS_RETRY_POLICY else "{{ nothing }}"),
+        ({"live": "{{ 'may' }}be"}, None, BatchPayloadError, "maybe"),
+        ({"batch_conn_id": "nowhere"}, None, BatchError, "nowhere"),
     ],
 )
-def test_what_fails_for_good_is_an_error_in_the_log_and_nothing_else(batch, token, caplog, arguments, status, told):
+def test_what_fails_is_an_error_in_the_log_and_raised(batch, caplog, arguments, status, error, told):
+    token = batch.add_campaign({**CAMPAIGN, "live": not arguments.get("live")})
+    before = batch.campaign(token)
     if status is not None:
         batch.inject(Fault("answer", "update", status=status, times=None))
-    call(**{"campaign": token, **arguments})
-    (error,) = [record for record in caplog.records if record.levelname == "ERROR"]
-    assert "NOT switched" in error.getMessage()
-    assert told in error.getMessage()
-    assert batch.campaign(token)["live"] is True
+    with pytest.raises(error):
+        call(**{"campaign": token, **arguments})
+    (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert "was NOT switched" in record.getMessage()
+    assert told in record.getMessage()
+    assert batch.campaign(token) == before
 
 
-def test_it_does_not_try_beyond_max_wait(batch, token, clock):
-    batch.inject(refuse(times=None))
-    call(token, max_wait=timedelta(seconds=60))
-    assert clock.slept == [5, 10, 20]
-    assert clock.now <= 60
+class TestAsync:
+    """AsyncCallback runs it in the triggerer, where it may run twice."""
 
+    @pytest.fixture(autouse=True)
+    def stored(self, batch, monkeypatch):
+        async def aget_connection(conn_id):
+            return Connection.from_json(json.dumps(batch.connection()), conn_id=conn_id)
 
-def test_by_default_it_tries_for_two_minutes(batch, token, clock):
-    batch.inject(refuse(retry_after=121))
-    call(token)
-    assert clock.slept == []
-    batch.clear_faults()
-    batch.inject(refuse(retry_after=119))
-    call(token)
-    assert clock.slept == [119]
+        monkeypatch.setattr(campaigns.BaseHook, "aget_connection", aget_connection)
 
+    def run(self, token, **arguments):
+        async def awaited():
+            await SetCampaignLiveNotifier(campaign=token, context={"ti": Attempt()}, **arguments)
 
-@pytest.mark.parametrize("max_wait", [0, -1, "60", True])
-def test_a_wrong_max_wait_is_refused_when_the_dag_is_parsed(max_wait):
-    with pytest.raises(BatchConfigurationError, match="max_wait"):
-        SetCampaignLiveNotifier(campaign="abc", max_wait=max_wait)
-
-
-def test_its_asynchronous_form_refuses_to_write(batch, token):
-    async def awaited():
-        await SetCampaignLiveNotifier(campaign=token)
-
-    with pytest.raises(NotImplementedError, match="triggerer"):
         asyncio.run(awaited())
-    assert batch.requests == ()
+
+    def test_it_stops_a_campaign(self, batch, token):
+        self.run(token)
+        assert batch.campaign(token)["live"] is False
+
+    @pytest.mark.parametrize(
+        "live", [True, "true", CampaignWindow(on="0 9 * * *", off="0 18 * * *", timezone="Europe/Paris")]
+    )
+    def test_it_refuses_to_switch_on_before_anything_is_sent(self, batch, token, live):
+        with pytest.raises(BatchConfigurationError, match="live=False"):
+            self.run(token, live=live)
+        assert batch.requests == ()

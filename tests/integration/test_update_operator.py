@@ -9,17 +9,13 @@ from task import Store, attempt, seconds_until
 
 from airflow_batch.compat import AirflowFailException, AirflowRescheduleException
 from airflow_batch.exceptions import (
-    BatchAmbiguousError,
     BatchAuthenticationError,
     BatchConfigurationError,
-    BatchConnectionError,
     BatchPayloadError,
     BatchRateLimitError,
-    BatchRepeatRefusedError,
     BatchServerError,
     BatchWaitExceededError,
 )
-from airflow_batch.hooks.batch import BatchHook
 from airflow_batch.operators.campaigns import BatchUpdateCampaignOperator
 from airflow_batch.payloads import payload_digest
 from airflow_batch.sandbox import BatchSandbox, Fault
@@ -36,6 +32,9 @@ DEFINITION = {
 def throttle(**given):
     headers = {"Retry-After": str(given["retry_after"])} if "retry_after" in given else {}
     return Fault("answer", status=429, headers=headers, times=None)
+
+
+pytestmark = pytest.mark.usefixtures("clock")
 
 
 @pytest.fixture
@@ -84,6 +83,11 @@ def test_what_the_payload_does_not_say_is_as_the_campaign_was(update):
     assert (result["live"], result["name"]) == (False, "Morning news")
 
 
+def test_an_app_is_only_a_label_where_the_connection_has_one_login_key(batch, token, update):
+    assert attempt(update(app="ios"))["app"] == "ios"
+    assert batch.campaign(token)["live"] is True
+
+
 def test_what_cannot_be_known_is_null_in_the_result(update):
     result = attempt(update({"labels": ["sale"]}, read="never"))
     assert (result["live"], result["name"]) == (None, None)
@@ -109,11 +113,13 @@ def test_the_result_of_another_task_names_campaign_and_app(connect):
     ("arguments", "named"),
     [
         ({"campaign": ""}, "empty"),
+        ({"campaign": "None"}, "rendered to nothing"),
         ({"campaign": "a/b"}, "a/b"),
         ({"campaign": "delete"}, "delete"),
         ({"campaign": {"token": "abc"}}, "campaign_token"),
         ({"payload": {"live": "maybe"}}, "maybe"),
         ({"payload": {"name": "ab"}}, "ab"),
+        ({"payload": {"name": "None"}}, "rendered to nothing"),
         ({"payload": {"labels": ["a", "b", "c", "d"]}}, "4"),
         ({"payload": {"push_time": "tomorrow"}}, "tomorrow"),
         ({"payload": {"push_time": datetime(2026, 1, 1)}}, "time zone"),
@@ -229,8 +235,7 @@ class TestThrottled:
         store = Store()
         with pytest.raises(AirflowRescheduleException):
             attempt(update(max_wait=600), store=store)
-        (key,) = store.kept
-        store.kept[key]["value"] = (datetime.now(UTC) - timedelta(seconds=595)).isoformat()
+        store.kept["airflow_batch_refused_since"]["value"] = (datetime.now(UTC) - timedelta(seconds=595)).isoformat()
         with pytest.raises(BatchRateLimitError):
             attempt(update(max_wait=600), store=store, try_number=2)
 
@@ -266,100 +271,3 @@ class TestThrottled:
         task.retry_policy = None
         with pytest.raises(BatchRateLimitError):
             attempt(task)
-
-
-class TestAfterAnAttemptThatMayHaveBeenApplied:
-    def test_the_campaign_is_looked_at_and_nothing_is_sent_again(self, batch, token, update):
-        batch.inject(Fault("reset_after", "update"))
-        with pytest.raises(BatchAmbiguousError) as caught:
-            attempt(update())
-        assert caught.value.may_have_been_applied
-        result = attempt(update(), try_number=2)
-        assert operations(batch) == ["view", "update", "view"]
-        assert (result["live"], result["name"]) == (True, "Morning news")
-        assert (result["changed"], result["http_status"], result["attempt"]) == (None, None, 2)
-
-    def test_it_is_sent_again_when_the_campaign_is_not_as_wanted(self, batch, token, update):
-        batch.inject(Fault("reset_before", "update"))
-        with pytest.raises(BatchAmbiguousError):
-            attempt(update())
-        result = attempt(update(), try_number=2)
-        assert operations(batch) == ["view", "update", "view", "update", "view"]
-        assert (result["changed"], batch.campaign(token)["live"]) == (True, True)
-
-    def test_it_is_sent_again_when_the_key_cannot_read(self, batch, token, update, connect):
-        connect(batch.connection(kind="dev"))
-        batch.inject(Fault("reset_before", "update"))
-        with pytest.raises(BatchAmbiguousError):
-            attempt(update())
-        assert attempt(update(), try_number=2)["changed"] is True
-        assert operations(batch) == ["view", "update", "view", "update"]
-
-    def test_a_throttled_look_never_repeats_the_write(self, batch, update):
-        batch.inject(Fault("answer", "view", status=429))
-        with pytest.raises(AirflowRescheduleException):
-            attempt(update(), try_number=2)
-        assert operations(batch) == ["view"]
-
-    def test_a_push_that_goes_out_at_once_is_not_sent_twice(self, batch, update):
-        batch.inject(Fault("reset_after", "update"))
-        now = {"live": True, "push_time": "now"}
-        with pytest.raises(BatchAmbiguousError):
-            attempt(update(now))
-        assert attempt(update(now), try_number=2)["live"] is True
-        assert operations(batch).count("update") == 1
-
-    def test_a_push_that_goes_out_at_once_stops_when_it_cannot_be_looked_at(self, batch, update, connect):
-        connect(batch.connection(kind="dev"))
-        batch.inject(Fault("reset_after", "update"))
-        now = {"live": True, "push_time": "now"}
-        with pytest.raises(BatchAmbiguousError):
-            attempt(update(now))
-        with pytest.raises(BatchRepeatRefusedError, match="cannot read") as caught:
-            attempt(update(now), try_number=2)
-        assert isinstance(caught.value, AirflowFailException)
-        assert operations(batch).count("update") == 1
-
-    def test_a_push_that_goes_out_at_once_stops_when_it_is_live_but_not_as_wanted(self, batch, token, update):
-        batch.inject(Fault("reset_after", "update"))
-        with pytest.raises(BatchAmbiguousError):
-            attempt(update({"live": True, "push_time": "now"}))
-        with pytest.raises(BatchRepeatRefusedError, match="name"):
-            attempt(update({"live": True, "push_time": "now", "name": "Other"}), try_number=2)
-
-    @pytest.mark.parametrize("mode", ["reschedule", "retry"])
-    def test_a_server_error_with_a_long_retry_after_goes_to_a_retry_that_looks(self, batch, update, mode):
-        batch.inject(Fault("answer", "update", status=500, headers={"Retry-After": "25"}, applied=True))
-        task = update({"live": True, "push_time": "now"}, throttle=mode)
-        task.retry_policy = None  # as before Airflow 3.3
-        with pytest.raises(BatchServerError):
-            attempt(task)
-        attempt(task, try_number=2)
-        assert operations(batch) == ["view", "update", "view"]
-
-    def test_a_worker_that_died_counts_as_such_an_attempt(self, batch, token, update):
-        BatchHook().update_campaign(token, {"live": True})
-        assert attempt(update(), try_number=2, store=Store())["changed"] is None
-        assert operations(batch) == ["update", "view"]
-
-    def test_after_a_connection_that_failed_nothing_is_in_doubt_where_airflow_remembers(self, batch, update, connect):
-        store = Store()
-        now = {"live": True, "push_time": "now"}
-        connect({**batch.connection(kind="dev"), "host": "http://127.0.0.1:9"})
-        with pytest.raises(BatchConnectionError):
-            attempt(update(now), store=store)
-        connect(batch.connection(kind="dev"))
-        assert attempt(update(now), try_number=2, store=store)["changed"] is True
-        assert operations(batch) == ["view", "update"]
-
-    def test_one_doubtful_attempt_stays_doubtful_however_clear_the_later_ones_failed(self, batch, update, connect):
-        store = Store()
-        batch.inject(Fault("reset_after", "update"))
-        with pytest.raises(BatchAmbiguousError):
-            attempt(update(), store=store)
-        connect({**batch.connection(), "host": "http://127.0.0.1:9"})
-        with pytest.raises(BatchConnectionError):
-            attempt(update(), try_number=2, store=store)
-        connect(batch.connection())
-        assert attempt(update(), try_number=3, store=store)["changed"] is None
-        assert operations(batch) == ["view", "update", "view"]

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from task import context_of
+from task import Store, context_of
 
-from airflow_batch.compat import AirflowFailException
+from airflow_batch.compat import AirflowFailException, AirflowSkipException
 from airflow_batch.exceptions import (
     BatchAmbiguousError,
     BatchChangeRefusedError,
+    BatchConnectionError,
     BatchMalformedParameterError,
+    BatchNotVisibleError,
     BatchParametersLostError,
+    BatchPayloadError,
     BatchRepeatRefusedError,
+    BatchRequestError,
     BatchResponseError,
-    BatchServerError,
+    BatchStateError,
 )
+from airflow_batch.hooks.batch import BatchHook
 from airflow_batch.operators.campaigns import BatchUpdateCampaignOperator
 from airflow_batch.sandbox import BatchSandbox, Contract, Fault
 
@@ -29,12 +35,20 @@ DEFINITION = {
     "labels": ["SALE"],
     "messages": [{"language": "en", "body": "Hi"}],
 }
+MESSAGES = [{"language": "en", "body": "Hi", "title": "Sale"}, {"language": "fr", "body": "Salut"}]
 NOW = {"live": True, "push_time": "now"}
 
 
+pytestmark = pytest.mark.usefixtures("clock")
+
+
+class Killed(BaseException):
+    """The worker dies here."""
+
+
 def run(task, **ti):
-    """Execute one attempt, in a run that was due three days ago: an update does not mind."""
-    return task.execute(context_of(task, late=timedelta(days=3), **ti))
+    """Execute one attempt, in a run that was due three days ago: most updates may be late."""
+    return task.execute(context_of(task, **{"late": timedelta(days=3), **ti}))
 
 
 def update(campaign, payload, **arguments):
@@ -86,13 +100,39 @@ class TestTheRestStays:
         assert batch.campaign(token)["push_time"] == "2099-08-01T09:00:00"
         assert "local_push_time" not in batch.campaign(token)
 
-    def test_the_definition_fills_what_view_does_not_give(self, connect):
+    def test_a_nested_parameter_is_replaced_whole(self, batch):
+        targeting = {"segments": ["NEW"], "query": {"a": 1}}
+        token = batch.add_campaign({**DEFINITION, "targeting": targeting})
+        run(update(token, {"targeting": {"segments": ["OLD"]}}, definition={**DEFINITION, "targeting": {"x": 1}}))
+        assert batch.campaign(token)["targeting"] == {"segments": ["OLD"]}
+
+    def test_the_variants_of_an_ab_test_are_messages_too(self, batch, token):
+        variants = {"a": DEFINITION["messages"], "b": [{"language": "en", "body": "Ho"}]}
+        run(update(token, {"messages": variants}))
+        assert batch.campaign(token)["messages"] == variants
+        assert run(update(token, {"messages": variants}))["changed"] is False
+
+    @pytest.mark.parametrize(
+        ("has", "payload"),
+        [({"capping": 2}, {"capping": 2.0}), ({"time_to_live": "60"}, {"time_to_live": 60}),
+         ({"push_time": "2099-06-01T09:00:00Z"}, {"push_time": "2099-06-01T09:00:00"}),
+         ({"messages": MESSAGES}, {"messages": MESSAGES[::-1]})],
+        ids=["a number", "a number as text", "a date with Z", "reordered messages"],
+    )  # fmt: skip
+    def test_what_batch_shows_in_another_form_is_as_desired_and_nothing_is_sent(self, batch, has, payload):
+        token = batch.add_campaign({**DEFINITION, **has})
+        assert run(update(token, payload))["changed"] is False
+        assert run(update(token, payload, dry_run=True))["differences"] == []
+        assert writes(batch) == 0
+
+    def test_a_definition_is_sent_with_the_payload_where_the_view_is_in_a_form_that_batch_refuses(self, connect):
         with BatchSandbox(contract=Contract(message_language_in_view=False)) as sandbox:
             connect(sandbox.connection())
             token = sandbox.add_campaign(DEFINITION)
-            with pytest.raises(BatchMalformedParameterError, match="definition="):
+            with pytest.raises(BatchMalformedParameterError, match=r"definition=.*read='never'"):
                 run(update(token, {"labels": ["WINTER"]}))
-            assert run(update(token, {"labels": ["WINTER"]}, definition=DEFINITION))["changed"] is True
+            task = update(token, {"labels": ["WINTER"]}, definition=DEFINITION, read="never")
+            assert run(task)["changed"] is True
 
     def test_a_parameter_that_batch_dropped_is_a_permanent_failure(self, connect):
         def on_record(record):
@@ -105,9 +145,9 @@ class TestTheRestStays:
             with pytest.raises(BatchParametersLostError, match=r"gcm_collapse_key.*messages") as caught:
                 run(update(token, {"labels": ["WINTER"]}))
         assert isinstance(caught.value, AirflowFailException)
-        assert "labels" not in str(caught.value)
+        assert "lost push_time, gcm_collapse_key, messages by" in str(caught.value)
 
-    def test_what_batch_then_shows_otherwise_than_it_was_sent_is_a_warning(self, connect, caplog):
+    def test_what_batch_then_shows_otherwise_than_it_was_sent_is_a_warning(self, connect, capsys):
         def on_record(record):
             if record.operation == "update":
                 body = {**sandbox.campaign(token), "labels": ["OTHER"]}
@@ -117,15 +157,20 @@ class TestTheRestStays:
             connect(sandbox.connection())
             token = sandbox.add_campaign(DEFINITION)
             assert run(update(token, {"labels": ["WINTER"], "name": "Winter sale"}))["changed"] is True
-        assert "shows another labels than was sent" in caplog.text
+        assert "shows another labels than was sent" in capsys.readouterr().out
 
-    def test_what_view_gives_in_another_form_is_no_such_warning(self, batch, token, caplog):
+    def test_what_view_gives_in_another_form_is_no_such_warning(self, batch, token, capsys):
         run(update(token, {"gcm_collapse_key": {"enabled": True, "key": "winter"}}))
         assert batch.campaign(token)["gcm_collapse_key"] == "winter"
-        assert "shows another" not in caplog.text
+        assert "shows another" not in capsys.readouterr().out
 
-    def test_a_late_run_is_sent_all_the_same(self, batch, token):
+    def test_a_late_run_is_sent_unless_its_push_time_is_now(self, batch, token):
         assert run(update(token, {"live": True}))["changed"] is True
+        with pytest.raises(AirflowSkipException):
+            run(update(token, NOW))
+        with pytest.raises(AirflowSkipException):
+            run(update(token, NOW, max_lateness=timedelta(days=2)))
+        assert run(update(token, NOW, max_lateness=timedelta(days=4)))["changed"] is True
 
 
 class TestRefusals:
@@ -162,23 +207,40 @@ class TestRefusals:
         run(update(token, {"name": "Winter sale"}, expect_name="Summer sale"))
         assert batch.campaign(token)["name"] == "Winter sale"
 
-    def test_a_campaign_that_an_earlier_attempt_has_renamed_is_a_success(self, batch, token):
+    def test_expect_name_refuses_an_update_where_the_name_cannot_be_read(self, dev, token):
+        with pytest.raises(BatchChangeRefusedError, match="its name cannot be read"):
+            run(update(token, {"labels": ["X"]}, expect_name="Summer sale"))
+        assert writes(dev) == 0
+
+    def test_a_campaign_that_this_task_has_renamed_is_a_success(self, batch, token):
         task = update(token, {"name": "Winter sale"}, expect_name="Summer sale")
         batch.inject(Fault("reset_after", "update"))
-        with pytest.raises(BatchAmbiguousError):
-            run(task)
+        assert run(task)["name"] == "Winter sale"
         assert run(task, try_number=2)["name"] == "Winter sale"
         assert writes(batch) == 1
 
-    def test_a_past_push_time_without_reading_is_refused_as_well(self, batch, token):
+    @pytest.mark.parametrize("payload", [{"push_time": "2020-01-01T00:00:00"}, {"labels": ["X"]}])
+    def test_an_update_that_leaves_a_campaign_live_after_its_push_time_is_refused(self, batch, payload):
+        passed = {} if "push_time" in payload else {"push_time": "2020-01-01T00:00:00"}
+        token = batch.add_campaign({**DEFINITION, "live": True, **passed})
         with pytest.raises(BatchChangeRefusedError, match="has passed"):
-            run(update(token, {"live": True, "push_time": "2020-01-01T00:00:00"}, read="never"))
+            run(update(token, payload))
+        assert writes(batch) == 0
+
+    @pytest.mark.parametrize("live", [{"live": True}, {}])
+    def test_a_past_push_time_without_reading_is_refused_as_well(self, batch, token, live):
+        with pytest.raises(BatchChangeRefusedError, match="has passed"):
+            run(update(token, {**live, "push_time": "2020-01-01T00:00:00"}, read="never"))
         assert batch.requests == ()
 
-    def test_a_view_that_says_nothing_is_a_failure(self, batch, token):
-        batch.inject(Fault("html", "view", status=200))
-        with pytest.raises(BatchResponseError):
+    @pytest.mark.parametrize("fault", [Fault("html", "view", status=200), Fault("answer", "view", status=404)])
+    def test_a_view_that_says_nothing_or_does_not_show_the_campaign_yet_is_a_transient_failure(
+        self, batch, token, fault
+    ):
+        batch.inject(fault)
+        with pytest.raises((BatchResponseError, BatchNotVisibleError)) as caught:
             run(update(token, {"live": True}))
+        assert caught.value.transient
         assert writes(batch) == 0
 
 
@@ -201,100 +263,192 @@ class TestDryRun:
         assert writes(dev) == 0
 
 
-class TestAPushThatMayHaveGoneOut:
-    def test_now_is_always_sent_on_a_first_attempt(self, batch):
-        token = batch.add_campaign({**DEFINITION, "live": True})
-        assert run(update(token, NOW))["changed"] is True
-        assert batch.campaign(token)["push_time"] != DEFINITION["push_time"]
+@pytest.fixture(params=[True, False], ids=["store", "no store"])
+def kept(request):
+    """Where the task instance keeps its record, if at all."""
+    return {"store": Store() if request.param else None, "run_type": "manual"}
 
-    def test_now_is_sent_again_where_the_campaign_is_seen_not_to_be_live(self, batch, token):
+
+def push(campaign, payload=NOW, **arguments):
+    """An update that sends a push at once."""
+    return update(campaign, payload, **arguments)
+
+
+class TestAPushIsSentAtMostOnce:
+    """Over all attempts of a task instance, retries and clears (a higher max_tries) included."""
+
+    def test_now_is_sent_by_the_first_attempt(self, batch, kept):
+        token = batch.add_campaign({**DEFINITION, "live": True})
+        assert run(push(token), **kept)["changed"] is True
+        assert batch.pushes(token) == 1
+
+    @pytest.mark.parametrize("seconds", [0, 20, 60, 100])
+    def test_a_push_that_takes_effect_late_is_found_by_the_same_attempt(self, batch, token, clock, kept, seconds):
+        waits = []
+
+        def while_asleep(slept):
+            before = sum(waits)
+            waits.append(slept)
+            if before < seconds <= sum(waits):
+                BatchHook().update_campaign(token, NOW)
+
+        clock.while_asleep = while_asleep
+        batch.inject(Fault("reset_before" if seconds else "reset_after", "update"))
+        assert run(push(token), **kept)["changed"] is None
+        with suppress(BatchRepeatRefusedError):  # without a store
+            run(push(token), try_number=2, max_tries=9, **kept)
+        assert batch.pushes(token) == 1
+
+    @pytest.mark.parametrize("looks", [3, 4])
+    def test_a_view_that_lags_behind_a_push_does_not_send_it_again(self, batch, token, kept, looks):
+        batch.inject(Fault("reset_after", "update"), Fault("answer", "view", status=200, body=batch.campaign(token)))
+        lag = Fault("answer", "view", status=200, body=batch.campaign(token), times=looks)
+        batch.inject(lag)
+        assert run(push(token), **kept)["changed"] is None
+        assert (batch.pushes(token), writes(batch)) == (1, 1)
+
+    @pytest.mark.parametrize("live", [True, False])
+    def test_a_push_in_doubt_without_a_sign_fails_for_good_and_says_that_only_a_new_run_sends_again(
+        self, batch, kept, live
+    ):
+        token = batch.add_campaign({**DEFINITION, "live": live})
         batch.inject(Fault("reset_before", "update"))
-        with pytest.raises(BatchAmbiguousError):
-            run(update(token, NOW))
-        assert run(update(token, NOW), try_number=2)["changed"] is True
-
-    def test_now_is_not_sent_again_where_it_is_seen_to_have_gone_out(self, batch):
-        token = batch.add_campaign({**DEFINITION, "live": True})
-        batch.inject(Fault("answer", "update", status=500, applied=True))
-        with pytest.raises(BatchServerError):
-            run(update(token, NOW))
-        assert run(update(token, NOW), try_number=2)["live"] is True
+        with pytest.raises(BatchRepeatRefusedError, match=r"A new DAG run sends it again; clearing the task does not"):
+            run(push(token), **kept)
+        with pytest.raises(BatchRepeatRefusedError) as caught:
+            run(push(token), try_number=2, max_tries=9, **kept)
+        assert isinstance(caught.value, AirflowFailException)
         assert writes(batch) == 1
 
     @pytest.mark.parametrize("time", ["push_time", "local_push_time"])
-    def test_a_live_campaign_whose_push_is_still_to_come_is_no_success_of_now(self, batch, time):
+    def test_a_live_campaign_whose_push_is_still_to_come_is_no_sign_of_a_push(self, batch, kept, time):
         definition = {name: value for name, value in DEFINITION.items() if name != "push_time"}
         token = batch.add_campaign({**definition, "live": True, time: "2099-06-01T09:00:00"})
         batch.inject(Fault("reset_before", "update"))
-        with pytest.raises(BatchAmbiguousError):
-            run(update(token, NOW))
-        with pytest.raises(BatchRepeatRefusedError, match="it is live, but push_time is not as wanted"):
-            run(update(token, NOW), try_number=2)
+        with pytest.raises(BatchRepeatRefusedError, match="its effect does not show"):
+            run(push(token), **kept)
         assert writes(batch) == 1
 
     @pytest.mark.parametrize("payload", [NOW, {"push_time": "now"}])
-    def test_now_is_not_repeated_where_the_key_cannot_read(self, dev, token, payload):
-        dev.inject(Fault("reset_after", "update"))
-        with pytest.raises(BatchAmbiguousError):
-            run(update(token, payload))
-        with pytest.raises(BatchRepeatRefusedError, match="cannot be told") as caught:
-            run(update(token, payload), try_number=2)
-        assert isinstance(caught.value, AirflowFailException)
+    @pytest.mark.parametrize("fault", ["reset_before", "reset_after"])
+    def test_a_push_in_doubt_is_not_repeated_where_the_key_cannot_read(self, dev, token, kept, payload, fault):
+        dev.inject(Fault(fault, "update"))
+        with pytest.raises(BatchRepeatRefusedError, match="this API key cannot read"):
+            run(push(token, payload), **kept)
+        with pytest.raises(BatchRepeatRefusedError):
+            run(push(token, payload), try_number=2, **kept)
         assert writes(dev) == 1
 
-    def test_neither_where_the_user_forbids_to_read(self, batch, token):
-        with pytest.raises(BatchRepeatRefusedError, match="read='never' forbids to look"):
-            run(update(token, NOW, read="never"), try_number=2)
-        assert batch.requests == ()
+    @pytest.mark.parametrize("sent", [True, False])
+    def test_a_worker_that_died_at_the_request_may_have_sent_the_push(self, batch, token, kept, monkeypatch, sent):
+        def update_campaign(hook, *arguments, **given):
+            if sent:
+                really(hook, *arguments, **given)
+            raise Killed
 
-    @pytest.mark.parametrize("seconds", [-5, 30])
-    def test_a_push_time_that_has_come_meanwhile_or_soon_will_is_not_repeated_blindly(self, dev, token, seconds):
+        really = BatchHook.update_campaign
+        with monkeypatch.context() as patch:
+            patch.setattr(BatchHook, "update_campaign", update_campaign)
+            with pytest.raises(Killed):
+                run(push(token), **kept)
+        for try_number in (2, 3):
+            if sent and kept["store"] is not None:
+                assert run(push(token), try_number=try_number, max_tries=9, **kept)["changed"] is None
+            else:
+                with pytest.raises(BatchRepeatRefusedError):
+                    run(push(token), try_number=try_number, max_tries=9, **kept)
+        assert batch.pushes(token) == int(sent)
+
+    def test_a_confirmed_push_is_not_sent_again_by_a_clear(self, batch, token, kept):
+        assert run(push(token), **kept)["changed"] is True
+        if kept["store"] is None:
+            with pytest.raises(BatchRepeatRefusedError):
+                run(push(token), try_number=2, max_tries=9, **kept)
+        else:
+            assert run(push(token), try_number=2, max_tries=9, **kept)["changed"] is True
+        with pytest.raises(BatchRepeatRefusedError):
+            run(push(token, {**NOW, "name": "Corrected"}), try_number=3, max_tries=9, **kept)
+        assert batch.pushes(token) == 1
+
+    def test_a_cleared_task_whose_record_airflow_has_emptied_sends_no_push(self, batch, token):
+        run(push(token), store=Store(), run_type="manual")
+        with pytest.raises(BatchRepeatRefusedError, match="An earlier attempt"):
+            run(push(token), try_number=2, max_tries=9, store=Store(), run_type="manual")
+        assert batch.pushes(token) == 1
+
+    @pytest.mark.parametrize(
+        "failure",
+        [
+            "not connected",
+            "400",
+            pytest.param(
+                "our own check",
+                marks=pytest.mark.xfail(strict=True, reason="an operator that refuses its arguments leaves no record"),
+            ),
+        ],
+    )
+    def test_a_push_that_was_never_sent_may_be_sent_by_a_later_attempt_where_there_is_a_record(
+        self, dev, token, connect, failure
+    ):
+        kept = {"store": Store(), "run_type": "manual"}
+        if failure == "not connected":
+            connect({**dev.connection(kind="dev"), "host": "http://127.0.0.1:9"})
+            with pytest.raises(BatchConnectionError):
+                run(push(token), **kept)
+            connect(dev.connection(kind="dev"))
+        elif failure == "400":
+            dev.inject(Fault("answer", "update", status=400))
+            with pytest.raises(BatchRequestError):
+                run(push(token), **kept)
+        else:
+            with pytest.raises(BatchPayloadError):
+                run(push(token, {**NOW, "labels": 5}), **kept)
+        assert run(push(token), try_number=2, **kept)["changed"] is True
+        assert dev.pushes(token) == 1
+
+    def test_no_push_is_sent_where_the_record_cannot_be_written_and_other_updates_are(self, batch, token):
+        class Full(Store):
+            def set(self, key, value):
+                raise OSError
+
+        with pytest.raises(BatchStateError, match="Nothing was sent"):
+            run(push(token), store=Full(), run_type="manual")
+        assert writes(batch) == 0
+        assert run(update(token, {"labels": ["X"]}), store=Full())["changed"] is True
+
+    @pytest.mark.parametrize("seconds", [30, 90])
+    def test_a_push_time_that_comes_while_the_request_may_be_under_way_counts_as_now(self, dev, token, kept, seconds):
         payload = {"live": True, "push_time": in_batchs_form(datetime.now(UTC) + timedelta(seconds=seconds))}
-        with pytest.raises(BatchRepeatRefusedError, match=payload["push_time"]):
-            run(update(token, payload), try_number=2)
-        assert writes(dev) == 0
+        dev.inject(Fault("reset_after", "update"))
+        with pytest.raises(BatchRepeatRefusedError):
+            run(push(token, payload), **kept)
+        with pytest.raises((BatchRepeatRefusedError, BatchChangeRefusedError)):
+            run(push(token, payload), try_number=2, **kept)
+        assert writes(dev) == 1
 
-    def test_one_that_is_still_far_is_repeated(self, dev, token):
+    def test_a_local_push_time_counts_as_now_from_14_hours_before_it(self, dev, token, kept):
+        payload = {"live": True, "local_push_time": in_batchs_form(datetime.now(UTC) + timedelta(hours=13))}
+        with pytest.raises(BatchRepeatRefusedError):
+            run(push(token, payload), try_number=2, store=None)
+        assert run(push(token, payload), **kept)["changed"] is True
+
+    def test_a_push_time_that_is_still_far_is_repeated(self, dev, token, kept):
         payload = {"live": True, "push_time": in_batchs_form(datetime.now(UTC) + timedelta(hours=1))}
         dev.inject(Fault("reset_before", "update"))
         with pytest.raises(BatchAmbiguousError):
-            run(update(token, payload))
-        assert run(update(token, payload), try_number=2)["changed"] is True
+            run(push(token, payload), **kept)
+        assert run(push(token, payload), try_number=2, **kept)["changed"] is True
 
-    def test_whether_it_has_come_is_judged_by_batchs_clock(self, connect):
-        with BatchSandbox(clock=lambda: datetime.now(UTC) + timedelta(hours=2)) as sandbox:
-            connect(sandbox.connection(kind="dev"))
-            token = sandbox.add_campaign(DEFINITION)
-            payload = {"live": True, "push_time": in_batchs_form(datetime.now(UTC) + timedelta(hours=1))}
-            with pytest.raises(BatchRepeatRefusedError):
-                run(update(token, payload), try_number=2)
-
-    def test_a_push_time_that_came_while_the_campaign_was_not_live_is_refused(self, batch, token):
-        payload = {"live": True, "push_time": in_batchs_form(datetime.now(UTC) - timedelta(seconds=5))}
-        with pytest.raises(BatchChangeRefusedError, match="has passed"):
-            run(update(token, payload), try_number=2)
-        assert writes(batch) == 0
-
-    def test_a_draft_is_written_again_whatever_its_push_time(self, dev, token):
-        assert run(update(token, {"live": False, "push_time": "now"}), try_number=2)["changed"] is True
-
-    def test_of_an_ambiguous_update_only_what_is_not_as_wanted_leads_to_another(self, batch, token):
-        payload = {"labels": ["WINTER"], "live": True}
-        batch.inject(Fault("reset_after", "update"))
-        with pytest.raises(BatchAmbiguousError):
-            run(update(token, payload))
-        assert run(update(token, payload), try_number=2)["changed"] is None
-        assert writes(batch) == 1
+    def test_a_draft_is_written_again_whatever_its_push_time(self, dev, token, kept):
+        assert run(push(token, {"live": False, "push_time": "now"}), try_number=2, **kept)["changed"] is True
 
 
 @pytest.mark.parametrize("applied", [True, False])
-def test_a_confirmation_that_cannot_be_read_is_a_success_only_where_the_campaign_shows_it(batch, applied):
-    token = batch.add_campaign({**DEFINITION, "live": False})
+def test_a_confirmation_that_cannot_be_read_is_a_success_only_where_the_campaign_shows_it(batch, token, applied):
     batch.inject(Fault("answer", "update", status=200, body="no JSON", applied=applied))
-    task = BatchUpdateCampaignOperator(task_id="update", campaign=token, payload={"live": True})
     if applied:
-        assert run(task)["changed"] is True
+        assert run(update(token, {"live": True}))["changed"] is None
     else:
         with pytest.raises(BatchResponseError):
-            run(task)
+            run(update(token, {"live": True}))
     assert batch.campaign(token)["live"] is applied

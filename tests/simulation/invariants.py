@@ -208,7 +208,7 @@ def check_end(
         world.violation("green, but not stopped", instance.name)
     # Somebody stopped a campaign whose push had gone out, or that was created: it is not switched on again.
     pushed = any(push.write is not None and push.write.sender is instance for push in batch.pushes)
-    human = instance.human_stopped_at is not None and (task.kind == "create" or pushed)
+    human = instance.human_stopped_at is not None and (task.kind == "create" or task.push == "now" or pushed)
     if settled and wanted is True and not live and not disturbed and not human:
         world.violation("green, but not live", instance.name)
     if not disturbed:
@@ -233,6 +233,9 @@ def _check_stop_was_tried(world: World, instance: TaskInstance, error: str) -> N
         return
     if task.text or task.push is not None:
         return
+    # Without any right clock, and any answer of Batch, a task does not know that its window has closed.
+    if task.window is not None and api is not None and not api.has_answered and not instance.right_clocks:
+        return
     world.violation("red, and no stop was tried", f"{instance.name}: {error}")
 
 
@@ -246,7 +249,7 @@ def _check_parameters(world: World, instance: TaskInstance, campaign: Any, api: 
             world.violation("green, not as desired", f"{instance.name}: {name} is {campaign.params.get(name)!r}")
     if asked.get("push_time") == "now" and campaign.params["live"]:
         pushed = any(push.write is not None and push.write.sender is instance for push in batch.pushes)
-        if not pushed and (batch.nature.now_again_sends or len(campaign.sent_for) < 2):
+        if not pushed and batch.nature.now_again_sends:
             world.violation("green, but no push", instance.name)
     if not applied or campaign.writes[0].kind == "create":
         return

@@ -15,7 +15,12 @@ from airflow_batch.hooks.settings import read_settings
 from airflow_batch.sandbox import BatchSandbox
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"
-CAMPAIGN = {"name": "Summer sale", "live": False, "push_time": "2099-01-05T08:00:00", "messages": []}
+CAMPAIGN = {
+    "name": "Summer sale",
+    "live": False,
+    "push_time": "2099-01-05T08:00:00",
+    "messages": [{"language": "en", "body": "Everything must go"}],
+}
 
 
 @pytest.fixture(scope="module")

@@ -128,13 +128,17 @@ def airflow(scenarios, tmp_path_factory):
     calendar = CALENDAR.read_text()
     for planned, token in zip(read_calendar(CALENDAR).campaigns, scenarios["campaign_calendar"].campaigns, strict=True):
         calendar = calendar.replace(planned.token, token)
-    left_out = ("demo.py", CALENDAR.name)
+    readme = (EXAMPLES / "summer_sale.py").read_text()
+    readme = readme.replace("545fce15f8b04d5b9b1d5c8e3a7c9d20", scenarios["summer_sale"].campaigns[0])
+    readme = readme.replace('task_id="toggle"', 'task_id="toggle", app="ios"')  # this connection has two apps
+    left_out = ("demo.py", "summer_sale.py", CALENDAR.name)
     private = PrivateAirflow(
         tmp_path_factory.mktemp("airflow"),
         dags=[
             *(HERE / "dags").glob("*.*"),
             *(file for file in EXAMPLES.glob("*.*") if file.name not in left_out),
             (CALENDAR.name, calendar),
+            ("summer_sale.py", readme),
         ],
         connections=connections,
         config={"logging.logging_level": "DEBUG"},
@@ -327,10 +331,16 @@ def test_a_campaign_is_launched_from_a_template_and_its_statistics_come(airflow,
 
 
 def test_a_failing_pipeline_stops_the_campaign_by_its_callback_and_by_its_task(airflow, ran):
-    scenario, _ = ran("stop_on_failure")
+    scenario, state = ran("stop_on_failure")
     (token,) = scenario.campaigns
     states = {t["task_id"]: t["state"] for t in airflow.task_instances("stop_on_failure", scenario.run_id)}
-    assert states == {"check_offers": "failed", "publish_offers": "upstream_failed", "stop": "success"}
+    assert states == {
+        "check_offers": "failed",
+        "publish_offers": "upstream_failed",
+        "stop": "success",
+        "watcher": "failed",
+    }
+    assert state == "failed"
     assert scenario.sandbox.campaign(token)["live"] is False
     assert "is now not live" in airflow.task_log("stop_on_failure", scenario.run_id, "check_offers")
     assert airflow.xcom("stop_on_failure", scenario.run_id, "stop")["live"] is False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -10,16 +11,16 @@ class Case:
     """One task and the moment at which it is killed.
 
     ``writes``: how many of its requests took effect before that moment, and after it. ``changed``: what its result
-    says; for the sync, of how many campaigns. ``unkept``: the same where Airflow keeps nothing between attempts, which
-    is below 3.3. ``attempt``: which one succeeds.
+    says; for a sync, of what an earlier attempt wrote. ``attempt``: which one succeeds. ``drafts``: how many campaigns
+    remain besides the one of the result. All are those of Airflow 3.3 and later, which keeps what an attempt has sent.
     """
 
     task: str
     moment: str
     writes: tuple[int, int]
-    changed: bool | int | None
-    unkept: bool | int | None
+    changed: bool | None
     attempt: int = 2
+    drafts: int = 0
 
     @property
     def name(self) -> str:
@@ -27,49 +28,48 @@ class Case:
         return f"{self.task}_{self.moment}"
 
 
-def each(
-    moment: str,
-    *tasks: str,
-    writes: tuple[int, int],
-    changed: bool | int | None,
-    unkept: bool | int | None,
-    attempt: int = 2,
-) -> list[Case]:
-    return [
-        Case(task=task, moment=moment, writes=writes, changed=changed, unkept=unkept, attempt=attempt) for task in tasks
-    ]
+def each(moment: str, *tasks: str, **expected: Any) -> list[Case]:
+    return [Case(task=task, moment=moment, **expected) for task in tasks]
 
 
-ALL = ("on", "off", "update", "delete", "create")
+CHANGES = ("on", "off", "update", "delete")
 
 KILLED = [
     # The process of the task is killed before it has sent anything.
-    *each("before_request", *ALL, writes=(0, 1), changed=True, unkept=True),
-    # Batch has done it, but the answer has not come yet. An update may be repeated where nobody can look.
-    *each("applied", *ALL, writes=(1, 0), changed=None, unkept=None),
-    *each("applied", "blind_update", writes=(1, 1), changed=True, unkept=True),
-    *each("applied", "sync", writes=(3, 2), changed=5, unkept=2),
+    *each("before_request", *CHANGES, "create", writes=(0, 1), changed=True),
+    *each("before_request", "launch", writes=(0, 2), changed=True),
+    # Batch has done it, but the answer has not come yet. A change that shows is not made again; an update may be
+    # repeated where nobody can look, and a creation leaves one draft more.
+    *each("applied", *CHANGES, writes=(1, 0), changed=None),
+    *each("applied", "blind_update", writes=(1, 1), changed=True),
+    *each("applied", "create", writes=(1, 1), changed=True, drafts=1),
+    *each("applied", "launch", writes=(1, 2), changed=True, drafts=1),
+    *each("applied", "sync", writes=(3, 2), changed=None),
+    # Its draft is created and kept, and about to go live; and: it goes live, but the answer has not come yet.
+    *each("drafted", "launch", writes=(1, 1), changed=True),
+    *each("going_live", "launch", writes=(2, 0), changed=None),
     # The answer was read, but nothing is in XCom yet; and so once more in the second attempt.
-    *each("before_xcom", *ALL, writes=(1, 0), changed=True, unkept=None),
-    *each("before_xcom", "sync", writes=(5, 0), changed=5, unkept=0),
-    *each("twice_before_xcom", *ALL, writes=(1, 0), changed=True, unkept=None, attempt=3),
+    *each("before_xcom", *CHANGES, "create", writes=(1, 0), changed=True),
+    *each("before_xcom", "launch", writes=(2, 0), changed=True),
+    *each("before_xcom", "sync", writes=(5, 0), changed=None),
+    *each("twice_before_xcom", *CHANGES, "create", writes=(1, 0), changed=True, attempt=3),
+    *each("twice_before_xcom", "launch", writes=(2, 0), changed=True, attempt=3),
     # Two campaigns are written and confirmed, the third is about to be.
-    *each("between", "sync", writes=(2, 3), changed=5, unkept=3),
-    # Killed before the request, and then after Batch has done what the second attempt asked for.
-    *each("before_request_and_applied", "create", writes=(1, 0), changed=None, unkept=None, attempt=3),
+    *each("between", "sync", writes=(2, 3), changed=None),
     # As "applied", but the supervisor of the task's process is killed with it: only the missing heartbeat tells.
-    *each("supervised", *ALL, writes=(1, 0), changed=None, unkept=None),
+    *each("supervised", *CHANGES, writes=(1, 0), changed=None),
+    *each("supervised", "launch", writes=(1, 2), changed=True, drafts=1),
     # The supervisor alone is killed: the process goes on, and has nobody to tell what it did.
-    *each("orphaned", *ALL, writes=(1, 0), changed=None, unkept=None),
+    *each("orphaned", *CHANGES, writes=(1, 0), changed=None),
 ]
 
 RESTARTED = [
     # Scheduler, triggerer, workers and tasks are killed while the answer is awaited.
-    *each("running", *ALL, writes=(1, 0), changed=None, unkept=None),
-    *each("running", "sync", writes=(3, 2), changed=5, unkept=2),
+    *each("running", *CHANGES, writes=(1, 0), changed=None),
+    *each("running", "launch", writes=(1, 2), changed=True, drafts=1),
+    *each("running", "sync", writes=(3, 2), changed=None),
     # Scheduler and triggerer are killed while the task waits for the end of a throttle.
-    *each("rescheduled", *ALL, writes=(0, 1), changed=True, unkept=True, attempt=1),
-    *each("rescheduled", "sync", writes=(2, 3), changed=5, unkept=3, attempt=1),
-    # The first attempt was killed before the request; the second waits until it may conclude that from the list.
-    *each("looking", "create", writes=(0, 1), changed=True, unkept=True),
+    *each("rescheduled", *CHANGES, "create", writes=(0, 1), changed=True, attempt=1),
+    *each("rescheduled", "launch", writes=(0, 2), changed=True, attempt=1),
+    *each("rescheduled", "sync", writes=(2, 3), changed=None, attempt=1),
 ]

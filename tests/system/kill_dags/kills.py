@@ -10,7 +10,6 @@ from pathlib import Path
 from airflow.sdk import DAG
 from kill_cases import KILLED, RESTARTED, Case
 
-from airflow_batch import creations
 from airflow_batch.hooks.batch import BatchHook
 from airflow_batch.operators.campaigns import (
     BatchCreateCampaignOperator,
@@ -21,9 +20,6 @@ from airflow_batch.operators.campaigns import (
 from airflow_batch.operators.sync import BatchSyncCampaignsOperator
 from airflow_batch.sensors.campaigns import BatchCampaignLiveSensor
 
-# How long a creation in doubt is searched for: 2 minutes by default. The rule does not depend on it.
-creations.SETTLE_TIME = timedelta(seconds=20)
-
 OPERATORS = {
     "on": (BatchSetCampaignLiveOperator, {"live": True}),
     "off": (BatchSetCampaignLiveOperator, {"live": False}),
@@ -31,6 +27,7 @@ OPERATORS = {
     "blind_update": (BatchUpdateCampaignOperator, {"payload": {"name": "Renamed"}, "read": "never"}),
     "delete": (BatchDeleteCampaignOperator, {}),
     "create": (BatchCreateCampaignOperator, {}),
+    "launch": (BatchCreateCampaignOperator, {}),
     # One at a time, so that what is between two campaigns is a moment.
     "sync": (BatchSyncCampaignsOperator, {"max_in_flight": 1}),
 }
@@ -43,13 +40,13 @@ def die():
 class MortalHook(BatchHook):
     """Dies before it writes."""
 
-    def update_campaign(self, *arguments):
+    def update_campaign(self, *arguments, **named):
         die()
 
-    def create_campaign(self, *arguments):
+    def create_campaign(self, *arguments, **named):
         die()
 
-    def delete_campaign(self, *arguments):
+    def delete_campaign(self, *arguments, **named):
         die()
 
 
@@ -87,7 +84,6 @@ class DiesTwiceBeforeXCom(DiesBeforeXCom):
 DEATHS = {
     "before_request": DiesBeforeTheRequest,
     "before_request_and_applied": DiesBeforeTheRequest,
-    "looking": DiesBeforeTheRequest,
     "before_xcom": DiesBeforeXCom,
     "twice_before_xcom": DiesTwiceBeforeXCom,
 }
@@ -105,7 +101,7 @@ def task_of(case: Case) -> None:
     operator, arguments = OPERATORS[case.task]
     if case.moment in DEATHS:
         operator = type(f"Mortal{operator.__name__}", (DEATHS[case.moment], operator), {})
-    field = {"create": "payload", "sync": "campaigns"}.get(case.task, "campaign")
+    field = {"create": "payload", "launch": "payload", "sync": "campaigns"}.get(case.task, "campaign")
     given = f"{{{{ dag_run.conf['{case.name}'] | tojson }}}}" if field != "campaign" else campaign_of(case.name)
     operator(task_id=case.name, app=case.name, pre_execute=leave_pid, **{field: given}, **arguments)
 

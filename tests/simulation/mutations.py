@@ -1,0 +1,162 @@
+"""Faults put into a copy of the package, one at a time: the simulator must find each of them.
+
+``PYTHONPATH=tests python -m simulation.mutations`` prints after how many worlds each was found, for three fixed seeds.
+Findings of the first version are named by their number (A1, 4.1, ...); the others are rules left out, comparisons the
+wrong way round, and records that are written too late.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import airflow_batch
+
+WORLDS = 20_000
+SEEDS = (10_000_000, 20_000_000, 30_000_000)
+PACKAGE = Path(airflow_batch.__file__).parent
+TESTS = Path(__file__).resolve().parent.parent
+FIND = """
+import sys
+from simulation.worlds import run_world, spec_of
+first = int(sys.argv[1])
+for count in range(int(sys.argv[2])):
+    if kinds := run_world(spec_of(first + count)).failing:
+        print(count + 1, kinds[0][0])
+        break
+else:
+    print(0, "not found")
+"""
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """One fault: a text of a file that stands in it once, and what takes its place."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+
+    def apply(self, package: Path) -> None:
+        path = package / "_campaigns" / self.file
+        source = path.read_text()
+        if source.count(self.old) != 1:
+            raise ValueError(f"{self.name}: the text stands {source.count(self.old)} times in {self.file}")
+        path.write_text(source.replace(self.old, self.new))
+
+
+PLAN, CHANGE, CREATE, RULES, HISTORY, DIFF = "plan.py", "change.py", "create.py", "rules.py", "history.py", "diff.py"
+
+MUTATIONS = (
+    Mutation("A1: a creation is live at once", CREATE, '{**self.payload, "live": False}', "dict(self.payload)"),
+    Mutation("A2: the definition fills what view shows", RULES,
+             "overlaid(definition or {} if seen is None else seen, desired)",
+             "overlaid({**(definition or {}), **(seen or {})}, desired)"),
+    Mutation("A2: the definition is mixed into what is sent", PLAN,
+             "overlaid(request.definition or {} if seen is None else request_form(seen), desired)",
+             "overlaid({**request_form(seen or {}), **(request.definition or {})}, desired)"),
+    Mutation("A3: now is sent again after one look", PLAN,
+             "if sent_before or (at_once and history.on is not None):", "if sent_before:"),
+    Mutation("A3: nothing keeps a second push back", PLAN,
+             "if sent_before or (at_once and history.on is not None):", "if False:"),
+    Mutation("A4: no lateness", PLAN, "if latest is None or situation.clocks.later <= latest", "if True"),
+    Mutation("A5: a push time that has passed is sent", RULES, "moment is not None and moment <= now",
+             "moment is not None and False"),
+    Mutation("A5: push times are judged by Batch's clock alone", RULES, "return max(self.ours, self.batch)",
+             "return self.batch"),
+    Mutation("A5: any trigger or recurrence switches the rule off", RULES,
+             'return isinstance(campaign.get("recurrence"), Mapping) and bool(campaign["recurrence"])',
+             'return "recurrence" in campaign'),
+    Mutation("A7: the last choice of a stop carries the name", PLAN, "choices.append(dict(desired))", "pass"),
+    Mutation("A8: a failed read sends half a stop at once", CHANGE,
+             "if error.transient and not self.attempt.is_last and not self.budget:", "if False:"),
+    Mutation("A9: a look ends a stop after an own on", PLAN,
+             "on_at = None if history.on is None else history.on.at", "on_at = None"),
+    Mutation("A9: the second stop is not sent", PLAN, "if off.confirmed and off.at >= settled:", "if off.confirmed:"),
+    Mutation("A11: nothing is compared after the write", CHANGE,
+             'lost += [name for name in ("name", "messages") if not seen.get(name) and name not in lost]',
+             "lost = []"),
+    Mutation("A12: every 404 of a deletion is a success", "delete.py",
+             "if self.confirmed_before is None and not self.missing_ok:", "if False:"),
+    Mutation("4.1: the name is not checked where it cannot be read", PLAN,
+             "if request.expect_name is not None and not rules.can_compare_name(seen, request.expect_name):\n"
+             "        why", "if False:\n        why"),
+    Mutation("4.1: another name is not refused", RULES, "return can_compare_name(seen, expect_name) and has_other",
+             "return False"),
+    Mutation("a later attempt without a record may push", HISTORY,
+             "return History(began=began, is_known=first, may_push=first)",
+             "return History(began=began, is_known=first, may_push=True)"),
+    Mutation("a later attempt without a record is sure of what was sent", HISTORY,
+             "return History(began=began, is_known=first, may_push=first)",
+             "return History(began=began, is_known=True, may_push=first)"),
+    Mutation("the record is written after the request", CHANGE,
+             "            self._record(step, history)\n", ""),
+    Mutation("a push goes out though its record was not taken", HISTORY,
+             "if not self.save(history) and self._attempt.store is not None:",
+             "if not self.save(history) and False:"),
+    Mutation("a refusal is taken for a doubt", CHANGE,
+             "if isinstance(error, BatchApiError) and error.may_have_been_applied:",
+             "if isinstance(error, BatchApiError) and not error.may_have_been_applied:"),
+    Mutation("an unconfirmed write counts as confirmed", PLAN,
+             "        return Done(None)\n    following", "        return Done(True)\n    following"),
+    Mutation("what is as desired counts as unchanged in a later attempt", PLAN,
+             "return None if own or not history.is_known else False", "return False"),
+    Mutation("an on does not wait after the own stop", PLAN,
+             "        if now < since + SETTLE_TIME:", "        if False:"),
+    Mutation("a window is judged by the later clock alone", RULES,
+             "for moment in sorted((clocks.ours, clocks.batch))", "for moment in (clocks.ours, clocks.ours)"),
+    Mutation("the desired state is computed once", PLAN,
+             "live, error = rules.live_now(request.live, clocks, run_after, request.token)",
+             "live, error = rules.live_now(request.live, Clocks(run_after, run_after) if run_after else clocks, "
+             "run_after, request.token)"),
+    Mutation("a kept draft of another payload goes live", CREATE,
+             'if (kept.get("digest"), kept.get("app")) == (self.digest, self.api.app):', "if True:"),
+    Mutation("a campaign that has gone live is switched on again after a clear", CREATE,
+             "if on is None or on.confirmed:", "if False:"),
+    Mutation("what was in doubt before a clear is switched on again", CREATE, "        if cleared:\n",
+             "        if False:\n"),
+    Mutation("a stop sends live alone", PLAN, "choices = [overlaid(base, desired)] if base else []", "choices = []"),
+)  # fmt: skip
+
+
+def found_after(mutation: Mutation, seed: int, worlds: int = WORLDS) -> tuple[int, str]:
+    """Return after how many worlds from a seed a mutation is found, 0 if it is not, and by which promise."""
+    with tempfile.TemporaryDirectory(prefix="mutation-") as folder:
+        package = Path(folder, "airflow_batch")
+        shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__", "sandbox"))
+        mutation.apply(package)
+        done = subprocess.run(
+            [sys.executable, "-c", FIND, str(seed), str(worlds)],
+            env={**os.environ, "PYTHONPATH": f"{folder}:{TESTS}"},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    count, _, kind = done.stdout.strip().partition(" ")
+    return int(count), kind
+
+
+def main() -> int:
+    """Print a table: each mutation, and after how many worlds it was found."""
+    missed = 0
+    print(f"{'mutation':70} {'worlds until it was found, for each seed':>42}   the promise that broke")
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        runs = [[pool.submit(found_after, mutation, seed) for seed in SEEDS] for mutation in MUTATIONS]
+        for mutation, futures in zip(MUTATIONS, runs, strict=True):
+            results = [future.result() for future in futures]
+            missed += any(count == 0 for count, _ in results)
+            counts = "".join(f"{count or 'NOT FOUND':>14}" for count, _ in results)
+            print(f"{mutation.name:70} {counts}   {results[0][1]}", flush=True)
+    print(f"\n{len(MUTATIONS) - missed} of {len(MUTATIONS)} mutations found within {WORLDS:,} worlds.")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,150 @@
+"""What a task instance knows of its earlier attempts: the record in Airflow's task state store, and its absence."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from airflow_batch._campaigns.history import MAX_BEFORE, Journal, Write, digest_of
+from airflow_batch._campaigns.protocol import Attempt
+from airflow_batch.exceptions import BatchStateError
+
+NOW = datetime(2026, 6, 1, 12, 0, tzinfo=UTC)
+ON = Write(at=NOW, digest=digest_of({"live": True}), push_at=NOW, batch_at=NOW, before={"push_time": None})
+
+
+class Clock:
+    def now(self):
+        return NOW + timedelta(hours=1)
+
+    def sleep(self, seconds):
+        pass
+
+
+class Store:
+    def __init__(self, record=None, failures=0):
+        self.record, self.failures = record, failures
+
+    def load(self):
+        if self.failures:
+            raise OSError
+        return self.record
+
+    def save(self, record):
+        if self.failures:
+            self.failures -= 1
+            raise OSError
+        self.record = dict(record)
+
+
+class Log:
+    def info(self, *arguments):
+        pass
+
+    warning = info
+
+
+def journal(token="abc", app=None, **attempt):
+    return Journal(Attempt(**attempt), Clock(), token, app, Log())
+
+
+def test_a_record_is_read_back_and_its_moment_counts_as_the_start_of_the_attempt_that_reads_it():
+    store = Store()
+    first = journal(store=store)
+    assert first.save(first.load().with_write(ON, stops=False))
+    history = journal(number=2, store=store).load()
+    assert history.on == replace(ON, at=Clock().now(), is_own=False)
+    assert (history.off, history.push_at, history.is_known, history.may_push) == (None, NOW, True, True)
+
+
+def test_a_confirmation_is_kept():
+    store = Store()
+    first = journal(store=store)
+    first.save(first.load().with_write(ON, stops=True).confirmed(stops=True))
+    assert journal(number=2, store=store).load().off.confirmed
+
+
+@pytest.mark.parametrize(
+    ("attempt", "known"),
+    [
+        ({}, True),
+        ({"store": Store()}, True),
+        ({"is_rescheduled": True}, True),
+        ({"is_rescheduled": True, "store": Store()}, False),
+        ({"number": 2}, False),
+        ({"number": 2, "store": Store()}, False),
+        ({"number": 2, "store": Store("garbage")}, False),
+        ({"number": 2, "store": Store(failures=9)}, False),
+    ],
+)
+def test_an_attempt_but_the_first_without_a_readable_record_counts_as_in_doubt(attempt, known):
+    history = journal(**attempt).load()
+    assert (history.is_known, history.may_push) == (known, known)
+
+
+def test_a_record_that_is_older_than_the_attempt_before_does_not_tell_everything():
+    store = Store()
+    first = journal(store=store)
+    first.note_end(first.load())
+    assert journal(number=2, store=store).load().is_known
+    assert not journal(number=3, store=store).load().is_known
+
+
+@pytest.mark.parametrize("other", [{"token": "other"}, {"app": "ios"}])
+def test_a_push_to_another_campaign_counts_and_its_other_writes_do_not(other):
+    store = Store()
+    first = journal(store=store)
+    first.save(first.load().with_write(ON, stops=False))
+    history = journal(number=2, store=store, **other).load()
+    assert (history.on, history.push_at) == (None, NOW)
+
+
+def test_an_attempt_that_sent_nothing_leaves_a_record_that_says_so():
+    store = Store()
+    first = journal(store=store)
+    first.note_end(first.load())
+    assert journal(number=2, store=store).load().may_push
+
+
+def test_a_record_that_could_not_be_read_is_not_replaced_by_an_attempt_that_sent_nothing():
+    store = Store({"on": "precious"}, failures=1)
+    second = journal(number=2, store=store)
+    history = second.load()
+    store.failures = 0
+    second.note_end(history)
+    assert store.record == {"on": "precious"}
+
+
+@pytest.mark.parametrize(("failures", "saved"), [(2, True), (3, False)])
+def test_a_record_is_written_in_three_tries_before_a_push_or_the_push_is_not_sent(failures, saved):
+    store = Store()
+    first = journal(store=store)
+    history = first.load().with_write(ON, stops=False)
+    store.failures = failures
+    if saved:
+        first.save_before_push(history)
+        assert store.record["push_at"] == NOW.isoformat()
+    else:
+        with pytest.raises(BatchStateError, match="Nothing was sent") as caught:
+            first.save_before_push(history)
+        assert caught.value.transient
+
+
+def test_without_a_store_the_first_attempt_may_push():
+    first = journal()
+    first.save_before_push(first.load().with_write(ON, stops=False))
+    assert not first.is_saved
+
+
+def test_a_campaign_that_is_too_large_for_the_store_is_not_kept_whole():
+    store = Store()
+    first = journal(store=store)
+    first.save(first.load().with_write(replace(ON, before={"x": "y" * MAX_BEFORE}), stops=True))
+    assert store.record["off"]["before"] is None
+
+
+def test_the_digest_of_a_desired_state_does_not_depend_on_the_order_of_its_keys():
+    assert digest_of({"a": 1, "b": "\ud800"}) == digest_of({"b": "\ud800", "a": 1})
+    assert digest_of({"live": True}) != digest_of({"live": False})
