@@ -60,7 +60,7 @@ def run() -> Iterator[str]:
         if name.startswith("ours"):
             yield f"\n  Where we lose ({name}, {len(found) - count['ok']} rows): {'; '.join(lost) or 'nowhere'}."
     yield "\n  The details. requests: updates + reads. again: seconds from the first update to the second. slot:"
-    yield "  seconds of waiting that kept the worker slot. live, drafts: how many campaigns are and are not live at the end."
+    yield "  seconds of waiting that kept the worker slot. live, drafts: campaigns that are and are not live then."
     yield "  shown: keys that the log or the error shows after Airflow's masking (the app key is a part of each URL)."
     for row, played, words in found:
         yield f"\n  {row.name}"

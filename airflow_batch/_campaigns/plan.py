@@ -15,7 +15,7 @@ from airflow_batch._campaigns.diff import Campaign, differences, lost_parameters
 from airflow_batch._campaigns.history import History, Write, digest_of
 from airflow_batch._campaigns.protocol import Schedule
 from airflow_batch._campaigns.request import ChangeRequest
-from airflow_batch._campaigns.rules import SETTLE_TIME, Clocks
+from airflow_batch._campaigns.rules import MAX_CLOCK_GAP, SETTLE_TIME, Clocks
 from airflow_batch.exceptions import (
     BatchChangeRefusedError,
     BatchClockError,
@@ -169,7 +169,7 @@ def _plan_stop(situation: Situation, desired: Campaign, error: BatchError | None
     shows = situation.seen is not None and not situation.look_failed and not differences(desired, situation.seen)
     off = history.off
     if off is None or not off.is_own:
-        if off is not None and off.partial and (off.confirmed or shows):
+        if off is not None and off.partial and (off.confirmed or shows) and off.digest == digest_of(desired):
             return _check_partial(situation, off, error)
         if shows and on_at is None:
             return Done(_changed_before(history, desired), error=error)
@@ -286,7 +286,8 @@ def _judge(situation: Situation, desired: Campaign, *, force: bool) -> Plan:
         return late
     push_at = rules.push_moment(whole, clocks.later)
     at_once = push_at is not None and (push_at <= clocks.later + SETTLE_TIME)
-    if refusal := _refuse_second_push(situation, at_once=at_once, push_at=push_at):
+    is_unknown = seen is None and not (request.definition or situation.asked or request.is_new)
+    if refusal := _refuse_second_push(situation, at_once=at_once, push_at=push_at, is_unknown=is_unknown):
         return refusal
     if leaves_live and not situation.has_answered:
         return AskBatch()
@@ -302,12 +303,18 @@ def _judge(situation: Situation, desired: Campaign, *, force: bool) -> Plan:
     return Send((payload,), desired, at_once=at_once, push_at=push_at, warnings=tuple(warnings), is_new=request.is_new)
 
 
-def _refuse_second_push(situation: Situation, *, at_once: bool, push_at: datetime | None) -> Refuse | None:
-    """Refuse a push that this task instance may have sent already (rule 5)."""
+def _refuse_second_push(
+    situation: Situation, *, at_once: bool, push_at: datetime | None, is_unknown: bool
+) -> Refuse | None:
+    """Refuse a push that this task instance may have sent already (rule 5).
+
+    :param is_unknown: Whether nothing is known of the campaign, so that it may have a push time.
+    """
     history, token = situation.history, situation.request.token
-    if push_at is None:
+    if push_at is None and not is_unknown:
         return None
-    sent_before = history.push_at is not None and history.push_at <= situation.clocks.later
+    # Both clocks may be behind by what counts as right.
+    sent_before = history.push_at is not None and history.push_at <= situation.clocks.later + MAX_CLOCK_GAP
     if sent_before or (at_once and history.on is not None):
         return Refuse(repeat_refused(token, "An earlier request of this task has sent the push, or may have sent it"))
     if at_once and not history.may_push:

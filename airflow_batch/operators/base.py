@@ -13,19 +13,25 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow.sdk import BaseOperator
 
-from airflow_batch._airflow.task_state import refused_since
+from airflow_batch._airflow.task_state import attempt_of, refused_since
+from airflow_batch._campaigns.change import change_campaign, note_nothing_sent
 from airflow_batch._campaigns.diff import difference_rows
-from airflow_batch._campaigns.request import Outcome, TooLateError
+from airflow_batch._campaigns.protocol import SystemClock
+from airflow_batch._campaigns.reference import read_reference
+from airflow_batch._campaigns.request import ChangeRequest, Outcome, TooLateError
 from airflow_batch.compat import AirflowSkipException, reschedule_at
 from airflow_batch.exceptions import (
     BatchApiError,
     BatchConfigurationError,
+    BatchError,
     BatchPayloadError,
     BatchWaitExceededError,
 )
 from airflow_batch.hooks.batch import BatchHook, rendered_or_none
 from airflow_batch.payloads import check_payload, payload_digest, shown
 from airflow_batch.policies.retry import (
+    MAX_WAIT,
+    MAX_WAIT_TO_STOP,
     RetryDefaults,
     delay_before_next,
     delay_floor,
@@ -35,7 +41,7 @@ from airflow_batch.policies.retry import (
     tries_since_clear,
 )
 from airflow_batch.results import CampaignResult, iso_utc, storable, text_or_none
-from airflow_batch.runs import INDEX_NAME, TIMED_RUNS, run_began
+from airflow_batch.runs import INDEX_NAME, TIMED_RUNS, name_index, run_began
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -250,6 +256,55 @@ class BatchOperator(RetryDefaults, BaseOperator):
 
 def _clock_time(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
+
+
+class BatchChangeOperator(BatchOperator):
+    """Base of the operators that change a campaign. See BatchSetCampaignLiveOperator for the arguments."""
+
+    action: ClassVar[str]
+    json_fields: ClassVar[tuple[str, ...]] = ("definition",)
+
+    def __init__(
+        self,
+        *,
+        campaign: Any,
+        definition: Any = None,
+        read: Literal["auto", "never"] = "auto",
+        expect_name: str | None = None,
+        dry_run: bool = False,
+        max_lateness: Lateness = "auto",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if read not in ("auto", "never"):
+            raise BatchConfigurationError(f"read must be 'auto' or 'never', not {shown(read)}.")
+        self.campaign = campaign
+        self.definition = definition
+        self.read = read
+        self.expect_name = expect_name
+        self.expects_name = expect_name is not None
+        self.only_compare = dry_run
+        self.max_lateness = read_lateness(max_lateness)
+
+    def execute(self, context: Context) -> CampaignResult:
+        """Make the change and return its result."""
+        token, app = read_reference(self.campaign)
+        hook = self.hook_for(app)
+        name_index(context, hook.app, self.expect_name or token)
+        try:
+            request = self.request(context, token)
+        except BatchError:
+            note_nothing_sent(attempt_of(context), SystemClock(), token, hook.app, self.log)
+            raise
+        may_stop = request.live is not True and request.parameters.get("live") is not True
+        with self.rescheduling(context, self.max_wait or (MAX_WAIT_TO_STOP if may_stop else MAX_WAIT)):
+            outcome = change_campaign(hook, SystemClock(), attempt_of(context), request, log=self.log)
+        name_index(context, hook.app, outcome.name or token)
+        return self.result_of(context, outcome, app=hook.app, action=self.action)
+
+    def request(self, context: Context, token: str) -> ChangeRequest:
+        """Return what the task asks for."""
+        raise NotImplementedError
 
 
 def latest_moment(context: Mapping[str, Any], allowed: timedelta | None) -> datetime | None:

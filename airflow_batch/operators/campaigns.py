@@ -12,67 +12,27 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow_batch._airflow.task_state import attempt_of
-from airflow_batch._campaigns.change import change_campaign
 from airflow_batch._campaigns.create import create_campaign
 from airflow_batch._campaigns.delete import delete_campaign
 from airflow_batch._campaigns.protocol import SystemClock
 from airflow_batch._campaigns.reference import read_reference
 from airflow_batch._campaigns.request import ChangeRequest, CreateRequest
-from airflow_batch.exceptions import BatchConfigurationError
-from airflow_batch.operators.base import MAX_LATENESS, BatchOperator, Lateness, latest_moment, read_lateness
-from airflow_batch.payloads import check_live_argument, check_new, check_payload, read_live, shown
-from airflow_batch.policies.retry import MAX_WAIT, MAX_WAIT_TO_STOP
+from airflow_batch.operators.base import (
+    MAX_LATENESS,
+    BatchChangeOperator,
+    BatchOperator,
+    Lateness,
+    latest_moment,
+    read_lateness,
+)
+from airflow_batch.payloads import check_live_argument, check_new, check_payload, read_live
+from airflow_batch.policies.retry import MAX_WAIT
 from airflow_batch.results import CampaignResult
 from airflow_batch.runs import name_index
 from airflow_batch.windows import CampaignWindow
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
-
-
-class BatchChangeOperator(BatchOperator):
-    """Base of the operators that change a campaign. See BatchSetCampaignLiveOperator for the arguments."""
-
-    action: ClassVar[str]
-    json_fields: ClassVar[tuple[str, ...]] = ("definition",)
-
-    def __init__(
-        self,
-        *,
-        campaign: Any,
-        definition: Any = None,
-        read: Literal["auto", "never"] = "auto",
-        expect_name: str | None = None,
-        dry_run: bool = False,
-        max_lateness: Lateness = "auto",
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        if read not in ("auto", "never"):
-            raise BatchConfigurationError(f"read must be 'auto' or 'never', not {shown(read)}.")
-        self.campaign = campaign
-        self.definition = definition
-        self.read = read
-        self.expect_name = expect_name
-        self.expects_name = expect_name is not None
-        self.only_compare = dry_run
-        self.max_lateness = read_lateness(max_lateness)
-
-    def execute(self, context: Context) -> CampaignResult:
-        """Make the change and return its result."""
-        token, app = read_reference(self.campaign)
-        hook = self.hook_for(app)
-        name_index(context, hook.app, self.expect_name or token)
-        request = self.request(context, token)
-        may_stop = request.live is not True and request.parameters.get("live") is not True
-        with self.rescheduling(context, self.max_wait or (MAX_WAIT_TO_STOP if may_stop else MAX_WAIT)):
-            outcome = change_campaign(hook, SystemClock(), attempt_of(context), request, log=self.log)
-        name_index(context, hook.app, outcome.name or token)
-        return self.result_of(context, outcome, app=hook.app, action=self.action)
-
-    def request(self, context: Context, token: str) -> ChangeRequest:
-        """Return what the task asks for."""
-        raise NotImplementedError
 
 
 class BatchSetCampaignLiveOperator(BatchChangeOperator):

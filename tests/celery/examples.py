@@ -55,6 +55,12 @@ class Examples:
     def _add(self, wanted: bool, app: str = "ios", name: str = "Morning news") -> dict[str, bool]:
         return {self.sandbox.add_campaign({**MORNING_NEWS, "name": name, "live": not wanted}, app=app): wanted}
 
+    def _summer_sale(self) -> str:
+        """The README's DAG, for the campaign of this sandbox and a connection with two apps."""
+        (token,) = self.wanted["summer_sale"]
+        text = (FOLDER / "summer_sale.py").read_text().replace("545fce15f8b04d5b9b1d5c8e3a7c9d20", token)
+        return text.replace('task_id="toggle"', 'task_id="toggle", app="ios"')
+
     def conf(self, name: str) -> dict[str, Any]:
         tokens = list(self.wanted[name])
         match name:

@@ -9,8 +9,8 @@ from task import Store, attempt, seconds_until
 
 from airflow_batch.compat import AirflowFailException, AirflowRescheduleException
 from airflow_batch.exceptions import (
-    BatchAmbiguousError,
     BatchApiMisuseError,
+    BatchChangeRefusedError,
     BatchConnectionError,
     BatchNotFoundError,
     BatchPayloadError,
@@ -28,6 +28,14 @@ DEFINITION = {
     "push_time": "2030-06-01T09:00:00",
     "messages": [{"language": "en", "body": "Good morning"}],
 }
+
+
+ANSWER_LOST = ["delete:reset_after", "delete:500;applied=true", "delete:html;applied=true", "delete:truncate"]
+
+
+@pytest.fixture(params=[Store, lambda: None], ids=["with a store", "without a store"])
+def store(request):
+    return request.param()
 
 
 @pytest.fixture
@@ -94,37 +102,57 @@ def test_a_wrong_campaign_fails_at_once_and_nothing_is_sent(batch, delete, campa
 
 
 class TestNotFound:
-    def test_an_unknown_campaign_fails_the_task_at_once(self, delete):
-        with pytest.raises(BatchNotFoundError) as caught:
-            attempt(delete(campaign="unknown"))
-        assert isinstance(caught.value, AirflowFailException)
+    def test_an_unknown_campaign_fails_the_task_at_once_and_fails_it_again_after_a_clear(self, delete, store):
+        for try_number, max_tries in ((1, 6), (2, 8)):
+            with pytest.raises(BatchNotFoundError) as caught:
+                attempt(delete(campaign="unknown"), store=store, try_number=try_number, max_tries=max_tries)
+            assert isinstance(caught.value, AirflowFailException)
 
     def test_with_missing_ok_it_is_a_success_that_has_changed_nothing(self, batch, token, delete):
         result = attempt(delete(campaign="unknown", missing_ok=True))
         assert (result["changed"], result["http_status"], result["campaign_token"]) == (False, 404, "unknown")
         assert batch.tokens() == (token,)
 
-    @pytest.mark.parametrize("make_store", [Store, lambda: None], ids=["3.3", "3.1"])
-    @pytest.mark.parametrize(
-        "fault",
-        ["delete:reset_after", "delete:500;applied=true", "delete:html;applied=true", "delete:truncate"],
-    )
-    def test_after_an_attempt_whose_answer_was_lost_it_is_a_success(self, batch, delete, fault, make_store):
-        store = make_store()
-        batch.inject(fault)
-        with pytest.raises((BatchAmbiguousError, BatchServerError)):
-            attempt(delete(), store=store)
-        result = attempt(delete(), try_number=2, store=store)
-        assert (result["changed"], result["http_status"]) == (None, 404)
+    @pytest.mark.parametrize("arguments", [{"expect_name": "Morning news"}, {"dry_run": True}])
+    def test_with_missing_ok_a_campaign_that_view_does_not_know_is_a_success_too(self, batch, delete, arguments):
+        result = attempt(delete(campaign="unknown", missing_ok=True, **arguments))
+        assert (result["changed"], result["http_status"]) == (False, 404)
+        assert operations(batch) == ["view"]
 
-    def test_after_an_attempt_that_sent_nothing_it_is_a_failure_where_airflow_remembers(self, batch, delete, connect):
+    @pytest.mark.parametrize("fault", ANSWER_LOST)
+    def test_after_a_lost_answer_of_the_same_attempt_it_is_a_success(self, batch, delete, clock, fault, store):
+        batch.inject(fault)
+        result = attempt(delete(), store=store)
+        assert (result["changed"], result["http_status"], clock.slept) == (None, 404, [5.0])
+
+    def test_after_an_attempt_whose_answers_were_lost_it_is_a_success_where_airflow_remembers(
+        self, batch, delete, clock
+    ):
+        store = Store()
+        batch.inject(*ANSWER_LOST[:1], "delete:500;times=2")
+        with pytest.raises(BatchServerError):
+            attempt(delete(), store=store)
+        assert attempt(delete(), try_number=2, store=store)["changed"] is None
+
+    def test_after_an_attempt_whose_answers_were_lost_it_is_a_failure_where_airflow_does_not(
+        self, batch, delete, clock
+    ):
+        batch.inject(*ANSWER_LOST[:1], "delete:500;times=2")
+        with pytest.raises(BatchServerError):
+            attempt(delete())
+        with pytest.raises(BatchNotFoundError):
+            attempt(delete(), try_number=2)
+
+    @pytest.mark.parametrize("max_tries", [6, 8], ids=["retry", "clear"])
+    def test_after_an_attempt_that_sent_nothing_it_is_a_failure(self, batch, delete, connect, clock, max_tries):
         store = Store()
         connect({**batch.connection(), "host": "http://127.0.0.1:9"})
         with pytest.raises(BatchConnectionError):
             attempt(delete(campaign="unknown"), store=store)
         connect(batch.connection())
         with pytest.raises(BatchNotFoundError):
-            attempt(delete(campaign="unknown"), try_number=2, store=store)
+            attempt(delete(campaign="unknown"), try_number=2, max_tries=max_tries, store=store)
+        assert clock.slept == [5.0, 15.0]
 
     def test_after_an_attempt_that_was_throttled_it_is_a_failure(self, batch, delete):
         store = Store()
@@ -134,10 +162,12 @@ class TestNotFound:
         with pytest.raises(BatchNotFoundError):
             attempt(delete(campaign="unknown"), reschedules=1, store=store)
 
-    def test_one_doubtful_attempt_stays_doubtful_however_clear_the_later_ones_failed(self, batch, delete, connect):
+    def test_one_deletion_in_doubt_stays_in_doubt_however_clearly_later_ones_failed(
+        self, batch, delete, connect, clock
+    ):
         store = Store()
-        batch.inject("delete:reset_after")
-        with pytest.raises(BatchAmbiguousError):
+        batch.inject("delete:reset_after", "delete:500;times=2")
+        with pytest.raises(BatchServerError):
             attempt(delete(), store=store)
         connect({**batch.connection(), "host": "http://127.0.0.1:9"})
         with pytest.raises(BatchConnectionError):
@@ -145,15 +175,66 @@ class TestNotFound:
         connect(batch.connection())
         assert attempt(delete(), try_number=3, store=store)["changed"] is None
 
+    def test_a_deletion_of_another_campaign_says_nothing_about_this_one(self, batch, delete):
+        store = Store()
+        assert attempt(delete(), store=store)["changed"] is True
+        with pytest.raises(BatchNotFoundError):
+            attempt(delete(campaign="unknown"), try_number=2, max_tries=8, store=store)
+
+
+class TestName:
+    def test_a_campaign_with_the_expected_name_is_deleted(self, batch, delete):
+        assert attempt(delete(expect_name=" Morning news"))["name"] == "Morning news"
+        assert (operations(batch), batch.tokens()) == (["view", "delete"], ())
+
+    @pytest.mark.parametrize("name", ["Evening news", "", "None"])
+    def test_another_name_or_one_that_rendered_to_nothing_is_refused_before_anything_is_sent(self, batch, delete, name):
+        with pytest.raises(BatchChangeRefusedError, match="expect_name"):
+            attempt(delete(expect_name=name))
+        assert operations(batch) == ["view"]
+
+    def test_a_key_that_cannot_read_the_name_is_refused(self, batch, connect, delete):
+        connect(batch.connection(kind="dev"))
+        with pytest.raises(BatchChangeRefusedError, match="cannot be compared"):
+            attempt(delete(expect_name="Morning news"))
+        assert operations(batch) == ["view"]
+
+    def test_a_retry_of_a_deletion_in_doubt_does_not_fail_for_the_name_that_is_gone(self, batch, delete, clock):
+        store = Store()
+        batch.inject("delete:reset_after", "delete:500;times=2")
+        with pytest.raises(BatchServerError):
+            attempt(delete(expect_name="Morning news"), store=store)
+        assert attempt(delete(expect_name="Morning news"), try_number=2, store=store)["changed"] is None
+
+
+class TestDryRun:
+    def test_nothing_is_deleted_and_the_result_names_the_campaign(self, batch, token, delete):
+        result = attempt(delete(dry_run=True))
+        assert (result["action"], result["changed"], result["name"]) == ("dry_run", False, "Morning news")
+        assert (operations(batch), batch.tokens()) == (["view"], (token,))
+
+    def test_an_unknown_campaign_and_another_name_are_refused_as_without_it(self, batch, delete):
+        with pytest.raises(BatchNotFoundError):
+            attempt(delete(campaign="unknown", dry_run=True))
+        with pytest.raises(BatchChangeRefusedError):
+            attempt(delete(expect_name="Evening news", dry_run=True))
+
+    def test_it_leaves_no_record_that_a_later_run_of_the_task_would_take_for_a_deletion(self, batch, delete):
+        store = Store()
+        attempt(delete(dry_run=True), store=store)
+        assert store.kept == {}
+
 
 class TestTryingAgain:
-    def test_a_deletion_that_did_not_take_effect_is_sent_again(self, batch, delete):
+    def test_a_deletion_that_did_not_take_effect_is_sent_again_by_the_same_attempt(self, batch, delete, clock, store):
         batch.inject("delete:reset_before")
-        with pytest.raises(BatchAmbiguousError) as caught:
+        assert attempt(delete(), store=store)["changed"] is True
+        assert (batch.tokens(), clock.slept) == ((), [5.0])
+
+    def test_a_throttle_after_a_lost_answer_is_not_rescheduled_where_airflow_keeps_nothing(self, batch, delete, clock):
+        batch.inject("delete:reset_after", "delete:429")
+        with pytest.raises(BatchRateLimitError):
             attempt(delete())
-        assert caught.value.may_have_been_applied
-        assert attempt(delete(), try_number=2)["changed"] is True
-        assert batch.tokens() == ()
 
     def test_a_429_gives_the_slot_back_for_at_least_ten_seconds(self, batch, token, delete):
         batch.inject("delete:429")

@@ -203,7 +203,7 @@ class TestSwitching:
         assert batch.requests == ()
 
     @pytest.mark.parametrize(("was", "live"), [(LIVE, True), (DEFINITION, False)])
-    def test_a_campaign_that_is_so_already_is_left_alone(self, batch, was, live, capsys):
+    def test_a_campaign_that_is_as_desired_already_is_left_alone(self, batch, was, live, capsys):
         result = run(toggle(batch.add_campaign(was), live))
         assert f"('Summer sale') is {'' if live else 'not '}live already. Nothing is sent." in capsys.readouterr().out
         assert operations(batch) == ["view"]
@@ -256,12 +256,12 @@ class TestWindow:
         assert run(toggle(token, window))["live"] is live
         assert batch.campaign(token)["live"] is live
 
-    def test_at_its_on_it_is_live_also_where_the_workers_clock_is_behind(self, batch, token):
+    def test_the_run_of_an_opening_switches_on_also_where_the_workers_clock_is_behind(self, batch, token):
         soon = this_minute() + 2 * MINUTE
         run(toggle(token, CampaignWindow(start=soon, end=soon + HOUR, timezone="UTC")), run_after=soon)
         assert batch.campaign(token)["live"] is True
 
-    def test_at_its_off_it_is_no_longer_live_also_where_the_workers_clock_is_behind(self, batch, running):
+    def test_the_run_of_a_closing_switches_off_also_where_the_workers_clock_is_behind(self, batch, running):
         soon = this_minute() + 2 * MINUTE
         run(toggle(running, CampaignWindow(start=soon - HOUR, end=soon, timezone="UTC")), run_after=soon)
         assert batch.campaign(running)["live"] is False
@@ -292,32 +292,30 @@ class TestLateness:
             run(toggle(token), late=1.5 * HOUR, run_type=run_type)
         assert operations(batch) == ["view"]
 
-    def test_within_an_hour_it_is(self, batch, token):
-        run(toggle(token), late=59 * MINUTE)
-        assert batch.campaign(token)["live"] is True
-
-    @pytest.mark.parametrize("run_type", ["manual", "operator_triggered", None])
-    def test_a_run_that_somebody_started_is_never_late(self, batch, token, run_type):
-        run(toggle(token), late=timedelta(days=3), run_type=run_type)
-        assert batch.campaign(token)["live"] is True
-
-    def test_switching_off_is_never_too_late(self, batch, running):
-        run(toggle(running, False), late=timedelta(days=300))
-        assert batch.campaign(running)["live"] is False
+    @pytest.mark.parametrize(
+        ("live", "arguments", "late", "run_type"),
+        [
+            (True, {}, 59 * MINUTE, "scheduled"),
+            (True, {}, timedelta(days=3), "manual"),
+            (True, {}, timedelta(days=3), "operator_triggered"),
+            (True, {}, timedelta(days=3), None),
+            (True, {"max_lateness": timedelta(days=1)}, 23 * HOUR, "scheduled"),
+            (True, {"max_lateness": None}, timedelta(days=300), "scheduled"),
+            (False, {}, timedelta(days=300), "scheduled"),
+        ],
+    )
+    def test_a_campaign_is_switched_within_the_limit_and_in_a_run_that_somebody_started_and_a_stop_has_none(
+        self, batch, live, arguments, late, run_type
+    ):
+        token = batch.add_campaign({**DEFINITION, "live": not live})
+        run(toggle(token, live, **arguments), late=late, run_type=run_type)
+        assert batch.campaign(token)["live"] is live
 
     @pytest.mark.parametrize("limit", [timedelta(minutes=10), 600])
-    def test_a_limit_of_ones_own_counts_for_off_as_well(self, batch, running, limit):
+    def test_a_limit_that_the_user_gives_counts_for_a_stop_as_well(self, batch, running, limit):
         with pytest.raises(AirflowSkipException, match=r"Not switched off: .* max_lateness"):
             run(toggle(running, False, max_lateness=limit), late=11 * MINUTE)
         assert batch.campaign(running)["live"] is True
-
-    def test_a_longer_limit_of_ones_own_is_kept(self, batch, token):
-        run(toggle(token, max_lateness=timedelta(days=1)), late=23 * HOUR)
-        assert batch.campaign(token)["live"] is True
-
-    def test_none_is_no_limit(self, batch, token):
-        run(toggle(token, max_lateness=None), late=timedelta(days=300))
-        assert batch.campaign(token)["live"] is True
 
     @pytest.mark.parametrize("limit", [0, -1, "1h", "never", True, float("nan"), timedelta(0), [60]])
     def test_a_wrong_limit_is_refused_when_the_dag_is_parsed(self, limit):
@@ -340,7 +338,7 @@ class TestLateness:
             run(toggle(token), late=61 * MINUTE, reschedules=1, refused_for=11 * MINUTE)
         assert len(updates(batch)) == 1
 
-    def test_a_late_run_that_finds_it_as_wanted_succeeds(self, batch, running):
+    def test_a_late_run_that_finds_the_campaign_live_already_succeeds(self, batch, running):
         assert run(toggle(running), late=timedelta(days=1))["changed"] is False
 
     def test_a_late_run_without_reading_sends_nothing_at_all(self, batch, token):
@@ -372,17 +370,7 @@ class TestWhatIsSent:
             {"time_to_live": "3600", "capping": "2"},
             {"a_key_of_next_year": [{"deep": None}]},
         ],
-        ids=[
-            "variants",
-            "no labels",
-            "four labels",
-            "local time",
-            "Z",
-            "recurring",
-            "trigger",
-            "numbers",
-            "unknown key",
-        ],
+        ids=["variants", "no labels", "4 labels", "local", "Z", "recurring", "trigger", "numbers", "unknown"],
     )
     @pytest.mark.parametrize("live", [True, False])
     def test_what_batch_shows_passes_through_a_toggle_unharmed(self, of, kind, live):
@@ -586,7 +574,9 @@ class TestAStopAlwaysGetsThrough:
         assert 119 <= sum(clock.slept) <= 121
         assert operations(batch)[-1] == "view"
 
-    def test_it_is_red_where_the_look_two_minutes_later_shows_that_something_was_lost(self, batch, clock, running):
+    def test_a_stop_with_less_is_red_where_the_look_two_minutes_later_shows_that_something_was_lost(
+        self, batch, clock, running
+    ):
         batch.inject(Fault("answer", "update", status=400))
         lost = {**batch.campaign(running), "live": False, "labels": []}
         clock.while_asleep = lambda seconds: batch.inject(Fault("answer", "view", status=200, body=lost))
@@ -700,13 +690,11 @@ class TestPushTimesThatHavePassed:
             run(toggle(token))
         assert updates(batch) == []
 
-    def test_one_that_is_live_already_is_complete_and_no_success(self, batch):
+    def test_a_live_campaign_whose_push_time_has_passed_is_complete_and_no_success(self, batch):
         with pytest.raises(BatchChangeRefusedError, match="complete and cannot go live again"):
             run(toggle(batch.add_campaign({**PAST, "live": True})))
 
-    def test_it_is_a_success_where_an_earlier_attempt_may_have_switched_it_on_and_for_a_window_with_a_warning(
-        self, batch, capsys
-    ):
+    def test_a_live_one_is_a_success_after_an_earlier_attempt_and_for_a_window_with_a_warning(self, batch, capsys):
         token = batch.add_campaign({**PAST, "live": True})
         assert run(toggle(token), try_number=2)["live"] is True
         window = CampaignWindow(start=this_minute() - HOUR, end=this_minute() + HOUR, timezone="UTC")
@@ -858,7 +846,9 @@ class TestAWindowThatClosesWhileAnOnIsInDoubt:
         return CampaignWindow(start=end - HOUR, end=end, timezone="UTC")
 
     @pytest.mark.parametrize("seconds", [5, 25, 60])
-    def test_the_stop_is_sent_at_once_and_again_two_minutes_after_the_on(self, batch, clock, token, closing, seconds):
+    def test_a_stop_after_an_on_in_doubt_is_sent_at_once_and_again_two_minutes_after_the_on(
+        self, batch, clock, token, closing, seconds
+    ):
         batch.inject(Fault("reset_before", "update"))
         arrives_late(clock, token, LIVE, seconds)
         run(toggle(token, closing))
@@ -914,7 +904,7 @@ class TestVerification:
         assert len(updates(batch)) == 2
 
     @pytest.mark.parametrize(("store", "changed"), [(True, True), (False, None)])
-    def test_one_that_shows_only_in_the_next_attempt_is_sent_once(self, later, store, changed):
+    def test_a_confirmed_change_that_shows_only_in_the_next_attempt_is_sent_once(self, later, store, changed):
         sandbox, faults = later
         kept = {"store": Store()} if store else {}
         token = sandbox.add_campaign(DEFINITION)

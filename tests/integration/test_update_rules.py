@@ -36,6 +36,7 @@ DEFINITION = {
     "messages": [{"language": "en", "body": "Hi"}],
 }
 MESSAGES = [{"language": "en", "body": "Hi", "title": "Sale"}, {"language": "fr", "body": "Salut"}]
+NO_RECORD = "an operator that refuses its own arguments leaves no record (finding A12)"
 NOW = {"live": True, "push_time": "now"}
 
 
@@ -193,12 +194,9 @@ class TestRefusals:
             run(update(token, {"recurrence": None}))
         assert writes(batch) == 0
 
-    def test_a_campaign_of_the_dashboard_is_not_updated(self, batch):
+    def test_a_campaign_of_the_dashboard_or_of_another_name_is_not_updated(self, batch, token):
         with pytest.raises(BatchChangeRefusedError, match="dashboard"):
             run(update(batch.add_campaign(DEFINITION, from_api=False), {"live": True}))
-        assert writes(batch) == 0
-
-    def test_neither_is_one_of_another_name(self, batch, token):
         with pytest.raises(BatchChangeRefusedError, match="not 'Winter sale'"):
             run(update(token, {"live": True}, expect_name="Winter sale"))
         assert writes(batch) == 0
@@ -257,11 +255,6 @@ class TestDryRun:
         rows = run(update(token, {"push_time": "now"}, dry_run=True))["differences"]
         assert rows == [{"parameter": "push_time", "now": "2099-06-01T09:00:00", "wanted": "now"}]
 
-    def test_without_reading_the_whole_payload_is_a_difference(self, dev, token):
-        rows = run(update(token, {"live": True}, dry_run=True))["differences"]
-        assert rows == [{"parameter": "live", "now": None, "wanted": True}]
-        assert writes(dev) == 0
-
 
 @pytest.fixture(params=[True, False], ids=["store", "no store"])
 def kept(request):
@@ -269,17 +262,12 @@ def kept(request):
     return {"store": Store() if request.param else None, "run_type": "manual"}
 
 
-def push(campaign, payload=NOW, **arguments):
-    """An update that sends a push at once."""
-    return update(campaign, payload, **arguments)
-
-
 class TestAPushIsSentAtMostOnce:
     """Over all attempts of a task instance, retries and clears (a higher max_tries) included."""
 
     def test_now_is_sent_by_the_first_attempt(self, batch, kept):
         token = batch.add_campaign({**DEFINITION, "live": True})
-        assert run(push(token), **kept)["changed"] is True
+        assert run(update(token, NOW), **kept)["changed"] is True
         assert batch.pushes(token) == 1
 
     @pytest.mark.parametrize("seconds", [0, 20, 60, 100])
@@ -294,9 +282,9 @@ class TestAPushIsSentAtMostOnce:
 
         clock.while_asleep = while_asleep
         batch.inject(Fault("reset_before" if seconds else "reset_after", "update"))
-        assert run(push(token), **kept)["changed"] is None
+        assert run(update(token, NOW), **kept)["changed"] is None
         with suppress(BatchRepeatRefusedError):  # without a store
-            run(push(token), try_number=2, max_tries=9, **kept)
+            run(update(token, NOW), try_number=2, max_tries=9, **kept)
         assert batch.pushes(token) == 1
 
     @pytest.mark.parametrize("looks", [3, 4])
@@ -304,7 +292,7 @@ class TestAPushIsSentAtMostOnce:
         batch.inject(Fault("reset_after", "update"), Fault("answer", "view", status=200, body=batch.campaign(token)))
         lag = Fault("answer", "view", status=200, body=batch.campaign(token), times=looks)
         batch.inject(lag)
-        assert run(push(token), **kept)["changed"] is None
+        assert run(update(token, NOW), **kept)["changed"] is None
         assert (batch.pushes(token), writes(batch)) == (1, 1)
 
     @pytest.mark.parametrize("live", [True, False])
@@ -314,9 +302,9 @@ class TestAPushIsSentAtMostOnce:
         token = batch.add_campaign({**DEFINITION, "live": live})
         batch.inject(Fault("reset_before", "update"))
         with pytest.raises(BatchRepeatRefusedError, match=r"A new DAG run sends it again; clearing the task does not"):
-            run(push(token), **kept)
+            run(update(token, NOW), **kept)
         with pytest.raises(BatchRepeatRefusedError) as caught:
-            run(push(token), try_number=2, max_tries=9, **kept)
+            run(update(token, NOW), try_number=2, max_tries=9, **kept)
         assert isinstance(caught.value, AirflowFailException)
         assert writes(batch) == 1
 
@@ -326,7 +314,7 @@ class TestAPushIsSentAtMostOnce:
         token = batch.add_campaign({**definition, "live": True, time: "2099-06-01T09:00:00"})
         batch.inject(Fault("reset_before", "update"))
         with pytest.raises(BatchRepeatRefusedError, match="its effect does not show"):
-            run(push(token), **kept)
+            run(update(token, NOW), **kept)
         assert writes(batch) == 1
 
     @pytest.mark.parametrize("payload", [NOW, {"push_time": "now"}])
@@ -334,9 +322,9 @@ class TestAPushIsSentAtMostOnce:
     def test_a_push_in_doubt_is_not_repeated_where_the_key_cannot_read(self, dev, token, kept, payload, fault):
         dev.inject(Fault(fault, "update"))
         with pytest.raises(BatchRepeatRefusedError, match="this API key cannot read"):
-            run(push(token, payload), **kept)
+            run(update(token, payload), **kept)
         with pytest.raises(BatchRepeatRefusedError):
-            run(push(token, payload), try_number=2, **kept)
+            run(update(token, payload), try_number=2, **kept)
         assert writes(dev) == 1
 
     @pytest.mark.parametrize("sent", [True, False])
@@ -350,42 +338,35 @@ class TestAPushIsSentAtMostOnce:
         with monkeypatch.context() as patch:
             patch.setattr(BatchHook, "update_campaign", update_campaign)
             with pytest.raises(Killed):
-                run(push(token), **kept)
+                run(update(token, NOW), **kept)
         for try_number in (2, 3):
             if sent and kept["store"] is not None:
-                assert run(push(token), try_number=try_number, max_tries=9, **kept)["changed"] is None
+                assert run(update(token, NOW), try_number=try_number, max_tries=9, **kept)["changed"] is None
             else:
                 with pytest.raises(BatchRepeatRefusedError):
-                    run(push(token), try_number=try_number, max_tries=9, **kept)
+                    run(update(token, NOW), try_number=try_number, max_tries=9, **kept)
         assert batch.pushes(token) == int(sent)
 
     def test_a_confirmed_push_is_not_sent_again_by_a_clear(self, batch, token, kept):
-        assert run(push(token), **kept)["changed"] is True
+        assert run(update(token, NOW), **kept)["changed"] is True
         if kept["store"] is None:
             with pytest.raises(BatchRepeatRefusedError):
-                run(push(token), try_number=2, max_tries=9, **kept)
+                run(update(token, NOW), try_number=2, max_tries=9, **kept)
         else:
-            assert run(push(token), try_number=2, max_tries=9, **kept)["changed"] is True
+            assert run(update(token, NOW), try_number=2, max_tries=9, **kept)["changed"] is True
         with pytest.raises(BatchRepeatRefusedError):
-            run(push(token, {**NOW, "name": "Corrected"}), try_number=3, max_tries=9, **kept)
+            run(update(token, {**NOW, "name": "Corrected"}), try_number=3, max_tries=9, **kept)
         assert batch.pushes(token) == 1
 
     def test_a_cleared_task_whose_record_airflow_has_emptied_sends_no_push(self, batch, token):
-        run(push(token), store=Store(), run_type="manual")
+        run(update(token, NOW), store=Store(), run_type="manual")
         with pytest.raises(BatchRepeatRefusedError, match="An earlier attempt"):
-            run(push(token), try_number=2, max_tries=9, store=Store(), run_type="manual")
+            run(update(token, NOW), try_number=2, max_tries=9, store=Store(), run_type="manual")
         assert batch.pushes(token) == 1
 
     @pytest.mark.parametrize(
         "failure",
-        [
-            "not connected",
-            "400",
-            pytest.param(
-                "our own check",
-                marks=pytest.mark.xfail(strict=True, reason="an operator that refuses its arguments leaves no record"),
-            ),
-        ],
+        ["not connected", "400", pytest.param("our own check", marks=pytest.mark.xfail(strict=True, reason=NO_RECORD))],
     )
     def test_a_push_that_was_never_sent_may_be_sent_by_a_later_attempt_where_there_is_a_record(
         self, dev, token, connect, failure
@@ -394,16 +375,16 @@ class TestAPushIsSentAtMostOnce:
         if failure == "not connected":
             connect({**dev.connection(kind="dev"), "host": "http://127.0.0.1:9"})
             with pytest.raises(BatchConnectionError):
-                run(push(token), **kept)
+                run(update(token, NOW), **kept)
             connect(dev.connection(kind="dev"))
         elif failure == "400":
             dev.inject(Fault("answer", "update", status=400))
             with pytest.raises(BatchRequestError):
-                run(push(token), **kept)
+                run(update(token, NOW), **kept)
         else:
             with pytest.raises(BatchPayloadError):
-                run(push(token, {**NOW, "labels": 5}), **kept)
-        assert run(push(token), try_number=2, **kept)["changed"] is True
+                run(update(token, {**NOW, "labels": 5}), **kept)
+        assert run(update(token, NOW), try_number=2, **kept)["changed"] is True
         assert dev.pushes(token) == 1
 
     def test_no_push_is_sent_where_the_record_cannot_be_written_and_other_updates_are(self, batch, token):
@@ -412,7 +393,7 @@ class TestAPushIsSentAtMostOnce:
                 raise OSError
 
         with pytest.raises(BatchStateError, match="Nothing was sent"):
-            run(push(token), store=Full(), run_type="manual")
+            run(update(token, NOW), store=Full(), run_type="manual")
         assert writes(batch) == 0
         assert run(update(token, {"labels": ["X"]}), store=Full())["changed"] is True
 
@@ -421,26 +402,26 @@ class TestAPushIsSentAtMostOnce:
         payload = {"live": True, "push_time": in_batchs_form(datetime.now(UTC) + timedelta(seconds=seconds))}
         dev.inject(Fault("reset_after", "update"))
         with pytest.raises(BatchRepeatRefusedError):
-            run(push(token, payload), **kept)
+            run(update(token, payload), **kept)
         with pytest.raises((BatchRepeatRefusedError, BatchChangeRefusedError)):
-            run(push(token, payload), try_number=2, **kept)
+            run(update(token, payload), try_number=2, **kept)
         assert writes(dev) == 1
 
     def test_a_local_push_time_counts_as_now_from_14_hours_before_it(self, dev, token, kept):
         payload = {"live": True, "local_push_time": in_batchs_form(datetime.now(UTC) + timedelta(hours=13))}
         with pytest.raises(BatchRepeatRefusedError):
-            run(push(token, payload), try_number=2, store=None)
-        assert run(push(token, payload), **kept)["changed"] is True
+            run(update(token, payload), try_number=2, store=None)
+        assert run(update(token, payload), **kept)["changed"] is True
 
     def test_a_push_time_that_is_still_far_is_repeated(self, dev, token, kept):
         payload = {"live": True, "push_time": in_batchs_form(datetime.now(UTC) + timedelta(hours=1))}
         dev.inject(Fault("reset_before", "update"))
         with pytest.raises(BatchAmbiguousError):
-            run(push(token, payload), **kept)
-        assert run(push(token, payload), try_number=2, **kept)["changed"] is True
+            run(update(token, payload), **kept)
+        assert run(update(token, payload), try_number=2, **kept)["changed"] is True
 
     def test_a_draft_is_written_again_whatever_its_push_time(self, dev, token, kept):
-        assert run(push(token, {"live": False, "push_time": "now"}), try_number=2, **kept)["changed"] is True
+        assert run(update(token, {"live": False, "push_time": "now"}), try_number=2, **kept)["changed"] is True
 
 
 @pytest.mark.parametrize("applied", [True, False])

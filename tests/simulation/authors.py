@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_batch._campaigns.request import ChangeRequest, CreateRequest
-from simulation.batch_model import BASE, FIRST_ZONE_SECONDS, Batch, Campaign, as_text, moment
+from simulation.batch_model import FIRST_ZONE_SECONDS, Batch, Campaign, as_text, moment
 
 if TYPE_CHECKING:
     from simulation.airflow_model import Plan
@@ -33,7 +33,8 @@ class Window:
 
     def is_live_at(self, now: datetime) -> bool:
         """Return whether the campaign should be live."""
-        return self.opens <= (now - BASE).total_seconds() < self.closes
+        # Both sides as datetimes: a float of its own would differ from run_after by less than a microsecond.
+        return moment(self.opens) <= now < moment(self.closes)
 
     def changes(self, after: datetime) -> Iterator[tuple[datetime, bool]]:
         """Yield the changes after a moment."""

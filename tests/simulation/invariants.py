@@ -221,7 +221,8 @@ def _is_settled(world: World, api: FakeApi, now: float) -> bool:
     right, late, early = _clock_slack(world, api)
     clocks = (0.0, api.worker_offset, world.batch.nature.date_offset or 0.0, -late, early)
     # The last look was a moment before the end.
-    moments = [now + clock - before for clock in clocks for before in (0.0, LAST_LOOK_SECONDS)]
+    run_after = api.instance.run_after
+    moments = [max(now + clock - before, run_after) for clock in clocks for before in (0.0, LAST_LOOK_SECONDS)]
     wanted = task.desired_live(now)
     return task.window is None or (right and all(task.desired_live(moment) is wanted for moment in moments))
 
@@ -260,7 +261,7 @@ def _check_parameters(world: World, instance: TaskInstance, campaign: Any, api: 
         return
     swapped = any(name in asked for name in PUSH_TIMES)
     for name, value in state.items():
-        if name in asked or not value or (swapped and name in PUSH_TIMES):
+        if name in asked or not value or (swapped and name in PUSH_TIMES) or name == "view_only":
             continue
         if not campaign.params.get(name) and name != "live":
             world.violation("green, but lost", f"{instance.name}: {name}")

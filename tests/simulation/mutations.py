@@ -135,6 +135,7 @@ def found_after(mutation: Mutation, seed: int, worlds: int = WORLDS) -> tuple[in
         done = subprocess.run(
             [sys.executable, "-c", FIND, str(seed), str(worlds)],
             env={**os.environ, "PYTHONPATH": f"{folder}:{TESTS}"},
+            cwd=folder,
             capture_output=True,
             text=True,
             check=True,

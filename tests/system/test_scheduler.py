@@ -249,12 +249,12 @@ def test_thirty_mapped_updates_pass_a_throttle_and_not_in_lockstep(airflow, ran)
     assert len({round(wait, 1) for wait in waits}) > len(waits) / 2
 
 
-def test_after_a_reset_that_came_too_late_the_campaign_is_looked_at_and_not_written_again(airflow, ran):
+def test_after_a_reset_that_came_too_late_the_same_attempt_reads_the_campaign_and_writes_nothing_again(airflow, ran):
     scenario, state = ran("reset")
     assert state == "success"
     assert operations(scenario) == ["view", "update", "view"]
     result = airflow.xcom("reset", scenario.run_id, "update")
-    assert (result["live"], result["changed"], result["attempt"]) == (True, None, 2)
+    assert (result["live"], result["changed"], result["attempt"]) == (True, None, 1)
 
 
 def test_a_payload_file_is_rendered_and_parsed_for_plain_and_mapped_tasks(airflow, ran):
@@ -355,22 +355,26 @@ def test_a_callback_of_the_dag_stops_the_campaign_and_waits_out_a_429(ran):
     assert gap >= 6
 
 
-def test_a_creation_in_doubt_is_found_and_a_cleared_task_creates_nothing(airflow, ran):
+def test_a_creation_whose_answer_was_lost_leaves_one_live_campaign_and_a_draft_and_a_clear_sends_nothing(airflow, ran):
     scenario, state = ran("created_once")
     assert state == "success"
     created = airflow.xcom("created_once", scenario.run_id, "create")
-    (token,) = scenario.sandbox.tokens()
-    assert (created["campaign_token"], created["changed"], created["attempt"]) == (token, None, 2)
+    live = {token: scenario.sandbox.campaign(token)["live"] for token in scenario.sandbox.tokens()}
+    assert (live.pop(created["campaign_token"]), list(live.values())) == (True, [False])
+    assert (created["changed"], created["attempt"]) == (True, 1)
     assert airflow.xcom("created_once", scenario.run_id, "delete")["changed"] is True
-    if not compat.HAS_RETRY_POLICY or compat.CAN_RESCHEDULE_BY_POLICY:
-        return  # nothing is kept (3.4 drops it at a clear), so a third attempt takes its four minutes
     airflow.clear("created_once", scenario.run_id, "create")
-    assert airflow.wait_for_run("created_once", scenario.run_id, timeout=120) == "success"
-    assert airflow.xcom("created_once", scenario.run_id, "create")["campaign_token"] == token
-    assert operations(scenario).count("create") == 1
+    # 3.4 empties the store at a clear, and below 3.3 there is none: then no later attempt makes it live.
+    is_kept = compat.HAS_RETRY_POLICY and not compat.CAN_RESCHEDULE_BY_POLICY
+    cleared = airflow.wait_for_run("created_once", scenario.run_id, timeout=120)
+    assert cleared == ("success" if is_kept else "failed")
+    if is_kept:
+        again = airflow.xcom("created_once", scenario.run_id, "create")
+        assert (again["campaign_token"], again["attempt"]) == (created["campaign_token"], 2)
+    assert (operations(scenario).count("create"), operations(scenario).count("update")) == (2, 1)
 
 
-def test_a_sync_that_is_killed_goes_on_where_it_was(airflow, scenarios, ran):
+def test_a_sync_that_is_killed_compares_anew_and_writes_only_what_is_left(airflow, scenarios, ran):
     sandbox = scenarios["sync_killed"].sandbox
     pids = airflow.home / "sync.pid"
     scenario, state = ran("sync_killed")
@@ -382,9 +386,10 @@ def test_a_sync_that_is_killed_goes_on_where_it_was(airflow, scenarios, ran):
     assert set(writes) == set(scenario.campaigns)
     assert sum(writes.values()) - len(writes) <= 4  # what was in flight
     report = airflow.xcom("sync_killed", scenario.run_id, "sync")
-    assert (report["total"], report["failed"]) == (60, 0)
-    if compat.HAS_RETRY_POLICY:
-        assert report["changed"] == 60
+    assert (report["total"], report["failed"], report["changed"] + report["unchanged"]) == (60, 0, 60)
+    # The second attempt compares anew: null is what the first may have written.
+    changed = Counter(campaign["changed"] for campaign in report["campaigns"])
+    assert changed == {None: report["unchanged"], True: report["changed"]}
 
 
 def test_a_sync_gives_its_slot_back_for_a_long_throttle_and_resumes(airflow, ran):
@@ -421,7 +426,7 @@ def test_a_late_run_switches_off_but_not_on_and_what_follows_is_skipped(airflow,
     states = {t["task_id"]: t["state"] for t in airflow.task_instances("late", scenario.run_id)}
     assert (state, states) == ("success", {"on": "skipped", "after_on": "skipped", "off": "success"})
     assert [scenario.sandbox.campaign(token)["live"] for token in scenario.campaigns] == [False, False]
-    assert "max_lateness is 1 h" in airflow.task_log("late", scenario.run_id, "on")
+    assert "later than max_lateness allows" in airflow.task_log("late", scenario.run_id, "on")
 
 
 def test_no_key_is_left_anywhere(airflow, scenarios, ran):

@@ -47,7 +47,7 @@ def test_every_module_and_class_that_it_names_exists():
     assert connection["hook-name"] == BatchHook.hook_name
 
 
-def test_what_the_registry_shows_is_every_public_class_of_the_named_modules_and_no_other():
+def test_what_the_registry_shows_is_every_public_class_of_the_named_modules_but_bases_and_no_other():
     shown = yaml.safe_load((Path(__file__).parents[2] / ".airflow-registry.yaml").read_text())
     assert shown["package-name"] == get_provider_info()["package-name"]
     listed = {entry["module"] for entries in shown.values() if isinstance(entries, list) for entry in entries}
@@ -57,11 +57,13 @@ def test_what_the_registry_shows_is_every_public_class_of_the_named_modules_and_
     info = get_provider_info()
     for kind in ("hooks", "operators", "sensors", "triggers"):
         for module in (module for group in info[kind] for module in group["python-modules"]):
-            own = vars(importlib.import_module(module)).values()
+            own = [thing for thing in vars(importlib.import_module(module)).values() if isinstance(thing, type)]
             public = {
                 f"{module}.{thing.__name__}"
                 for thing in own
-                if isinstance(thing, type) and thing.__module__ == module and thing.__name__.startswith("Batch")
+                if thing.__module__ == module
+                and thing.__name__.startswith("Batch")
+                and not any(thing in other.__bases__ for other in own)
             }
             assert public <= listed
 
@@ -90,7 +92,7 @@ def test_parsing_a_dag_loads_few_modules_and_no_http_library():
         .split()
     )
     assert "airflow_batch.hooks.batch" in loaded
-    assert len(loaded) <= 30
+    assert len(loaded) <= 40
     assert not {name.partition(".")[0] for name in loaded} & {"requests", "urllib3", "httpx", "aiohttp"}
 
 

@@ -84,7 +84,7 @@ with scenario("every_fault"):
 with scenario("created_once"):
     created = BatchCreateCampaignOperator(
         task_id="create",
-        payload={"name": "Once", "live": False, "push_time": "2099-01-01T09:00:00", "messages": [MESSAGE]},
+        payload={"name": "Once", "live": True, "push_time": "2099-01-01T09:00:00", "messages": [MESSAGE]},
         batch_conn_id="created_once",
     )
     BatchDeleteCampaignOperator(task_id="delete", campaign=CAMPAIGN, batch_conn_id="created_once")
