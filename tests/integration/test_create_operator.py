@@ -487,6 +487,11 @@ class TestCleared:
         assert ti.run(create({**LIVE, "name": "Corrected"}))["changed"] is True
         assert states(batch) == [True]
 
+    def test_a_payload_that_was_wrong_before_anything_was_sent_is_corrected_cleared_and_created(self, batch, ti):
+        ti.fail(create({**LIVE, "messages": None}), BatchPayloadError)
+        ti.clear()
+        assert ti.run(create())["changed"] is True
+
     def test_where_the_clear_empties_the_store_no_live_campaign_is_created_again(self, batch, ti, launched):
         ti.clear(forgets=True)
         ti.fail(create(), BatchRepeatRefusedError)
