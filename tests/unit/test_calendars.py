@@ -205,7 +205,7 @@ AGAIN = f"- {{name: Sale, token: {TOKEN}, windows: [{OFFICE}]}}\n"
         (one(name=""), 3, "name has no value"),
         (one(name="' '"), 3, "name must be text"),
         (one(name="[a]"), 3, "name must be text, not a list"),
-        (one(token="a/b"), 4, "'a/b' is no campaign token"),
+        (one(token="a/b"), 4, "'a/b' is not a campaign token"),
         (one(token="{{ params.x }}"), 4, "a key that is no text"),
         (one(AGAIN), 6, f"campaign '{TOKEN}' again, which stands in line 3"),
         (one("  name: Other\n"), 6, "the key 'name' again, which stands in line 3"),
