@@ -75,7 +75,7 @@ def change_campaign(
     return outcome
 
 
-def note_nothing_sent(attempt: Attempt, clock: Clock, token: str, app: str | None, log: Log) -> None:
+def note_nothing_sent(attempt: Attempt, clock: Clock, token: str | None, app: str | None, log: Log) -> None:
     """Leave the record of an attempt that fails before it can send anything, so that the next one knows it (rule 7)."""
     journal = Journal(attempt, clock, token, app, log)
     journal.note_end(journal.load())

@@ -9,11 +9,12 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from datetime import timedelta
+from itertools import islice
 from typing import Any
 
 from airflow_batch._campaigns import rules
 from airflow_batch._campaigns.change import AGAIN_AFTER, MAX_IN_SLOT, THROTTLE_FLOOR, Change, title_of
-from airflow_batch._campaigns.diff import Campaign
+from airflow_batch._campaigns.diff import Campaign, same_name
 from airflow_batch._campaigns.history import History, Journal, digest_of
 from airflow_batch._campaigns.plan import repeat_refused
 from airflow_batch._campaigns.protocol import Attempt, CampaignApi, Clock, Log
@@ -32,6 +33,9 @@ from airflow_batch.exceptions import (
 )
 
 log = logging.getLogger(__name__)
+
+NEWEST = 100
+"""How many campaigns, newest first, are looked through for drafts that a lost request may have left."""
 
 
 def create_campaign(
@@ -171,7 +175,7 @@ class Creation:
         """Create the draft. After a lost answer it is repeated, for a draft is never sent."""
         if self.goes_live and self.attempt.store is not None:
             self.journal.save(self.history)
-        draft = {**self.payload, "live": False}
+        draft, in_doubt = {**self.payload, "live": False}, False
         for pause in (*AGAIN_AFTER, None):
             try:
                 self.token = self.api.create_campaign(draft)
@@ -180,9 +184,12 @@ class Creation:
                 repeats = isinstance(error, BatchConnectionError) or error.may_have_been_applied
                 if pause is None or not repeats:
                     raise
+                in_doubt |= error.may_have_been_applied
                 self.log.warning("%s Creating the draft again in %.0f s; one more may remain.", error, pause)
                 self.clock.sleep(pause)
         self.status = self.api.last_status
+        if in_doubt:
+            self._log_other_drafts()
         extra = {
             "token": self.token,
             "app": self.api.app,
@@ -195,6 +202,22 @@ class Creation:
                 f"The draft {self.token!r} was created, but Airflow's task state store did not take its token, so it "
                 "does not go live. The next attempt creates a new draft; delete this one."
             )
+
+    def _log_other_drafts(self) -> None:
+        """Name the newest drafts of this name that requests without an answer may have left, if the key can list."""
+        try:
+            newest = list(islice(self.api.list_campaigns(), NEWEST))
+        except BatchApiError as error:
+            self.log.info("The campaigns cannot be listed, so it is not known whether another draft remains: %s", error)
+            return
+        others = [
+            item["campaign_token"]
+            for item in newest
+            if item.get("live") is False and same_name(item.get("name"), self.payload["name"])
+        ]
+        others = [token for token in others if token != self.token]
+        if others:
+            self.log.warning("Drafts of the same name, which a lost request may have left: %s.", ", ".join(others))
 
     def _go_live(self) -> Outcome:
         """Send the whole payload to the draft, as any change (rules 3, 5 and 7); nothing of it comes from view.

@@ -12,11 +12,13 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow_batch._airflow.task_state import attempt_of
+from airflow_batch._campaigns.change import note_nothing_sent
 from airflow_batch._campaigns.create import create_campaign
 from airflow_batch._campaigns.delete import delete_campaign
 from airflow_batch._campaigns.protocol import SystemClock
 from airflow_batch._campaigns.reference import read_reference
 from airflow_batch._campaigns.request import ChangeRequest, CreateRequest
+from airflow_batch.exceptions import BatchError
 from airflow_batch.operators.base import (
     MAX_LATENESS,
     BatchChangeOperator,
@@ -219,8 +221,12 @@ class BatchCreateCampaignOperator(BatchOperator):
 
     def execute(self, context: Context) -> CampaignResult:
         """Create the campaign and return its result."""
-        payload = check_new(check_payload(self.read_json("payload", context)))
         hook = self.hook_for(None)
+        try:
+            payload = check_new(check_payload(self.read_json("payload", context)))
+        except BatchError:
+            note_nothing_sent(attempt_of(context), SystemClock(), None, hook.app, self.log)
+            raise
         name_index(context, hook.app, payload["name"])
         request = CreateRequest(
             payload=payload,
