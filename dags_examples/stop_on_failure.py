@@ -14,7 +14,6 @@ from __future__ import annotations
 from typing import Any
 
 from airflow.sdk import DAG, Param, task
-from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_batch.notifications.campaigns import SetCampaignLiveNotifier
 from airflow_batch.operators.campaigns import BatchSetCampaignLiveOperator
@@ -41,7 +40,7 @@ with DAG(
 
     @task(trigger_rule="one_failed", retries=0)
     def watcher() -> None:
-        raise AirflowFailException("A task before this one failed; the campaign was stopped.")
+        raise RuntimeError("A task before this one failed; the campaign was stopped.")
 
     stop = BatchSetCampaignLiveOperator(
         task_id="stop", campaign=CAMPAIGN, app="ios", live=False, trigger_rule="one_failed"

@@ -251,13 +251,11 @@ def _plan_other(situation: Situation, desired: Campaign) -> Plan:
             "was sent. Use a Live API key, correct expect_name, or leave it out."
         )
     conflicting = last is not None and last.digest != digest
-    if not conflicting and not history.is_known:
-        conflicting = isinstance(request.live, Schedule)
-    if conflicting:
-        since = last.at if last is not None and last.digest != digest else history.began
-        if now < since + SETTLE_TIME:
-            return Wait(since + SETTLE_TIME - now, "an earlier request of this task may still take effect")
-    elif seen is not None and _may_be_own(situation, desired) and _shows(situation, desired, own):
+    may_conflict = conflicting or (not history.is_known and isinstance(request.live, Schedule))
+    since = last.at if conflicting and last is not None else history.began
+    if may_conflict and now < since + SETTLE_TIME:
+        return Wait(since + SETTLE_TIME - now, "an earlier request of this task may still take effect")
+    if not conflicting and seen is not None and _may_be_own(situation, desired) and _shows(situation, desired, own):
         return Done(_changed_before(history, desired))
     return _judge(situation, desired, force=conflicting)
 
@@ -273,9 +271,13 @@ def _judge(situation: Situation, desired: Campaign, *, force: bool) -> Plan:
         seen is not None and not differences(desired, seen) and desired.get("push_time") != "now"
     )
     warnings = [warning] if (warning := rules.finished_warning(request.token, whole, clocks.later)) else []
-    if rules.push_has_passed(whole, clocks.later):
+    payload = _payload(request, seen, desired)
+    # What was only asked for is not sent, so a payload without it is judged alone as well.
+    judged = (whole,) if seen is not None else (whole, payload)
+    passed = next((one for one in judged if rules.push_has_passed(one, clocks.later)), None)
+    if passed is not None:
         complete = seen is not None and seen.get("live") is True and rules.push_has_passed(seen, clocks.later)
-        error = rules.passed_error(request.token, whole, complete=complete)
+        error = rules.passed_error(request.token, passed, complete=complete)
         if unchanged and not force and isinstance(request.live, Schedule):
             return Done(False, f"{error} It is left as it is.")
         return Refuse(error)
@@ -284,23 +286,25 @@ def _judge(situation: Situation, desired: Campaign, *, force: bool) -> Plan:
     leaves_live = whole.get("live") is not False
     if leaves_live and (late := _late(situation, request.latest_on, "on")):
         return late
-    push_at = rules.push_moment(whole, clocks.later)
+    push_at = next((moment for one in judged if (moment := rules.push_moment(one, clocks.later))), None)
     at_once = push_at is not None and (push_at <= clocks.later + SETTLE_TIME)
     is_unknown = seen is None and not (request.definition or situation.asked or request.is_new)
     if refusal := _refuse_second_push(situation, at_once=at_once, push_at=push_at, is_unknown=is_unknown):
         return refusal
     if leaves_live and not situation.has_answered:
         return AskBatch()
-    payload = (
-        whole
-        if request.is_new
-        else (overlaid(request.definition or {} if seen is None else request_form(seen), desired))
-    )
     if seen is None and not request.definition and not request.is_new:
         warnings.append(
             f"Campaign {request.token!r} was not read and there is no definition, so only {', '.join(payload)} is sent."
         )
     return Send((payload,), desired, at_once=at_once, push_at=push_at, warnings=tuple(warnings), is_new=request.is_new)
+
+
+def _payload(request: ChangeRequest, seen: Campaign | None, desired: Campaign) -> dict[str, Any]:
+    """Return what is sent: what Batch showed, else the definition, with the desired parameters in place (rule 1)."""
+    if request.is_new:
+        return dict(desired)
+    return overlaid(request.definition or {} if seen is None else request_form(seen), desired)
 
 
 def _refuse_second_push(

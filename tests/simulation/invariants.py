@@ -279,5 +279,12 @@ def check_pushes(world: World, instances: list[TaskInstance]) -> None:
                 push.write is not None and not any(name in push.write.payload for name in PUSH_TIMES) for push in pushes
             )
             apart = "apart: push time unknown to the sender: " if blind and world.batch.nature.dev_key else ""
+            # Without saved state, a campaign to which somebody has given another push time looks like any other.
+            moved_by_others = any(
+                write.sender is not instance and any(name in write.payload for name in PUSH_TIMES)
+                for write in world.batch.campaigns[pushes[0].token].writes
+            )
+            if instance.store is None and moved_by_others:
+                apart = "apart: nothing saved, and another push time by others: "
             where = ", ".join(f"{push.token} at {push.at:.0f} s" for push in pushes)
             world.violation(f"{apart}two pushes", f"{instance.name}: {where}")

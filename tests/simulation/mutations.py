@@ -97,7 +97,7 @@ MUTATIONS = (
     Mutation("what is as desired counts as unchanged in a later attempt", PLAN,
              "return None if own or not history.is_known else False", "return False"),
     Mutation("an on does not wait after the own stop", PLAN,
-             "        if now < since + SETTLE_TIME:", "        if False:"),
+             "if may_conflict and now < since + SETTLE_TIME:", "if False:"),
     Mutation("a window is judged by the later clock alone", RULES,
              "for moment in sorted((clocks.ours, clocks.batch))", "for moment in (clocks.ours, clocks.ours)"),
     Mutation("the desired state is computed once", PLAN,
