@@ -5,6 +5,7 @@ Making them so is in ``_sync/run.py``.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,6 +15,8 @@ from airflow_batch._campaigns.protocol import Schedule
 from airflow_batch._campaigns.reference import read_reference
 from airflow_batch.exceptions import BatchError, BatchPayloadError
 from airflow_batch.payloads import check_payload, kind_of, read_live, shown
+
+log = logging.getLogger(__name__)
 
 KEYS = ("campaign", "app", "live", "expect_name", "definition")
 
@@ -67,8 +70,7 @@ def _read_one(item: Any, place: str, default_app: str | None) -> WantedCampaign:
     try:
         token, app = read_reference(item["campaign"])
         live = _live(item["live"])
-        definition = item.get("definition")
-        checked = None if definition is None else check_payload(definition, "definition")
+        checked = _read_definition(item.get("definition"), place, may_stop=live is not True)
     except BatchError as error:
         raise BatchPayloadError(f"{place}: {error}") from None
     for key in ("app", "expect_name"):
@@ -81,6 +83,19 @@ def _read_one(item: Any, place: str, default_app: str | None) -> WantedCampaign:
         expect_name=_rendered_name(item.get("expect_name")),
         definition=checked,
     )
+
+
+def _read_definition(value: Any, place: str, *, may_stop: bool) -> Mapping[str, Any] | None:
+    """Return a definition, checked. A wrong one never blocks a stop (rule 4)."""
+    if value is None:
+        return None
+    try:
+        return check_payload(value, "definition")
+    except BatchPayloadError as error:
+        if not may_stop:
+            raise
+        log.warning("%s goes on without its definition: %s", place, error)
+        return None
 
 
 def _live(value: Any) -> bool | Schedule:

@@ -147,3 +147,9 @@ def test_the_default_app_counts_in_the_search_for_twins():
 def test_a_hundred_thousand_campaigns_are_read():
     wanted = read_wanted([{"campaign": f"c{index}", "live": index % 2 == 0} for index in range(100_000)])
     assert len(wanted) == 100_000
+
+
+def test_a_wrong_definition_never_blocks_a_stop(caplog):
+    (item,) = read_wanted([{**ITEM, "live": False, "definition": {"name": "ab"}}])
+    assert (item.live, item.definition) == (False, None)
+    assert "name must be text of at least 3" in caplog.text
