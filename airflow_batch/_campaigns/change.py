@@ -280,7 +280,7 @@ class Change:
             try:
                 self._asked = self.api.get_campaign(self.request.token)
             except BatchApiError as error:
-                if error.throttled or not self.api.has_answered:
+                if error.transient or not self.api.has_answered:
                     raise
         elif not isinstance(step, Wait) or not self._pause(step.time.total_seconds(), step.why):
             raise self.unanswered or BatchVerificationError(
