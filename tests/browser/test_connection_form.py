@@ -42,15 +42,18 @@ CAMPAIGN = {
 def sandbox():
     # The pictures show the address, so that is always the same one there.
     with BatchSandbox(rest_key=REST_KEY, apps={"ios": APP_KEYS}, port=8099 if PICTURES else 0) as running:
+        running.add_campaign(CAMPAIGN)
         yield running
 
 
 @pytest.fixture(scope="module")
 def airflow(browser, sandbox, tmp_path_factory):
+    example = (CHECKOUT / "dags_examples" / "summer_sale.py").read_text()
+    (token,) = sandbox.tokens()
     private = PrivateAirflow(
         tmp_path_factory.mktemp("airflow"),
-        dags=[CHECKOUT / "dags_examples" / "summer_sale.py"],
-        connections={"batch_default": sandbox.connection("api_keys")},
+        dags=[("summer_sale.py", example.replace("545fce15f8b04d5b9b1d5c8e3a7c9d20", token))],
+        connections={"batch_default": sandbox.connection("login")},
         config={"core.test_connection": "Enabled"},
     )
     private.env["PYTHONPATH"] += f":{CHECKOUT / 'tests' / 'guard'}"
@@ -61,9 +64,8 @@ def airflow(browser, sandbox, tmp_path_factory):
 @pytest.fixture(scope="module")
 def throttled(airflow, sandbox):
     """A run of summer_sale whose first task is refused until the faults are cleared."""
-    token = sandbox.add_campaign(CAMPAIGN)
     sandbox.inject(Fault("answer", status=429, headers={"Retry-After": "6"}, times=None))
-    yield airflow.trigger("summer_sale", {"campaign": token}, run_id="manual__summer", timeout=300)
+    yield airflow.trigger("summer_sale", run_id="manual__summer", timeout=300)
     sandbox.clear_faults()
 
 
@@ -288,7 +290,7 @@ def test_the_rendered_templates_show_what_the_task_was_given_and_no_key(page, sa
     (token,) = sandbox.tokens()
     page.goto(f"/dags/summer_sale/runs/{throttled}/tasks/toggle/rendered_templates")
 
-    for field, value in {"campaign": token, "live": "CampaignWindow(", "app": "ios"}.items():
+    for field, value in {"campaign": token, "live": "CampaignWindow("}.items():
         name = page.get_by_role("cell", name=field, exact=True)
         expect(page.get_by_role("row").filter(has=name)).to_contain_text(value)
     picture(page, "rendered_template", clip={"x": 64, "y": 0, "width": 1216, "height": 655})
