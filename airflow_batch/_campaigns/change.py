@@ -7,10 +7,9 @@ Operators and notifier call :func:`change_campaign`; a sync of many campaigns us
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 
 from airflow_batch._campaigns import plan as planning
 from airflow_batch._campaigns.diff import Campaign, differences, lost_parameters
@@ -64,14 +63,29 @@ def change_campaign(
     journal = Journal(attempt, clock, request.token, api.app, log)
     history = History(began=clock.now()) if request.dry_run else journal.load()
     change = Change(api, clock, attempt, request, journal, log, history=history, budget=budget)
+    return run_attempt(change)
+
+
+class Work(Protocol):
+    """One attempt at something: what ``run_attempt`` runs."""
+
+    journal: Journal
+    history: History
+
+    def make(self) -> Outcome:
+        """Do it."""
+
+
+def run_attempt(work: Work) -> Outcome:
+    """Run an attempt and leave its record: whether it succeeds or fails, the next one knows what was sent (rule 7)."""
     try:
-        outcome = change.make()
+        outcome = work.make()
     except Exception as error:
         if isinstance(error, BatchApiError):
-            error.may_be_rescheduled = journal.is_saved
-        journal.note_end(change.history)
+            error.may_be_rescheduled = work.journal.is_saved
+        work.journal.note_end(work.history)
         raise
-    journal.note_end(change.history)
+    work.journal.note_end(work.history)
     return outcome
 
 
@@ -100,61 +114,64 @@ class Change:
     stops_sent: int = 0
     reconnects: int = 0
     waited: timedelta = timedelta(0)
+    started: datetime = field(init=False)
+    seen: Campaign | None = None
+    """What view showed last."""
+    failure: BatchApiError | None = None
+    """The error of the last read, where it failed."""
+    asked: Campaign | None = None
+    planned: Campaign | None = None
+    """The desired state of the write that was planned last."""
     unanswered: BatchApiError | None = None
     """The error of the write that is in doubt."""
     sent: Sent | None = None
     """The write that Batch confirmed in this attempt."""
 
-    def __post_init__(self) -> None:
-        self.started = self.clock.now()
-        self._situation: Situation | None = None
-        self._planned: Campaign | None = None
-        self._last_seen: Campaign | None = None
-        self._asked: Campaign | None = None
-
     def make(self) -> Outcome:
         """Read, plan, send, and begin again until nothing is left to do. The last read is the check."""
+        self.started = self.clock.now()
         while True:
-            seen, failure = self._read()
-            if failure is None:
-                self._last_seen = seen
-            self._situation = Situation(
-                request=self.request,
-                seen=self._last_seen,
-                history=self.history,
-                clocks=Clocks(self.clock.now(), self.api.batch_now()),
-                run_after=self.attempt.run_after,
-                look_failed=failure is not None,
-                asked=self._asked,
-                has_answered=self.api.has_answered,
-                stops_sent=self.stops_sent,
-                is_brief=self.budget is not None,
-            )
-            step = planning.plan_change(self._situation)
+            seen, self.failure = self._read()
+            if self.failure is None:
+                self.seen = seen
+            step = self._plan()
             if isinstance(step, Done):
-                return self._finish(step, seen, failure)
-            if isinstance(step, Send):
-                self._planned = step.desired
-                if self.request.dry_run:
-                    return self._outcome(step.desired, seen, sent=step.payloads[0], changed=False, would_change=True)
-                self._send(step, self._last_seen)
-                if self.sent is not None and not self.verifies and not self._goes_on(step):
-                    return self._finish(Done(True), None, None)
-            else:
+                return self._finish(step, seen)
+            if not isinstance(step, Send):
                 self._wait_or_raise(step)
+            elif self.request.dry_run:
+                return self._outcome(step.desired, seen, sent=step.payloads[0], changed=False, would_change=True)
+            else:
+                self._send(step)
+                if self.sent is not None and not self.verifies and not self._goes_on(step):
+                    return self._finish(Done(True, desired=step.desired), None)
+
+    def _plan(self) -> Plan:
+        situation = Situation(
+            request=self.request,
+            seen=self.seen,
+            history=self.history,
+            clocks=Clocks(self.clock.now(), self.api.batch_now()),
+            run_after=self.attempt.run_after,
+            look_failed=self.failure is not None,
+            asked=self.asked,
+            has_answered=self.api.has_answered,
+            stops_sent=self.stops_sent,
+            is_brief=self.budget is not None,
+        )
+        return planning.plan_change(situation)
+
+    def still_sends(self) -> bool:
+        """Return whether what was planned is still to be sent, for a hook whose requests wait for their turn."""
+        if self.planned is None:
+            return True
+        step = self._plan()
+        return isinstance(step, Send) and step.desired == self.planned
 
     def _goes_on(self, step: Send) -> bool:
         """Return whether more is to be done after a confirmed write (rules 4 and 7)."""
         off = self.history.off
         return step.stops and (self.history.on is not None or not self.history.is_known or bool(off and off.partial))
-
-    def still_sends(self) -> bool:
-        """Return whether what was planned is still to be sent, for a hook whose requests wait for their turn."""
-        if self._situation is None:
-            return True
-        clocks = Clocks(self.clock.now(), self.api.batch_now())
-        step = planning.plan_change(replace(self._situation, clocks=clocks))
-        return isinstance(step, Send) and step.desired == self._planned
 
     def _read(self) -> tuple[Campaign | None, BatchApiError | None]:
         """Return what view shows, and the error where reading failed; neither where the campaign cannot be read."""
@@ -162,26 +179,29 @@ class Change:
             return None, None
         has_sent = self.history.is_in_doubt or self.sent is not None
         stops = self._is_to_stop()
-        patient = stops and not has_sent and self.waits and self.budget is None
-        pauses: Iterator[float] = iter((0.0, *AGAIN_AFTER) if patient else ())
+        pauses = [0.0, *AGAIN_AFTER] if stops and not has_sent and self.waits and not self.budget else []
+        # One 403 may be no answer of Batch's own. Whoever does not know what was sent before makes sure (rule 6).
+        refusals = 0 if self.history.is_known or stops else 1
         while True:
             try:
                 if self.budget:
                     self.api.time_limit = STOP_READ_LIMIT if stops else max(0.5, self._left() - WRITE_RESERVE)
                 return self.api.get_campaign(self.request.token), None
             except BatchApiMisuseError as error:
-                if self._last_seen is not None:
-                    return (None, error) if has_sent else (self._last_seen, None)
+                if self.seen is not None:
+                    return (None, error) if has_sent else (self.seen, None)
+                if refusals:
+                    refusals -= 1
+                    continue
                 self.log.info("The campaign cannot be read, so it is neither compared nor checked: %s", error)
                 return None, None
             except BatchApiError as error:
-                if error.throttled and self.history.is_in_doubt and self._wait_for_batch(error):
+                may_wait = self.history.is_in_doubt or (self.budget is not None and not has_sent)
+                if error.throttled and may_wait and self._wait_for_batch(error):
                     continue
                 if has_sent:
                     return None, error
                 if error.throttled:
-                    if self.budget and self._wait_for_batch(error):
-                        continue
                     raise
                 stops = self._is_to_stop()
                 missing = isinstance(error, BatchNotFoundError)
@@ -189,13 +209,13 @@ class Change:
                     return None, None
                 if not stops:
                     raise _not_visible(error) if missing else error from None
-                pause = next(pauses, None) if missing or error.transient else None
-                if pause is None:
-                    if error.transient and not self.attempt.is_last and not self.budget:
-                        raise
-                    self.log.warning("Reading the campaign failed; it is stopped without. %s", error)
-                    return None, None
-                self.clock.sleep(pause)
+                if pauses and (missing or error.transient):
+                    self.clock.sleep(pauses.pop(0))
+                    continue
+                if error.transient and not self.attempt.is_last and not self.budget:
+                    raise
+                self.log.warning("Reading the campaign failed; it is stopped without. %s", error)
+                return None, None
 
     def _is_to_stop(self) -> bool:
         clocks = Clocks(self.clock.now(), self.api.batch_now())
@@ -204,11 +224,11 @@ class Change:
         except BatchError:
             return False
 
-    def _send(self, step: Send, seen: Campaign | None) -> None:
+    def _send(self, step: Send) -> None:
         """Record and send a write; what came of it is in ``history``, ``sent`` and ``unanswered``."""
         for warning in step.warnings:
             self.log.warning(warning)
-        self.stops_sent += step.stops
+        self.planned, seen = step.desired, self.seen
         for index, payload in enumerate(step.payloads):
             if self.budget:
                 self.api.time_limit = self._left()
@@ -217,35 +237,34 @@ class Change:
                 digest=digest_of(step.desired),
                 push_at=step.push_at,
                 batch_at=self.api.batch_now(),
-                before=_remembered(seen, whole=index > 0),
+                before=None if seen is None else dict(seen) if index > 0 else {"push_time": seen.get("push_time")},
                 partial=index > 0 and seen is not None,
             )
             history = self.history.with_write(write, stops=step.stops)
-            self._record(step, history)
+            if step.at_once or self.request.is_new:
+                self.journal.save_before_push(history)
+            elif not self.journal.save(history) and self.attempt.store is not None:
+                self.log.warning("The request is sent without a record, for it may be repeated.")
             # The store may have taken long.
             if not self.still_sends():
                 self.journal.save(self.history)
-                return
+                break
             try:
                 status = self.api.update_campaign(self.request.token, payload, checked=True)
             except BatchError as error:
                 if index < len(step.payloads) - 1 and _is_for_content(error):
                     self.log.warning("A stop must not fail for its content, so less of it is sent next. %s", error)
                     continue
-                self._note_failure(error, history, seen)
-                return
-            self.history = history.confirmed(stops=step.stops)
+                self._note_failure(error, history)
+                break
+            self.history = history.with_write(replace(write, confirmed=True), stops=step.stops)
             self.journal.save(self.history)
             self.sent = Sent(step=step, payload=payload, before=seen, status=status, at=write.at)
-            return
+            self.failure = None
+            break
+        self.stops_sent += step.stops
 
-    def _record(self, step: Send, history: History) -> None:
-        if step.at_once or self.request.is_new:
-            self.journal.save_before_push(history)
-        elif not self.journal.save(history) and self.attempt.store is not None:
-            self.log.warning("The request is sent without a record, for it may be repeated.")
-
-    def _note_failure(self, error: BatchError, history: History, seen: Campaign | None) -> None:
+    def _note_failure(self, error: BatchError, history: History) -> None:
         """Take note of a write that failed; wait where it is to be planned again, else raise."""
         if isinstance(error, BatchApiError) and error.may_have_been_applied:
             self.history, self.unanswered = history, error
@@ -264,7 +283,7 @@ class Change:
         is_throttled = isinstance(error, BatchApiError) and error.throttled
         if is_throttled and (has_sent or is_only_chance) and self._wait_for_batch(error):
             return
-        if self.unanswered is None and _is_for_content(error) and seen is not None and not self._is_to_stop():
+        if self.unanswered is None and _is_for_content(error) and self.seen is not None and not self._is_to_stop():
             raise error.explained(
                 "What was sent is the campaign as Batch's view shows it, with the change. If that form is what Batch "
                 "refuses, pass definition=, what the campaign was created from, and read='never'."
@@ -278,9 +297,10 @@ class Change:
             raise step.error
         if isinstance(step, AskBatch):
             try:
-                self._asked = self.api.get_campaign(self.request.token)
+                self.asked = self.api.get_campaign(self.request.token)
             except BatchApiError as error:
-                if error.transient or not self.api.has_answered:
+                # The window may have closed meanwhile; a stop needs no answer.
+                if (error.transient or not self.api.has_answered) and not self._is_to_stop():
                     raise
         elif not isinstance(step, Wait) or not self._pause(step.time.total_seconds(), step.why):
             raise self.unanswered or BatchVerificationError(
@@ -302,29 +322,24 @@ class Change:
         if until_change < seconds and not may_be_cut:
             return False
         seconds = min(seconds, until_change)
-        reserve = timedelta(seconds=WRITE_RESERVE)
-        left = MAX_IN_SLOT - self.waited if self.budget is None else self._left_time() - reserve
-        if timedelta(seconds=seconds) > left:
+        left = self._left() - WRITE_RESERVE if self.budget else (MAX_IN_SLOT - self.waited).total_seconds()
+        if seconds > left:
             return False
         self.log.info("Waiting %.0f s: %s.", seconds, why.rstrip("."))
         self.waited += timedelta(seconds=seconds)
         self.clock.sleep(seconds)
         return True
 
-    def _left_time(self) -> timedelta:
-        return self.started + (self.budget or MAX_IN_SLOT) - self.clock.now()
-
     def _left(self) -> float:
-        return max(0.5, self._left_time().total_seconds())
+        """Return how many seconds of a callback's time are left for a request, at least half a second."""
+        left = self.started + (self.budget or MAX_IN_SLOT) - self.clock.now()
+        return max(0.5, left.total_seconds())
 
-    def _finish(self, step: Done, seen: Campaign | None, failure: BatchApiError | None) -> Outcome:
+    def _finish(self, step: Done, seen: Campaign | None) -> Outcome:
         """Check what was written, say what was done, and return it."""
         if step.warning:
             self.log.warning(step.warning)
-        clocks = Clocks(self.clock.now(), self.api.batch_now())
-        desired = planning.desired_now(self.request, clocks, self.attempt.run_after)[0]
-        if self.sent is not None:
-            desired = dict(self.sent.step.desired)
+        desired = step.desired if self.sent is None else self.sent.step.desired
         would_change = False if self.request.dry_run else None
         outcome = self._outcome(desired, seen, changed=step.changed, would_change=would_change)
         state = describe({"live": True} if self.request.is_new else desired)
@@ -336,7 +351,7 @@ class Change:
             how = {False: "already", True: "by an earlier request of this task", None: "now"}[step.changed]
             self.log.info("%s is %s %s. Nothing is sent.", title, state, how)
         else:
-            checked = check_written(self.sent, self.request.token, seen, failure, self.log)
+            checked = check_written(self.sent, self.request.token, seen, self.failure, self.log)
             status = self.sent.status
             self.log.info("%s is now %s: Batch confirmed with %s%s.", title, state, status, checked)
         if step.error is not None:

@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Any
 
 from airflow_batch._campaigns import rules
-from airflow_batch._campaigns.change import AGAIN_AFTER, MAX_IN_SLOT, THROTTLE_FLOOR, Change, title_of
+from airflow_batch._campaigns.change import AGAIN_AFTER, MAX_IN_SLOT, THROTTLE_FLOOR, Change, run_attempt, title_of
 from airflow_batch._campaigns.diff import Campaign, same_name
 from airflow_batch._campaigns.history import History, Journal, digest_of
 from airflow_batch._campaigns.plan import repeat_refused
@@ -49,16 +49,7 @@ def create_campaign(
         may not make it live any more.
     :raises BatchApiError: one of its other subclasses, for each failed request.
     """
-    creation = Creation(api, clock, attempt, request, log)
-    try:
-        outcome = creation.make()
-    except Exception as error:
-        if isinstance(error, BatchApiError):
-            error.may_be_rescheduled = creation.journal.is_saved
-        creation.journal.note_end(creation.history)
-        raise
-    creation.journal.note_end(creation.history)
-    return outcome
+    return run_attempt(Creation(api, clock, attempt, request, log))
 
 
 class Creation:

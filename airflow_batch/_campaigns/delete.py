@@ -141,8 +141,8 @@ def _checked(api: CampaignApi, token: str, expect_name: str | None) -> Campaign 
         seen = api.get_campaign(token)
     except BatchApiMisuseError:
         seen = None
-    if seen is not None and rules.has_other_name(seen, expect_name, None):
-        raise rules.other_name_error(token, seen, expect_name)
+    if rules.names_agree(seen, expect_name) is False:
+        raise rules.other_name_error(token, seen or {}, expect_name)
     if expect_name is not None and (seen is None or not expect_name):
         raise BatchChangeRefusedError(
             f"expect_name was given for campaign {token!r}, but the name cannot be compared. Nothing was sent."

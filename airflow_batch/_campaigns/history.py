@@ -86,6 +86,7 @@ class History:
     :param on: The last write that leaves the campaign live.
     :param off: The last one that stops it.
     :param push_at: When a push of this task instance went out or goes out, to whichever campaign; None for none.
+    :param last_stops: Whether the last write was a stop.
     :param is_known: False where an earlier attempt may have sent something that is not recorded.
     :param may_push: False where that may have been a push, so that none may be sent any more (rules 5 and 8).
     :param extra: What the creation keeps beside it.
@@ -95,6 +96,7 @@ class History:
     on: Write | None = None
     off: Write | None = None
     push_at: datetime | None = None
+    last_stops: bool = False
     is_known: bool = True
     may_push: bool = True
     extra: Mapping[str, Any] | None = None
@@ -102,8 +104,12 @@ class History:
     @property
     def last(self) -> Write | None:
         """The last write."""
-        writes = [write for write in (self.on, self.off) if write is not None]
-        return max(writes, key=lambda write: write.at, default=None)
+        return self.off if self.last_stops or self.on is None else self.on
+
+    def find(self, desired: Campaign) -> Write | None:
+        """Return the write that asked for a desired state, None where there is none."""
+        digest = digest_of(desired)
+        return next((write for write in (self.on, self.off) if write is not None and write.digest == digest), None)
 
     @property
     def is_in_doubt(self) -> bool:
@@ -111,18 +117,12 @@ class History:
         return any(w is not None and w.is_own and not w.confirmed for w in (self.on, self.off))
 
     def with_write(self, write: Write, *, stops: bool) -> Self:
-        """Return the history with one write more."""
-        if stops:
-            if self.off is not None and self.off.partial:
-                write = replace(write, partial=True, before=self.off.before)
-            return replace(self, off=write)
-        return replace(self, on=write, push_at=self.push_at or write.push_at)
-
-    def confirmed(self, *, stops: bool) -> Self:
-        """Return the history with its last "off" (or "on") confirmed."""
-        if stops:
-            return replace(self, off=self.off and replace(self.off, confirmed=True))
-        return replace(self, on=self.on and replace(self.on, confirmed=True))
+        """Return the history with one write more, or with the same one confirmed."""
+        if not stops:
+            return replace(self, on=write, push_at=self.push_at or write.push_at, last_stops=False)
+        if self.off is not None and self.off.partial:
+            write = replace(write, partial=True, before=self.off.before)
+        return replace(self, off=write, last_stops=True)
 
 
 class Journal:
@@ -165,6 +165,7 @@ class Journal:
             on=on if same else None,
             off=off if same else None,
             push_at=read_moment(record.get("push_at")),
+            last_stops=same and record.get("last_stops") is True,
             is_known=record.get("attempt") in (attempt.number, attempt.number - 1) and record.get("is_known") is True,
             may_push=record.get("may_push") is True,
             extra=record.get("extra"),
@@ -181,6 +182,7 @@ class Journal:
             "is_known": history.is_known,
             "may_push": history.may_push,
             "push_at": _text(history.push_at),
+            "last_stops": history.last_stops,
             "on": history.on and history.on.as_json(),
             "off": history.off and history.off.as_json(),
             "extra": history.extra,

@@ -6,13 +6,13 @@ sent so far, and both clocks. The rules it goes through are those of docs/rules.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from airflow_batch._campaigns import rules
 from airflow_batch._campaigns.diff import Campaign, differences, lost_parameters, overlaid, read_moment, request_form
-from airflow_batch._campaigns.history import History, Write, digest_of
+from airflow_batch._campaigns.history import History, Write
 from airflow_batch._campaigns.protocol import Schedule
 from airflow_batch._campaigns.request import ChangeRequest
 from airflow_batch._campaigns.rules import MAX_CLOCK_GAP, SETTLE_TIME, Clocks
@@ -54,11 +54,14 @@ class Done:
 
     :param changed: As in the outcome.
     :param warning: Something that the log should say.
+    :param error: As for :class:`Send`.
+    :param desired: As for :class:`Send`.
     """
 
     changed: bool | None
     warning: str | None = None
     error: BatchError | None = None
+    desired: Campaign = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -146,21 +149,24 @@ def desired_now(
 
 def plan_change(situation: Situation) -> Plan:
     """Return what to do next. See the module's docstring."""
-    request = situation.request
+    request, seen = situation.request, situation.seen
     try:
         desired, clock_error = desired_now(request, situation.clocks, situation.run_after)
-        if situation.seen is not None and not situation.look_failed:
-            renamed_to = desired.get("name") if _may_be_own(situation, desired) else None
-            if rules.has_other_name(situation.seen, request.expect_name, renamed_to):
-                raise rules.other_name_error(request.token, situation.seen, request.expect_name)
+        own = situation.history.find(desired)
+        may_be_own = own is not None or not situation.history.is_known
+        renamed_to = desired.get("name") if may_be_own else None
+        if not situation.look_failed and rules.names_agree(seen, request.expect_name, renamed_to) is False:
+            raise rules.other_name_error(request.token, seen or {}, request.expect_name)
         if desired.get("live") is False:
-            return _plan_stop(situation, desired, clock_error)
-        return _plan_other(situation, desired)
+            plan = _plan_stop(situation, desired, own, clock_error)
+        else:
+            plan = _plan_other(situation, desired, own)
     except (BatchChangeRefusedError, BatchClockError) as error:
         return Refuse(error)
+    return replace(plan, desired=desired) if isinstance(plan, Done) else plan
 
 
-def _plan_stop(situation: Situation, desired: Campaign, error: BatchError | None) -> Plan:
+def _plan_stop(situation: Situation, desired: Campaign, own: Write | None, error: BatchError | None) -> Plan:
     """Plan a stop: it always gets through (rule 4), and after an own "on" a look alone does not end it (rule 7)."""
     history, now = situation.history, situation.clocks.ours
     on_at = None if history.on is None else history.on.at
@@ -169,10 +175,10 @@ def _plan_stop(situation: Situation, desired: Campaign, error: BatchError | None
     shows = situation.seen is not None and not situation.look_failed and not differences(desired, situation.seen)
     off = history.off
     if off is None or not off.is_own:
-        if off is not None and off.partial and (off.confirmed or shows) and off.digest == digest_of(desired):
+        if off is not None and off.partial and (off.confirmed or shows) and off is own:
             return _check_partial(situation, off, error)
         if shows and on_at is None:
-            return Done(_changed_before(history, desired), error=error)
+            return Done(_changed_before(history, own), error=error)
         late = None if on_at else _late(situation, situation.request.latest_off, "off")
         return late or _stop(situation, desired, error)
     settled = off.at if on_at is None else on_at + SETTLE_TIME
@@ -191,7 +197,7 @@ def _stop(situation: Situation, desired: Campaign, error: BatchError | None) -> 
     request, seen = situation.request, situation.seen
     base = request.definition if seen is None else request_form(seen)
     warnings = []
-    if request.expect_name is not None and not rules.can_compare_name(seen, request.expect_name):
+    if request.expect_name is not None and rules.names_agree(seen, request.expect_name) is None:
         warnings.append(f"Campaign {request.token!r} is stopped without comparing its name (expect_name).")
     choices = [overlaid(base, desired)] if base else []
     name = (base or {}).get("name")
@@ -226,12 +232,10 @@ def lost_error(token: str, state: str, lost: list[str]) -> BatchParametersLostEr
     )
 
 
-def _plan_other(situation: Situation, desired: Campaign) -> Plan:
+def _plan_other(situation: Situation, desired: Campaign, own: Write | None) -> Plan:
     """Plan an "on" or an update."""
     request, seen, history = situation.request, situation.seen, situation.history
-    now, digest = situation.clocks.ours, digest_of(desired)
-    last = history.last
-    own = next((write for write in (history.on, history.off) if write is not None and write.digest == digest), None)
+    now, last = situation.clocks.ours, history.last
     if own is not None:
         sends = own.push_at is not None and own.push_at <= situation.clocks.later + SETTLE_TIME
         if not own.confirmed and (own.is_own or sends):
@@ -244,34 +248,39 @@ def _plan_other(situation: Situation, desired: Campaign) -> Plan:
             )
     if situation.look_failed:
         return Wait(LOOKS_AFTER[1], "the campaign could not be read")
-    if request.expect_name is not None and not rules.can_compare_name(seen, request.expect_name):
+    if request.expect_name is not None and rules.names_agree(seen, request.expect_name) is None:
         why = "its name cannot be read" if request.expect_name else "it rendered to nothing"
         raise BatchChangeRefusedError(
             f"expect_name was given for campaign {request.token!r}, but {why}, so it cannot be compared. Nothing "
             "was sent. Use a Live API key, correct expect_name, or leave it out."
         )
-    conflicting = last is not None and last.digest != digest
+    conflicting = last is not None and last is not own
     may_conflict = conflicting or (not history.is_known and isinstance(request.live, Schedule))
     since = last.at if conflicting and last is not None else history.began
     if may_conflict and now < since + SETTLE_TIME:
         return Wait(since + SETTLE_TIME - now, "an earlier request of this task may still take effect")
-    if not conflicting and seen is not None and _may_be_own(situation, desired) and _shows(situation, desired, own):
-        return Done(_changed_before(history, desired))
+    may_be_own = own is not None or not history.is_known
+    if not conflicting and seen is not None and may_be_own and _shows(situation, desired, own):
+        return Done(_changed_before(history, own))
     return _judge(situation, desired, force=conflicting)
 
 
 def _judge(situation: Situation, desired: Campaign, *, force: bool) -> Plan:
     """Judge what would be sent, and return it, or why not (rules 1, 2, 3, 5 and 8)."""
     request, seen, clocks = situation.request, situation.seen, situation.clocks
-    whole = dict(desired) if request.is_new else rules.would_be(seen, desired, request.definition or situation.asked)
-    if seen is not None and not request.is_new:
-        rules.check_content(request.token, seen)
-        rules.check_removals(request.token, desired, seen)
+    if request.is_new:
+        known: Campaign = {}
+        base: Campaign = {}
+    elif seen is not None:
+        rules.check_change(request.token, seen, desired)
+        known, base = seen, request_form(seen)
+    else:
+        known, base = request.definition or situation.asked or {}, request.definition or {}
+    whole, payload = overlaid(known, desired), overlaid(base, desired)
     unchanged = not request.is_new and (
         seen is not None and not differences(desired, seen) and desired.get("push_time") != "now"
     )
     warnings = [warning] if (warning := rules.finished_warning(request.token, whole, clocks.later)) else []
-    payload = _payload(request, seen, desired)
     # What was only asked for is not sent, so a payload without it is judged alone as well.
     judged = (whole,) if seen is not None else (whole, payload)
     passed = next((one for one in judged if rules.push_has_passed(one, clocks.later)), None)
@@ -298,13 +307,6 @@ def _judge(situation: Situation, desired: Campaign, *, force: bool) -> Plan:
             f"Campaign {request.token!r} was not read and there is no definition, so only {', '.join(payload)} is sent."
         )
     return Send((payload,), desired, at_once=at_once, push_at=push_at, warnings=tuple(warnings), is_new=request.is_new)
-
-
-def _payload(request: ChangeRequest, seen: Campaign | None, desired: Campaign) -> dict[str, Any]:
-    """Return what is sent: what Batch showed, else the definition, with the desired parameters in place (rule 1)."""
-    if request.is_new:
-        return dict(desired)
-    return overlaid(request.definition or {} if seen is None else request_form(seen), desired)
 
 
 def _refuse_second_push(
@@ -373,20 +375,11 @@ def _shows(situation: Situation, desired: Campaign, own: Write | None) -> bool:
     )
 
 
-def _may_be_own(situation: Situation, desired: Campaign) -> bool:
-    """Return whether a request of this task instance may have brought about what is there."""
-    history = situation.history
-    return not history.is_known or any(
-        write is not None and write.digest == digest_of(desired) for write in (history.on, history.off)
-    )
-
-
-def _changed_before(history: History, desired: Campaign) -> bool | None:
+def _changed_before(history: History, own: Write | None) -> bool | None:
     """Return ``changed`` where the campaign is as desired: True after a confirmed write of this task instance."""
-    own = [w for w in (history.on, history.off) if w is not None and w.digest == digest_of(desired)]
-    if any(write.confirmed for write in own):
+    if own is not None and own.confirmed:
         return True
-    return None if own or not history.is_known else False
+    return None if own is not None or not history.is_known else False
 
 
 def _late(situation: Situation, latest: datetime | None, what: str) -> TooLate | None:

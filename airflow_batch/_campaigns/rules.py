@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from airflow_batch._campaigns.diff import PUSH_TIMES, Campaign, overlaid, read_moment, same_name
+from airflow_batch._campaigns.diff import PUSH_TIMES, Campaign, read_moment, same_name
 from airflow_batch._campaigns.protocol import Schedule
 from airflow_batch.exceptions import BatchChangeRefusedError, BatchClockError
 from airflow_batch.payloads import shown
@@ -51,7 +51,8 @@ def live_now(
     """
     if isinstance(live, bool):
         return live, None
-    first, last = (_not_before(run_after, moment) for moment in sorted((clocks.ours, clocks.batch)))
+    moments = sorted((clocks.ours, clocks.batch))
+    first, last = moments if run_after is None else [max(run_after, moment) for moment in moments]
     by_first, by_last = live.is_live_at(first), live.is_live_at(last)
     if by_first is by_last:
         return by_last, None
@@ -78,19 +79,11 @@ def may_have_flipped(live: bool | Schedule | None, run_after: datetime | None, n
     return change is not None and change[0] <= now
 
 
-def _not_before(run_after: datetime | None, moment: datetime) -> datetime:
-    return moment if run_after is None else max(run_after, moment)
-
-
-def can_compare_name(seen: Campaign | None, expect_name: str | None) -> bool:
-    """Return whether view shows a name, and one is expected."""
-    return seen is not None and isinstance(seen.get("name"), str) and bool(expect_name)
-
-
-def has_other_name(seen: Campaign, expect_name: str | None, renamed_to: Any) -> bool:
-    """Return whether a campaign has another name than expected (rule 2). ``renamed_to`` is allowed, too."""
-    has_other = not any(same_name(seen.get("name"), name) for name in (expect_name, renamed_to))
-    return can_compare_name(seen, expect_name) and has_other
+def names_agree(seen: Campaign | None, expect_name: str | None, renamed_to: Any = None) -> bool | None:
+    """Return whether a campaign has the expected name, or ``renamed_to`` (rule 2); None where it cannot be compared."""
+    if seen is None or not isinstance(seen.get("name"), str) or not expect_name:
+        return None
+    return any(same_name(seen["name"], name) for name in (expect_name, renamed_to))
 
 
 def other_name_error(token: str, seen: Campaign, expect_name: str | None) -> BatchChangeRefusedError:
@@ -101,47 +94,31 @@ def other_name_error(token: str, seen: Campaign, expect_name: str | None) -> Bat
     )
 
 
-def check_content(token: str, seen: Campaign) -> None:
-    """Refuse an "on" or an update of a campaign that the API cannot change, or whose content is gone (rules 2 and 4).
+def check_change(token: str, seen: Campaign, desired: Campaign) -> None:
+    """Refuse an "on" or an update that Batch does not take, or that would lose something (rules 2 and 4).
 
-    :raises BatchChangeRefusedError: for one that was made in the dashboard, and for one without messages.
+    :raises BatchChangeRefusedError: for a campaign that was made in the dashboard or is without messages, and for what
+        the update page forbids: to remove a parameter, and to make a recurring campaign one-time.
     """
-    if seen.get("from_api") is False:
-        raise BatchChangeRefusedError(
-            f"Campaign {token!r} ({shown(seen.get('name'))}) was made in Batch's dashboard, and Batch updates only "
-            "campaigns created from the API. Nothing was sent. Change it in the dashboard, or create it from the API."
-        )
-    if not seen.get("messages"):
-        raise BatchChangeRefusedError(
-            f"Batch shows campaign {token!r} without messages, so nothing is sent to it. Restore it in Batch's "
-            "dashboard or with BatchUpdateCampaignOperator and read='never'."
-        )
-
-
-def check_removals(token: str, desired: Campaign, seen: Campaign) -> None:
-    """Refuse what the update page forbids: to remove a parameter, and to make a recurring campaign one-time.
-
-    :raises BatchChangeRefusedError: for either.
-    """
+    why = advice = None
+    replaced = PUSH_TIMES if any(desired.get(name) is not None for name in PUSH_TIMES) else ()
     removed = [
-        name
-        for name, value in desired.items()
-        if value is None and seen.get(name) is not None and not _gives_way(name, desired)
+        name for name, value in desired.items() if value is None and seen.get(name) is not None and name not in replaced
     ]
-    if is_recurring(seen) and ("recurrence" in removed or desired.get("recurrence") == {}):
-        raise BatchChangeRefusedError(
-            f"Campaign {token!r} is recurring, and Batch does not turn a recurring campaign into a one-time one. "
-            "Nothing was sent. Leave recurrence out, or create a new campaign."
-        )
-    if removed:
-        raise BatchChangeRefusedError(
-            f"The change takes {', '.join(removed)} from campaign {token!r}, and Batch does not remove parameters. "
-            "Nothing was sent. Leave them out of the payload, or create a new campaign."
-        )
-
-
-def _gives_way(name: str, desired: Campaign) -> bool:
-    return name in PUSH_TIMES and any(desired.get(other) is not None for other in PUSH_TIMES - {name})
+    if seen.get("from_api") is False:
+        why = "it was made in Batch's dashboard, and Batch updates only campaigns created from the API"
+        advice = "Change it in the dashboard, or create it from the API"
+    elif not seen.get("messages"):
+        why = "Batch shows it without messages"
+        advice = "Restore it in Batch's dashboard or with BatchUpdateCampaignOperator and read='never'"
+    elif is_recurring(seen) and ("recurrence" in removed or desired.get("recurrence") == {}):
+        why = "it is recurring, and Batch does not turn a recurring campaign into a one-time one"
+        advice = "Leave recurrence out, or create a new campaign"
+    elif removed:
+        why = f"the change removes {', '.join(removed)}, and Batch does not remove parameters"
+        advice = "Leave them out of the payload, or create a new campaign"
+    if why:
+        raise BatchChangeRefusedError(f"Campaign {token!r} is not changed: {why}. Nothing was sent. {advice}.")
 
 
 def is_recurring(campaign: Campaign) -> bool:
@@ -149,22 +126,15 @@ def is_recurring(campaign: Campaign) -> bool:
     return isinstance(campaign.get("recurrence"), Mapping) and bool(campaign["recurrence"])
 
 
-def has_trigger(campaign: Campaign) -> bool:
-    """Return whether a campaign is a trigger automation, whose ``trigger`` view shows as an empty object."""
-    return isinstance(campaign.get("trigger"), Mapping | list)
-
-
-def one_time_moment(campaign: Campaign) -> datetime | None:
-    """Return the ``push_time`` of a one-time campaign, None where it has none that is a moment."""
-    if is_recurring(campaign) or has_trigger(campaign):
-        return None
-    return read_moment(campaign.get("push_time"))
+def is_one_time(campaign: Campaign) -> bool:
+    """Return whether a campaign is neither recurring nor a trigger automation, whose ``trigger`` may be empty."""
+    return not is_recurring(campaign) and not isinstance(campaign.get("trigger"), Mapping | list)
 
 
 def push_has_passed(payload: Campaign, now: datetime) -> bool:
     """Return whether a payload would leave a one-time campaign live whose push time has passed (rule 3)."""
-    moment = one_time_moment(payload)
-    return payload.get("live") is not False and moment is not None and moment <= now
+    moment = read_moment(payload.get("push_time"))
+    return payload.get("live") is not False and moment is not None and moment <= now and is_one_time(payload)
 
 
 def passed_error(token: str, payload: Campaign, *, complete: bool) -> BatchChangeRefusedError:
@@ -185,7 +155,7 @@ def push_moment(payload: Campaign, now: datetime) -> datetime | None:
         return None
     if payload.get("push_time") == "now":
         return now
-    if is_recurring(payload) or has_trigger(payload):
+    if not is_one_time(payload):
         return None
     local = read_moment(payload.get("local_push_time"))
     return read_moment(payload.get("push_time")) or (None if local is None else local + FIRST_TIME_ZONE)
@@ -205,11 +175,3 @@ def finished_warning(token: str, campaign: Campaign, now: datetime) -> str | Non
     else:
         return None
     return f"Campaign {token!r} {ended}. Whether Batch sets it live again is not known."
-
-
-def would_be(seen: Campaign | None, desired: Campaign, definition: Campaign | None) -> dict[str, Any]:
-    """Return the whole campaign that a change makes, as far as it is known: what is judged is what is sent (rule 3).
-
-    Sources are never mixed (rule 1): what Batch showed, else the definition, with the desired parameters in place.
-    """
-    return overlaid(definition or {} if seen is None else seen, desired)

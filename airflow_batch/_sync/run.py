@@ -260,7 +260,7 @@ class CampaignSync:
             state = seen.get(index)
             try:
                 live = self._is_to_be_live(index)
-                if state is not None and rules.has_other_name(state, campaign.expect_name, None):
+                if state is not None and rules.names_agree(state, campaign.expect_name) is False:
                     raise rules.other_name_error(campaign.token, state, campaign.expect_name)
             except BatchError as error:
                 (self._again if error.transient else self.progress.failed)[index] = error

@@ -177,8 +177,8 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("payload", "told"),
         [
-            ({"labels": None}, r"takes labels from .* Leave them out of the payload"),
-            ({"push_time": None}, "takes push_time from"),
+            ({"labels": None}, r"removes labels, .* Leave them out of the payload"),
+            ({"push_time": None}, "removes push_time, "),
             ({"live": True, "push_time": "2020-01-01T00:00:00"}, "has passed"),
         ],
     )

@@ -62,8 +62,16 @@ def test_a_record_is_read_back_and_its_moment_counts_as_the_start_of_the_attempt
 def test_a_confirmation_is_kept():
     store = Store()
     first = journal(store=store)
-    first.save(first.load().with_write(ON, stops=True).confirmed(stops=True))
+    first.save(first.load().with_write(replace(ON, confirmed=True), stops=True))
     assert journal(number=2, store=store).load().off.confirmed
+
+
+@pytest.mark.parametrize("stops", [True, False])
+def test_a_later_attempt_knows_which_write_was_the_last(stops):
+    store = Store()
+    history = journal(store=store).load().with_write(ON, stops=not stops)
+    journal(store=store).save(history.with_write(replace(ON, digest="other"), stops=stops))
+    assert journal(number=2, store=store).load().last.digest == "other"
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def test_an_on_sends_what_view_shows_with_live_in_place_and_without_what_only_ba
 
 
 def test_a_campaign_that_is_as_desired_is_left_alone():
-    assert plan_change(situation(seen={**SEEN, "live": True})) == Done(False)
+    assert plan_change(situation(seen={**SEEN, "live": True})) == Done(False, desired={"live": True})
 
 
 @pytest.mark.parametrize("clock", ["ours", "batch"])
@@ -64,7 +64,8 @@ def test_nothing_is_switched_on_before_batch_has_answered_anything():
 
 def test_an_on_in_doubt_is_looked_for_and_then_given_up_for_airflow_to_retry():
     assert isinstance(plan_change(situation(history=written(True))), Wait)
-    assert plan_change(situation(seen={**SEEN, "live": True}, history=written(True))) == Done(None)
+    shown = situation(seen={**SEEN, "live": True}, history=written(True))
+    assert plan_change(shown) == Done(None, desired={"live": True})
     assert plan_change(situation(history=written(True, ago=timedelta(minutes=2)))) == GiveUp()
 
 
