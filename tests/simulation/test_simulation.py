@@ -36,7 +36,12 @@ FAILING_WORLDS = {
         seed=4,
         nature=Nature(view_lag=60.0),
         campaigns=(("A", CampaignSpec()),),
-        tasks=((Task(kind="window", window=(-2.8, 297.0)), Plan(lateness=2.8, worker_offsets=(-0.5, -0.1, 86400.0))),),
+        tasks=(
+            (
+                Task(kind="window", window=(-2.8, 297.0)),
+                Plan(lateness=2.8, worker_offsets=(-0.5, -0.1, 86400.0, -1.8, -0.2)),
+            ),
+        ),
         faults=(("w", 2, "reset:lost"), ("r", 3, "503")),
     ),
 }
