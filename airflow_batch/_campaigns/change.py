@@ -12,12 +12,12 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from airflow_batch._campaigns import plan as planning
-from airflow_batch._campaigns.diff import Campaign, differences, lost_parameters
+from airflow_batch._campaigns.diff import Campaign
 from airflow_batch._campaigns.history import History, Journal, Write, digest_of
 from airflow_batch._campaigns.plan import AskBatch, Done, Plan, Refuse, Send, Situation, TooLate, Wait
 from airflow_batch._campaigns.protocol import Attempt, CampaignApi, Clock, Log
 from airflow_batch._campaigns.request import ChangeRequest, Outcome, TooLateError
-from airflow_batch._campaigns.rules import Clocks
+from airflow_batch._campaigns.rules import Clocks, check_lost, check_written, describe, title_of
 from airflow_batch.exceptions import (
     BatchApiError,
     BatchApiMisuseError,
@@ -351,12 +351,27 @@ class Change:
             how = {False: "already", True: "by an earlier request of this task", None: "now"}[step.changed]
             self.log.info("%s is %s %s. Nothing is sent.", title, state, how)
         else:
-            checked = check_written(self.sent, self.request.token, seen, self.failure, self.log)
+            checked = self._check(self.sent, seen)
             status = self.sent.status
             self.log.info("%s is now %s: Batch confirmed with %s%s.", title, state, status, checked)
         if step.error is not None:
             raise step.error
         return outcome
+
+    def _check(self, sent: Sent, seen: Campaign | None) -> str:
+        """Compare what view shows with what was sent; return what the log says of it."""
+        if seen is None and self.failure is not None:
+            self.log.warning("The write is confirmed, but reading the campaign afterwards failed: %s", self.failure)
+            return ", unchecked"
+        if seen is None:
+            return "; the campaign cannot be read, so this is not checked"
+        step = sent.step
+        other = check_written(
+            self.request.token, sent.before, seen, step.desired, at_once=step.at_once, is_new=step.is_new
+        )
+        if other:
+            self.log.warning("Batch confirmed the write, but shows another %s than was sent.", ", ".join(other))
+        return "" if other else " and shows it so, with nothing lost"
 
     def _outcome(
         self,
@@ -396,63 +411,6 @@ class Sent:
     before: Campaign | None
     status: int
     at: datetime
-
-
-def check_written(sent: Sent, token: str, seen: Campaign | None, failure: BatchApiError | None, log: Log) -> str:
-    """Compare what view shows after a write with what was sent; return what the log says of it.
-
-    :raises BatchParametersLostError: for a campaign that lacks what it had, and for a stopped one without messages.
-    :raises BatchVerificationError: for one that is not as written. A push that went out at once is a warning.
-    """
-    desired = sent.step.desired
-    state = describe(desired)
-    if seen is None:
-        if failure is not None:
-            log.warning("The write is confirmed, but reading the campaign afterwards failed: %s", failure)
-            return ", unchecked"
-        return "; the campaign cannot be read, so this is not checked"
-    if not sent.step.is_new:
-        check_lost(token, sent.before, seen, desired)
-    other = differences(desired, seen)
-    if not other:
-        return " and shows it so, with nothing lost"
-    unchanged = sent.before is not None and other == differences(desired, sent.before)
-    if not sent.step.at_once and ("live" in other or unchanged):
-        raise BatchVerificationError(
-            f"Batch confirmed the update of campaign {token!r}, but does not show it {state}: "
-            f"{', '.join(f'{name} is {seen.get(name)!r}' for name in other)[:300]}."
-        )
-    log.warning("Batch confirmed the write, but shows another %s than was sent.", ", ".join(other))
-    return ""
-
-
-def check_lost(token: str, before: Campaign | None, seen: Campaign, desired: Campaign) -> None:
-    """Compare a campaign with what it was before a write. Each campaign has a name and messages.
-
-    :raises BatchParametersLostError: for one that lacks what it had.
-    """
-    lost = [] if before is None else lost_parameters(before, seen, desired)
-    lost += [name for name in ("name", "messages") if not seen.get(name) and name not in lost]
-    if lost:
-        raise planning.lost_error(token, describe(desired), lost)
-
-
-def title_of(token: str, name: Any, app: str | None) -> str:
-    """Return how a log line names a campaign."""
-    about = [repr(name)] if isinstance(name, str) else []
-    about += [f"app {app!r}"] if app else []
-    return f"Campaign {token!r}" + (f" ({', '.join(about)})" if about else "")
-
-
-def describe(desired: Campaign) -> str:
-    """Return in words what a change makes of a campaign."""
-    others = [name for name in desired if name != "live"]
-    live = ["live" if desired["live"] else "not live"] if "live" in desired else []
-    return ", ".join(live + ([f"updated in {', '.join(others)}"] if others else []))
-
-
-def _remembered(seen: Campaign | None, *, whole: bool) -> Campaign | None:
-    return None if seen is None else dict(seen) if whole else {"push_time": seen.get("push_time")}
 
 
 def _not_visible(error: BatchApiError) -> BatchNotVisibleError:

@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Any
 
 from airflow_batch._campaigns import rules
-from airflow_batch._campaigns.change import AGAIN_AFTER, MAX_IN_SLOT, THROTTLE_FLOOR, Change, run_attempt, title_of
+from airflow_batch._campaigns.change import AGAIN_AFTER, MAX_IN_SLOT, THROTTLE_FLOOR, Change, run_attempt
 from airflow_batch._campaigns.diff import Campaign, same_name
 from airflow_batch._campaigns.history import History, Journal, digest_of
 from airflow_batch._campaigns.plan import repeat_refused
@@ -249,7 +249,7 @@ class Creation:
 
     @property
     def _title(self) -> str:
-        return title_of(self.token, self.payload["name"], self.api.app)
+        return rules.title_of(self.token, self.payload["name"], self.api.app)
 
     def _outcome(self, *, changed: bool | None, live: Any = None, would_change: bool | None = None) -> Outcome:
         live = self.payload["live"] if live is None else live

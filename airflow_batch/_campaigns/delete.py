@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass, replace
 
 from airflow_batch._campaigns import rules
-from airflow_batch._campaigns.change import AGAIN_AFTER, title_of
+from airflow_batch._campaigns.change import AGAIN_AFTER
 from airflow_batch._campaigns.history import History, Journal
 from airflow_batch._campaigns.protocol import Attempt, CampaignApi, Clock, Log
 from airflow_batch._campaigns.request import Campaign, Outcome
@@ -118,7 +118,7 @@ class Deletion:
     @property
     def title(self) -> str:
         """How a log line names the campaign."""
-        return title_of(self.token, (self.seen or {}).get("name"), self.api.app)
+        return rules.title_of(self.token, (self.seen or {}).get("name"), self.api.app)
 
     def outcome(self, changed: bool | None, status: int | None) -> Outcome:
         """Return what became of the campaign."""

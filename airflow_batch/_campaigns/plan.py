@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from airflow_batch._campaigns import rules
-from airflow_batch._campaigns.diff import Campaign, differences, lost_parameters, overlaid, read_moment, request_form
+from airflow_batch._campaigns.diff import Campaign, differences, overlaid, read_moment, request_form
 from airflow_batch._campaigns.history import History, Write
 from airflow_batch._campaigns.protocol import Schedule
 from airflow_batch._campaigns.request import ChangeRequest
@@ -161,7 +161,7 @@ def plan_change(situation: Situation) -> Plan:
             plan = _plan_stop(situation, desired, own, clock_error)
         else:
             plan = _plan_other(situation, desired, own)
-    except (BatchChangeRefusedError, BatchClockError) as error:
+    except (BatchChangeRefusedError, BatchClockError, BatchParametersLostError) as error:
         return Refuse(error)
     return replace(plan, desired=desired) if isinstance(plan, Done) else plan
 
@@ -220,16 +220,8 @@ def _check_partial(situation: Situation, off: Write, error: BatchError | None) -
         return GiveUp()
     if situation.seen is None or off.before is None:
         return Done(changed, "The campaign cannot be read, so it is not known whether it lost anything.", error)
-    lost = lost_parameters(off.before, situation.seen, {"live": False})
-    return Refuse(lost_error(situation.request.token, "stopped", lost)) if lost else Done(changed, error=error)
-
-
-def lost_error(token: str, state: str, lost: list[str]) -> BatchParametersLostError:
-    """Return the error for a campaign that lacks after a write what it had before."""
-    return BatchParametersLostError(
-        f"Campaign {token!r} is {state}, but lost {', '.join(lost[:20])} by the write that Batch confirmed. Send them "
-        "again with BatchUpdateCampaignOperator, or restore the campaign in the dashboard."
-    )
+    rules.check_lost(situation.request.token, off.before, situation.seen, {"live": False})
+    return Done(changed, error=error)
 
 
 def _plan_other(situation: Situation, desired: Campaign, own: Write | None) -> Plan:

@@ -1,14 +1,15 @@
-"""How a task names a campaign: its token, or the result of another Batch task."""
+"""How a task names a campaign, and what it says the campaign is: token, expected name, definition."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import islice
 from typing import Any
 
+from airflow_batch._campaigns.protocol import Log
 from airflow_batch.exceptions import BatchPayloadError
-from airflow_batch.payloads import kind_of, shown
+from airflow_batch.payloads import check_payload, kind_of, shown
 
 RESERVED_TOKENS = frozenset({"list", "create", "update", "delete", "stats"})
 _TOKEN = re.compile(r"[A-Za-z0-9._~-]{1,200}")
@@ -53,3 +54,29 @@ def read_reference(campaign: Any) -> tuple[str, str | None]:
             raise BatchPayloadError(f"The app of the given result must be text or null, not {kind_of(app)}.")
         return check_token(campaign["campaign_token"]), app or None
     return check_token(campaign), None
+
+
+def read_expected_name(name: Any, *, given: bool) -> str | None:
+    """Return ``expect_name``: None where none was given, empty where its template rendered to nothing (rule 2)."""
+    if not given:
+        return None
+    return "" if str(name).strip() in ("", "None") else str(name)
+
+
+def read_definition(
+    value: Any, *, stops: bool, log: Log, parse: Callable[[], Any] | None = None
+) -> dict[str, Any] | None:
+    """Return ``definition``, checked; None where none was given. A wrong one never blocks a stop (rule 4).
+
+    :param parse: Returns the value, parsed, where it may be text.
+    :raises BatchPayloadError: for a wrong one, where the task may switch the campaign on.
+    """
+    if value in (None, "", "None"):  # what a template may have made of nothing
+        return None
+    try:
+        return check_payload(parse() if parse else value, "definition")
+    except BatchPayloadError as error:
+        if not stops:
+            raise
+        log.warning("The campaign is stopped without the definition. %s", error)
+        return None

@@ -1,4 +1,4 @@
-"""Which changes of a campaign are allowed, and which send a push. Pure functions; the clocks are an argument.
+"""Which changes of a campaign are allowed, which send a push, and what must show after. Pure; clocks are arguments.
 
 The numbers of the rules are those of docs/rules.md. Where Batch documents one, the page is named:
 https://doc.batch.com/developer/api/mep/campaigns/update ("update page").
@@ -11,9 +11,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from airflow_batch._campaigns.diff import PUSH_TIMES, Campaign, read_moment, same_name
+from airflow_batch._campaigns.diff import PUSH_TIMES, Campaign, differences, lost_parameters, read_moment, same_name
 from airflow_batch._campaigns.protocol import Schedule
-from airflow_batch.exceptions import BatchChangeRefusedError, BatchClockError
+from airflow_batch.exceptions import (
+    BatchChangeRefusedError,
+    BatchClockError,
+    BatchParametersLostError,
+    BatchVerificationError,
+)
 from airflow_batch.payloads import shown
 
 SETTLE_TIME = timedelta(minutes=2)
@@ -175,3 +180,58 @@ def finished_warning(token: str, campaign: Campaign, now: datetime) -> str | Non
     else:
         return None
     return f"Campaign {token!r} {ended}. Whether Batch sets it live again is not known."
+
+
+def check_written(
+    token: str, before: Campaign | None, seen: Campaign, desired: Campaign, *, at_once: bool, is_new: bool
+) -> list[str]:
+    """Compare what view shows after a confirmed write with what was written; return the parameters that differ.
+
+    :param before: What view showed before it; None where it was not read.
+    :param at_once: A push that went out at once is never an error, for it must not be repeated (rule 5).
+    :param is_new: There was nothing to lose.
+    :raises BatchParametersLostError: as for :func:`check_lost`.
+    :raises BatchVerificationError: for a campaign that is not as written.
+    """
+    if not is_new:
+        check_lost(token, before, seen, desired)
+    other = differences(desired, seen)
+    unchanged = before is not None and other == differences(desired, before)
+    if other and not at_once and ("live" in other or unchanged):
+        raise BatchVerificationError(
+            f"Batch confirmed the update of campaign {token!r}, but does not show it {describe(desired)}: "
+            f"{', '.join(f'{name} is {seen.get(name)!r}' for name in other)[:300]}."
+        )
+    return other
+
+
+def check_lost(token: str, before: Campaign | None, seen: Campaign, desired: Campaign) -> None:
+    """Compare a campaign with what it was before a write. Each campaign has a name and messages.
+
+    :raises BatchParametersLostError: for one that lacks what it had.
+    """
+    lost = [] if before is None else lost_parameters(before, seen, desired)
+    lost += [name for name in ("name", "messages") if not seen.get(name) and name not in lost]
+    if lost:
+        raise BatchParametersLostError(
+            f"Campaign {token!r} is {describe(desired)}, but lost {', '.join(lost[:20])} by the write that Batch "
+            "confirmed. Send them again with BatchUpdateCampaignOperator, or restore the campaign in the dashboard."
+        )
+
+
+def title_of(token: str, name: Any, app: str | None) -> str:
+    """Return how a log line names a campaign."""
+    about = [repr(name)] if isinstance(name, str) else []
+    about += [f"app {app!r}"] if app else []
+    return f"Campaign {token!r}" + (f" ({', '.join(about)})" if about else "")
+
+
+def describe(desired: Campaign) -> str:
+    """Return in words what a change makes of a campaign."""
+    others = [name for name in desired if name != "live"]
+    live = ["live" if desired["live"] else "not live"] if "live" in desired else []
+    return ", ".join(live + ([f"updated in {', '.join(others)}"] if others else []))
+
+
+def _remembered(seen: Campaign | None, *, whole: bool) -> Campaign | None:
+    return None if seen is None else dict(seen) if whole else {"push_time": seen.get("push_time")}

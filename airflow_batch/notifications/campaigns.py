@@ -18,11 +18,11 @@ from airflow.sdk import BaseHook, BaseNotifier
 
 from airflow_batch._campaigns.change import change_campaign
 from airflow_batch._campaigns.protocol import Attempt, SystemClock
-from airflow_batch._campaigns.reference import read_reference
+from airflow_batch._campaigns.reference import read_definition, read_expected_name, read_reference
 from airflow_batch._campaigns.request import ChangeRequest
-from airflow_batch.exceptions import BatchConfigurationError, BatchError, BatchPayloadError
+from airflow_batch.exceptions import BatchConfigurationError, BatchError
 from airflow_batch.hooks.batch import BatchHook, rendered_or_none
-from airflow_batch.payloads import check_live_argument, check_payload, read_live
+from airflow_batch.payloads import check_live_argument, read_live
 from airflow_batch.runs import run_began
 from airflow_batch.windows import CampaignWindow
 
@@ -130,9 +130,9 @@ class SetCampaignLiveNotifier(BaseNotifier):
             request = ChangeRequest(
                 token=token,
                 live=live,
-                definition=self._definition(stops=live is not True),
+                definition=read_definition(self.definition, stops=live is not True, log=log),
                 read=self.read == "auto",
-                expect_name=self._expected_name(),
+                expect_name=read_expected_name(self.expect_name, given=self.expects_name),
             )
             left = TIME_LIMIT - timedelta(seconds=time.monotonic() - started)
             attempt = Attempt(run_after=run_began(context))
@@ -142,19 +142,3 @@ class SetCampaignLiveNotifier(BaseNotifier):
             if isinstance(error, BatchError):
                 raise
             raise BatchError(f"The campaign was not switched by the callback: {type(error).__name__}.") from None
-
-    def _expected_name(self) -> str | None:
-        if not self.expects_name:
-            return None
-        return "" if str(self.expect_name).strip() in ("", "None") else str(self.expect_name)
-
-    def _definition(self, *, stops: bool) -> dict[str, Any] | None:
-        if self.definition in (None, "", "None"):
-            return None
-        try:
-            return check_payload(self.definition, "definition")
-        except BatchPayloadError as error:
-            if not stops:
-                raise
-            log.warning("The campaign is stopped without the definition. %s", error)
-            return None

@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow.sdk import BaseOperator
@@ -17,7 +18,7 @@ from airflow_batch._airflow.task_state import attempt_of, refused_since
 from airflow_batch._campaigns.change import change_campaign, note_nothing_sent
 from airflow_batch._campaigns.diff import difference_rows
 from airflow_batch._campaigns.protocol import SystemClock
-from airflow_batch._campaigns.reference import read_reference
+from airflow_batch._campaigns.reference import read_definition, read_reference
 from airflow_batch._campaigns.request import ChangeRequest, Outcome, TooLateError
 from airflow_batch.compat import AirflowSkipException, reschedule_at
 from airflow_batch.exceptions import (
@@ -28,7 +29,7 @@ from airflow_batch.exceptions import (
     BatchWaitExceededError,
 )
 from airflow_batch.hooks.batch import BatchHook, rendered_or_none
-from airflow_batch.payloads import check_payload, payload_digest, shown
+from airflow_batch.payloads import payload_digest, shown
 from airflow_batch.policies.retry import (
     MAX_WAIT,
     MAX_WAIT_TO_STOP,
@@ -144,18 +145,6 @@ class BatchOperator(RetryDefaults, BaseOperator):
             raise BatchPayloadError(f"{source} was not found in {places}.") from None
         except Exception as error:  # a template can raise anything
             raise BatchPayloadError(f"{source} cannot be rendered: {type(error).__name__}: {error}") from None
-
-    def read_definition(self, context: Context, *, stops: bool) -> dict[str, Any] | None:
-        """Return the field ``definition``, checked. A wrong one never blocks a stop (rule 4)."""
-        if getattr(self, "definition", None) in (None, "", "None"):  # what a template may have made of nothing
-            return None
-        try:
-            return check_payload(self.read_json("definition", context), "definition")
-        except BatchPayloadError as error:
-            if not stops:
-                raise
-            self.log.warning("The campaign is stopped without the definition. %s", error)
-            return None
 
     def result_of(self, context: Context, outcome: Outcome, *, app: str | None, action: str) -> CampaignResult:
         """Return what a writing operator leaves in XCom."""
@@ -305,6 +294,11 @@ class BatchChangeOperator(BatchOperator):
     def request(self, context: Context, token: str) -> ChangeRequest:
         """Return what the task asks for."""
         raise NotImplementedError
+
+    def read_definition(self, context: Context, *, stops: bool) -> dict[str, Any] | None:
+        """Return the field ``definition``, checked. A wrong one never blocks a stop (rule 4)."""
+        parse = partial(self.read_json, "definition", context)
+        return read_definition(self.definition, stops=stops, log=self.log, parse=parse)
 
 
 def latest_moment(context: Mapping[str, Any], allowed: timedelta | None) -> datetime | None:

@@ -16,7 +16,7 @@ from airflow_batch._campaigns.change import note_nothing_sent
 from airflow_batch._campaigns.create import create_campaign
 from airflow_batch._campaigns.delete import delete_campaign
 from airflow_batch._campaigns.protocol import SystemClock
-from airflow_batch._campaigns.reference import read_reference
+from airflow_batch._campaigns.reference import read_expected_name, read_reference
 from airflow_batch._campaigns.request import ChangeRequest, CreateRequest
 from airflow_batch.exceptions import BatchError
 from airflow_batch.operators.base import (
@@ -96,7 +96,7 @@ class BatchSetCampaignLiveOperator(BatchChangeOperator):
             live=live,
             definition=self.read_definition(context, stops=live is not True),
             read=self.read == "auto",
-            expect_name=read_expected_name(self),
+            expect_name=read_expected_name(self.expect_name, given=self.expects_name),
             latest_on=latest_moment(context, MAX_LATENESS if allowed == "auto" else allowed),
             latest_off=latest_moment(context, None if allowed == "auto" else allowed),
             dry_run=self.only_compare,
@@ -156,7 +156,7 @@ class BatchUpdateCampaignOperator(BatchChangeOperator):
             parameters=payload,
             definition=self.read_definition(context, stops=payload.get("live") is False),
             read=self.read == "auto",
-            expect_name=read_expected_name(self),
+            expect_name=read_expected_name(self.expect_name, given=self.expects_name),
             latest_on=latest_for_now(context, payload, self.max_lateness),
             dry_run=self.only_compare,
         )
@@ -291,7 +291,7 @@ class BatchDeleteCampaignOperator(BatchOperator):
                 attempt_of(context),
                 token,
                 missing_ok=self.missing_ok,
-                expect_name=read_expected_name(self),
+                expect_name=read_expected_name(self.expect_name, given=self.expects_name),
                 dry_run=self.only_compare,
                 log=self.log,
             )
@@ -333,13 +333,6 @@ class BatchGetCampaignStatsOperator(BatchOperator):
             stats = hook.get_campaign_stats(token)
         self.log.info("Campaign %r has statistics of %s dates.", token, len(stats["detail"]))
         return {"campaign_token": token, "app": hook.app, "detail": stats["detail"]}
-
-
-def read_expected_name(task: BatchChangeOperator | BatchDeleteCampaignOperator) -> str | None:
-    """Return ``expect_name``: None where none was given, empty where its template rendered to nothing (rule 2)."""
-    if not task.expects_name:
-        return None
-    return "" if str(task.expect_name).strip() in ("", "None") else str(task.expect_name)
 
 
 def latest_for_now(context: Context, payload: Mapping[str, Any], allowed: timedelta | Literal["auto"] | None) -> Any:
