@@ -216,10 +216,11 @@ class Creation:
         Without saved state no later attempt may make it live, so this one tries again for a while (rule 8).
         """
         request = ChangeRequest(token=self.token, parameters=self.payload, latest_on=self.latest_on, is_new=True)
-        until = self.clock.now() + MAX_IN_SLOT
+        began = self.clock.now()
         while True:
             self.journal = Journal(self.attempt, self.clock, self.token, self.api.app, self.log)
-            change = Change(self.api, self.clock, self.attempt, request, self.journal, self.log, history=self.history)
+            change = Change(self.api, self.clock, self.attempt, request, self.journal, self.log, self.history)
+            change.waited = self.clock.now() - began
             try:
                 return change.make()
             except BatchVerificationError:
@@ -231,7 +232,7 @@ class Creation:
                 if isinstance(error, BatchRepeatRefusedError) or self.attempt.store is not None:
                     raise
                 pause = max(THROTTLE_FLOOR, error.retry_after or 0.0)
-                if not error.transient or self.clock.now() + timedelta(seconds=pause) > until:
+                if not error.transient or self.clock.now() - began + timedelta(seconds=pause) > MAX_IN_SLOT:
                     raise self._final(error) from None
                 self.log.warning("%s Trying again in %.0f s.", error, pause)
                 self.clock.sleep(pause)
