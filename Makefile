@@ -4,13 +4,19 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 
-.PHONY: demo test lint simulate simulate-mutations bench bench-faults bench-storm test-celery matrix clean
+.PHONY: demo test test-all lint simulate simulate-mutations bench bench-faults bench-storm test-celery matrix clean
 
 demo: .venv/installed
 	$(BIN)/python dags_examples/demo.py
 
+# What runs before each commit, on all cores: no real Airflow but that of one smoke test.
+QUICK := tests/unit tests/integration tests/simulation tests/system/test_smoke.py
 test: .venv/installed
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal $(QUICK) $(ARGS)
+
+# The rest: schedulers, kills, throttled crowds, deferral, the wheel, the documents' examples, a browser.
+test-all: .venv/installed
+	$(BIN)/python -m pytest tests/system tests/browser --ignore tests/system/test_smoke.py $(ARGS)
 
 # Worlds of Batch, Airflow and DAG authors from seeds, on all cores: make simulate WORLDS=1000000 SEED=1
 WORLDS ?= 100000

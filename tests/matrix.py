@@ -1,8 +1,8 @@
 """Run the tests on every supported Airflow, each in a fresh environment, against the installed wheel: `make matrix`.
 
 A row is a set of pinned packages and a Python. It runs all unit and integration tests (dag.test) and the smoke test (a
-scheduler, workers, an api-server); the row of constraints.txt runs the whole suite. A row whose Python this machine
-lacks runs on another; the last lines say so.
+scheduler, workers, an api-server); the row of constraints.txt runs the whole suite,
+as make test and make test-all do. A row whose Python this machine lacks runs on another; the last lines say so.
 
 The files in matrix/ pin what a version of Airflow was installed with in its day (DATE: 2026-03-12, 2026-06-10):
 
@@ -35,6 +35,7 @@ from environments import CACHE, CHECKOUT, PYTHONS
 
 QUICK = ("tests/unit", "tests/integration", "tests/system/test_smoke.py")
 EVERYTHING = ("tests",)
+ON_ALL_CORES = ("-n", "auto", "--maxprocesses", "4", "--dist", "worksteal")
 TIMEOUT = 30 * 60
 """Seconds for the tests of one row."""
 
@@ -58,8 +59,8 @@ class Row:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="make matrix", description="Run the tests on every supported Airflow.")
     parser.add_argument("names", nargs="*", metavar="ROW", help="only these")
-    parser.add_argument("--after-test", action="store_true", help="leave out the row that make test is")
-    parser.add_argument("--jobs", type=int, default=2, help="rows at a time (default 2)")
+    parser.add_argument("--after-test", action="store_true", help="leave out what make test and make test-all run")
+    parser.add_argument("--jobs", type=int, default=1, help="rows at a time (default 1)")
     options = parser.parse_args(arguments)
     everything = rows()
     if unknown := set(options.names) - {row.name for row in everything}:
@@ -147,7 +148,9 @@ def try_row(row: Row, python: str, sdist: Path, wheel: Path) -> None:
     result = home / "result.xml"
     result.unlink(missing_ok=True)
     began = time.monotonic()
-    row.problem = run_tests([inside, "-P", "-m", "pytest", "-q", f"--junitxml={result}", *row.tests], tree, log)
+    # The whole suite holds tests that start an Airflow of their own: one after the other.
+    how = ON_ALL_CORES if row.tests == QUICK else ()
+    row.problem = run_tests([inside, "-P", "-m", "pytest", "-q", f"--junitxml={result}", *how, *row.tests], tree, log)
     row.seconds["tests"] = time.monotonic() - began
     row.counts = counted(result)
     print(f"{row.name}: {row.problem or 'passed'} after {row.seconds['tests']:.0f} s", flush=True)
@@ -198,7 +201,7 @@ def report(chosen: Sequence[Row], left_out: Sequence[Row], found: dict[str, str]
     table = [("row", "Airflow", "Python", "run", "passed", "skipped", "failed", "install s", "tests s", "")]
     for row in left_out:
         own = f"{sys.version_info.major}.{sys.version_info.minor}"
-        table.append((row.name, pinned_airflow(row.constraints), own, *[""] * 6, "run by make test"))
+        table.append((row.name, pinned_airflow(row.constraints), own, *[""] * 6, "run by make test, test-all"))
     for row in chosen:
         counts = [str(row.counts.get(name, "")) for name in ("run", "passed", "skipped", "failed")]
         times = [f"{row.seconds[name]:.0f}" if name in row.seconds else "" for name in ("install", "tests")]

@@ -136,7 +136,6 @@ def test_a_campaign_that_has_ended_in_every_time_zone_is_a_warning_only(campaign
     assert (rules.finished_warning("abc", campaign, NOW) is not None) is warned
 
 
-
 def test_a_window_is_never_open_before_the_runs_own_moment_and_never_later_than_it():
     window = CampaignWindow(start=NOW, end=NOW + HOUR, timezone="UTC")
     assert live_at(window, NOW - MINUTE, NOW - MINUTE) == (False, None)
