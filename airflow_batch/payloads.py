@@ -56,6 +56,11 @@ def read_live(value: Any) -> bool:
     return live
 
 
+def rendered_or_none(value: str | None) -> str | None:
+    """Return a rendered argument; None where it rendered to nothing or to the text ``None``."""
+    return None if value in (None, "", "None") else value
+
+
 def check_live_argument(value: Any) -> None:
     """Check the ``live`` of an operator when the DAG is parsed, as far as it is known then.
 
