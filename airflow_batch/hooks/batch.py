@@ -142,7 +142,7 @@ class BatchHook(BaseHook):
         :raises BatchResponseError: when the answer holds no token; the campaign may have been created.
         :raises BatchApiError: one of its other subclasses, for each failed request.
         """
-        payload = payload if checked else check_payload(payload)
+        payload = dict(payload) if checked else check_payload(payload)
         return expect_token(self._request(CREATE, "", body=json.dumps(payload, allow_nan=False).encode()))
 
     def update_campaign(self, campaign_token: str, payload: Mapping[str, Any], *, checked: bool = False) -> int:
@@ -155,7 +155,7 @@ class BatchHook(BaseHook):
         :raises BatchPayloadError: before anything is sent, for a token or payload that cannot be sent.
         :raises BatchApiError: one of its subclasses, for each failed request.
         """
-        token, payload = check_token(campaign_token), payload if checked else check_payload(payload)
+        token, payload = check_token(campaign_token), dict(payload) if checked else check_payload(payload)
         return confirm_write(self._request(UPDATE, token, body=json.dumps(payload, allow_nan=False).encode()))
 
     def delete_campaign(self, campaign_token: str) -> int:
