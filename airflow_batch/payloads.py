@@ -11,7 +11,6 @@ import logging
 import reprlib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
-from itertools import islice
 from typing import Any
 
 from airflow_batch.exceptions import BatchConfigurationError, BatchPayloadError
@@ -239,17 +238,18 @@ def _time(value: Any, place: str, allowed: str = "a UTC time", *, is_local: bool
 def _warn_of_misspelt(payload: Mapping[str, Any], source: str) -> None:
     import difflib
 
-    unknown = (name for name in payload if name not in _PARAMETERS and len(name) <= _LONGEST_PARAMETER)
-    for name in islice(unknown, _MAX_SPELLING_CHECKS):
+    unknown = [name for name in payload if name not in _PARAMETERS and len(name) <= _LONGEST_PARAMETER]
+    for name in unknown[:_MAX_SPELLING_CHECKS]:
         for near in difflib.get_close_matches(name.lower(), _PARAMETERS, n=1, cutoff=0.8):
             _log.warning("%s has the unknown parameter %r. It is sent as it is. Is %r meant?", source, name, near)
 
 
 def _check_name(name: Any) -> None:
-    if isinstance(name, str) and name.strip() in ("", "None"):
-        raise BatchPayloadError(f"name is {shown(name)}. Its template may have rendered to nothing.")
-    if not isinstance(name, str) or len(name) < MIN_NAME:
-        raise BatchPayloadError(f"name must be text of at least {MIN_NAME} characters, not {shown(name)}.")
+    if not isinstance(name, str) or len(name) < MIN_NAME or name.strip() in ("", "None"):
+        raise BatchPayloadError(
+            f"name must be text of at least {MIN_NAME} characters, not {shown(name)}. Does its template render as "
+            "intended?"
+        )
 
 
 def _check_labels(labels: Any) -> None:

@@ -1,6 +1,7 @@
 """Read a response of Batch: its JSON, or the exception for it. Pure: takes status, headers and body.
 
-Whatever a server sends, these functions raise only exceptions of this provider.
+Whatever a server sends, these functions raise only exceptions of this provider. Those that read a success raise
+``BatchResponseError`` for any other body, such as the page of a proxy.
 """
 
 from __future__ import annotations
@@ -84,16 +85,13 @@ def parse_retry_after(value: str | None, now: datetime) -> float | None:
     response). Zero, a negative number and a date in the past are 0. Headers that were sent twice arrive joined by
     commas: the largest value counts. A date is still readable without the weekday before its comma.
     """
-    parts = re.split("[,;]", (value or "")[:1000])
-    waits = [wait for part in parts if (wait := _read_wait(part.strip(), now)) is not None]
-    return min(max(waits), MAX_RETRY_AFTER) if waits else None
-
-
-def _read_wait(text: str, now: datetime) -> float | None:
-    if seconds := _SECONDS.fullmatch(text):
-        return max(float(seconds[1]), 0.0)
-    moment = parse_http_date(text)
-    return None if moment is None else max((moment - now).total_seconds(), 0.0)
+    waits = []
+    for part in re.split("[,;]", (value or "")[:1000]):
+        if seconds := _SECONDS.fullmatch(part.strip()):
+            waits.append(float(seconds[1]))
+        elif moment := parse_http_date(part):
+            waits.append((moment - now).total_seconds())
+    return min(max(0.0, *waits), MAX_RETRY_AFTER) if waits else None
 
 
 def parse_http_date(value: str | None) -> datetime | None:
@@ -187,8 +185,6 @@ def confirm_write(answer: Answer) -> int:
     """Return the status of a successful update or deletion. Its body is empty, or a JSON object that is not an error.
 
     Batch documents the status 200 and no body; see docs/assumptions.md.
-
-    :raises BatchResponseError: for any other body, such as the page of a proxy.
     """
     if answer.body is None or answer.body.strip():
         content = read_json(answer.body)
@@ -199,8 +195,7 @@ def confirm_write(answer: Answer) -> int:
 
 def expect_campaign(answer: Answer, token: str) -> dict[str, Any]:
     """Return the viewed campaign. It must have a readable ``live`` and, if it names a token, the one asked for.
-
-    :raises BatchResponseError: for any other body. An empty object must not pass for a campaign that is not live.
+    An empty object must not pass for a campaign that is not live.
     """
     content = read_json(answer.body)
     if not isinstance(content, dict) or not isinstance(content.get("live"), bool):
@@ -211,11 +206,7 @@ def expect_campaign(answer: Answer, token: str) -> dict[str, Any]:
 
 
 def expect_token(answer: Answer) -> str:
-    """Return the token of a campaign that was created.
-
-    :raises BatchResponseError: when the body holds none that a later request could name; the campaign may have been
-        created all the same.
-    """
+    """Return the token of a campaign that was created: one that a later request can name."""
     content = read_json(answer.body)
     with suppress(BatchPayloadError):
         return check_token(content.get("campaign_token") if isinstance(content, dict) else None)
@@ -224,8 +215,7 @@ def expect_token(answer: Answer) -> str:
 
 def expect_stats(answer: Answer) -> dict[str, Any]:
     """Return a campaign's statistics: an object whose ``detail`` is an array of objects.
-
-    :raises BatchResponseError: for any other body. A missing ``detail`` must not pass for nothing sent.
+    A missing ``detail`` must not pass for nothing sent.
     """
     content = read_json(answer.body)
     content = content if isinstance(content, dict) else {}
@@ -236,10 +226,7 @@ def expect_stats(answer: Answer) -> dict[str, Any]:
 
 
 def expect_page(answer: Answer) -> list[dict[str, Any]]:
-    """Return one page of the list: an array of objects that each have a ``campaign_token``.
-
-    :raises BatchResponseError: for any other body.
-    """
+    """Return one page of the list: an array of objects that each have a ``campaign_token``."""
     page = read_json(answer.body)
     if not isinstance(page, list) or not all(
         isinstance(item, dict) and isinstance(item.get("campaign_token"), str) for item in page

@@ -39,7 +39,7 @@ from airflow_batch.hooks.answers import (
     parse_http_date,
 )
 from airflow_batch.hooks.settings import BatchSettings, read_settings, show_name
-from airflow_batch.payloads import check_payload, shown
+from airflow_batch.payloads import check_payload
 from airflow_batch.payloads import rendered_or_none as rendered_or_none
 from airflow_batch.results import with_open_rate
 
@@ -190,10 +190,8 @@ class BatchHook(BaseHook):
         stats = expect_stats(self._request(STATS, check_token(campaign_token)))
         return {**stats, "detail": [with_open_rate(row) for row in stats["detail"]]}
 
-    def list_campaigns(
-        self, live: bool | None = None, from_api: bool | None = None, page_size: int = MAX_PAGE
-    ) -> Iterator[dict[str, Any]]:
-        """Yield the campaigns, newest first, each once, with one request for each page.
+    def list_campaigns(self, live: bool | None = None, from_api: bool | None = None) -> Iterator[dict[str, Any]]:
+        """Yield the campaigns, newest first, each once, with one request for each 100 of them.
 
         Each is an object with at least ``campaign_token``; :meth:`get_campaign` returns all of it. A campaign that is
         created meanwhile shifts the pages: it may be missed, but no campaign is yielded twice.
@@ -201,30 +199,23 @@ class BatchHook(BaseHook):
 
         :param live: True for the running and the completed ones, False for the stopped ones and drafts, None for all.
         :param from_api: True for those created from the API, False for the dashboard's, None for all.
-        :param page_size: Campaigns in one request, 1 to 100.
-        :raises BatchConfigurationError: before anything is sent, for a page size out of range.
         :raises BatchApiError: one of its subclasses, for each failed request.
         """
-        if isinstance(page_size, bool) or not isinstance(page_size, int) or not 1 <= page_size <= MAX_PAGE:
-            raise BatchConfigurationError(f"page_size must be 1 to {MAX_PAGE}, not {shown(page_size)}.")
         filters = {"live": live, "from_api": from_api}
         query = {name: str(value).lower() for name, value in filters.items() if value is not None}
-        return self._pages(query, page_size)
-
-    def _pages(self, query: Mapping[str, str], page_size: int) -> Iterator[dict[str, Any]]:
         seen: set[str] = set()
         for number in range(MAX_PAGES):
-            answer = self._request(LIST, "", query={**query, "from": number * page_size, "limit": page_size})
+            answer = self._request(LIST, "", query={**query, "from": number * MAX_PAGE, "limit": MAX_PAGE})
             page, known = expect_page(answer), len(seen)
             for campaign in page:
                 if campaign["campaign_token"] not in seen:
                     seen.add(campaign["campaign_token"])
                     yield campaign
             # Nothing new on a page: the server counts pages differently, and the list would never end.
-            if len(page) < page_size or len(seen) == known:
+            if len(page) < MAX_PAGE or len(seen) == known:
                 return
         raise BatchResponseError(
-            f"Batch's {answer.subject} did not end after {MAX_PAGES:,} pages of {page_size}.",
+            f"Batch's {answer.subject} did not end after {MAX_PAGES:,} pages of {MAX_PAGE}.",
             status_code=self.last_status,
             endpoint=LIST.name,
         )
@@ -300,11 +291,8 @@ class BatchHook(BaseHook):
         for secret in settings.secrets:
             mask_secret(secret)
         if settings.is_sandbox:
-            self.log.warning(
-                "Connection %r uses the Batch sandbox at %s: no push reaches anyone.",
-                self.batch_conn_id,
-                settings.base_url,
-            )
+            told = "Connection %r uses the Batch sandbox at %s: no push reaches anyone."
+            self.log.warning(told, self.batch_conn_id, settings.base_url)
         return settings
 
     def _request(

@@ -155,18 +155,19 @@ def read_settings(connection: Connection) -> BatchSettings:
 
 def _explain(conn_id: str, place: tuple[int | str, ...], kind: str, *, by_login: bool) -> str:
     """Return the message for an error of pydantic, which is known by its place and its type alone."""
-    field = str(place[0])
-    if field in _ALLOWED and (field != "api_keys" or (not by_login and (len(place) == 1 or place[-1] == "[key]"))):
+    field, *within = map(str, place)
+    if field == "rest_key":
+        name, meaning = "password", _REST_KEY
+    elif field == "api_keys" and by_login:
+        name, meaning = "login", _APP_KEY
+    elif field == "api_keys" and within and within[-1] != "[key]":
+        name, meaning = f"extra api_keys[{show_name(within[0])}]", _APP_KEY
+    else:
         return f"Connection {conn_id!r}: extra {field} must be {_ALLOWED[field]}; it is something else."
-    name, meaning = ("password", _REST_KEY) if field == "rest_key" else ("login", _APP_KEY)
-    if field == "api_keys" and not by_login:
-        name = f"extra api_keys[{show_name(str(place[1]))}]"
     if kind == "string_too_short":
         return f"Connection {conn_id!r} has no {name}: it must hold {meaning}."
-    return (
-        f"Connection {conn_id!r}: {name} must be printable ASCII without spaces, as {meaning} is; it holds something "
-        "else (a space or a line end?)."
-    )
+    allowed = f"printable ASCII without spaces: {meaning}"
+    return f"Connection {conn_id!r}: {name} must be {allowed}; it holds something else (a space or a line end?)."
 
 
 def _read_extra(conn_id: str, text: str | None) -> dict[str, Any]:
@@ -196,18 +197,15 @@ def _read_base_url(connection: Connection) -> tuple[str, bool]:
     if "://" not in url:
         url = f"[{url}]" if url.count(":") > 1 and not url.startswith("[") else url
         url = f"{schema or 'https'}://{url}"
-    a_place, a_url = "scheme, host, port and path only", "a base URL such as https://api.batch.com"
-    if "@" in url:
-        raise _wrong(conn_id, "host", a_place, "it holds credentials")
     try:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port
     except ValueError:
-        raise _wrong(conn_id, "host", a_url, "it is not a URL") from None
-    if parts.scheme not in ("https", "http") or not host or any(c.isspace() or ord(c) < 32 for c in url):
-        raise _wrong(conn_id, "host", a_url, f"it reads {shown(url)}")
-    if parts.query or parts.fragment:
-        raise _wrong(conn_id, "host", a_place, "it holds a query or a fragment")
+        parts, host, port = urlsplit(""), "", None
+    is_odd = not host or any(char.isspace() or ord(char) < 32 for char in url)
+    if parts.scheme not in ("https", "http") or is_odd or "@" in url or parts.query or parts.fragment:
+        allowed = "a base URL such as https://api.batch.com: scheme, host, port and path only"
+        raise _wrong(conn_id, "host", allowed, "it is no URL, or it holds something else, such as credentials")
     if schema and schema != parts.scheme:
         raise _wrong(conn_id, "schema", f"{parts.scheme!r}, as in host, or empty", f"it reads {shown(schema)}")
     if connection.port and port and connection.port != port:

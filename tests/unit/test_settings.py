@@ -133,7 +133,9 @@ def test_a_host_that_is_no_base_url_is_refused(host):
     "host", ["https://user@batch.example", "https://batch.example?a=b", "https://batch.example#part"]
 )
 def test_a_host_with_more_than_a_place_is_refused(host):
-    assert "host must be scheme, host, port and path only" in refusal(host=host)
+    assert "host must be a base URL such as https://api.batch.com: scheme, host, port and path only" in refusal(
+        host=host
+    )
 
 
 @pytest.mark.parametrize(
