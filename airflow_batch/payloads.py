@@ -247,8 +247,8 @@ def _warn_of_misspelt(payload: Mapping[str, Any], source: str) -> None:
 def _check_name(name: Any) -> None:
     if not isinstance(name, str) or len(name) < MIN_NAME or name.strip() in ("", "None"):
         raise BatchPayloadError(
-            f"name must be text of at least {MIN_NAME} characters, not {shown(name)}. Does its template render as "
-            "intended?"
+            f"name must be text of at least {MIN_NAME} characters, not {shown(name)}. Has its template rendered to "
+            "nothing?"
         )
 
 

@@ -195,6 +195,7 @@ def confirm_write(answer: Answer) -> int:
 
 def expect_campaign(answer: Answer, token: str) -> dict[str, Any]:
     """Return the viewed campaign. It must have a readable ``live`` and, if it names a token, the one asked for.
+
     An empty object must not pass for a campaign that is not live.
     """
     content = read_json(answer.body)
@@ -215,6 +216,7 @@ def expect_token(answer: Answer) -> str:
 
 def expect_stats(answer: Answer) -> dict[str, Any]:
     """Return a campaign's statistics: an object whose ``detail`` is an array of objects.
+
     A missing ``detail`` must not pass for nothing sent.
     """
     content = read_json(answer.body)

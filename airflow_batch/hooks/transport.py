@@ -121,12 +121,12 @@ class _BoundedConnection(urllib3.connection.HTTPConnection):
         watch = _current.get()
         if watch is not None:
             raw: Any = response.fp.raw
-            receive, pause = raw.readinto, sock.gettimeout()
+            pause = sock.gettimeout()
 
-            def readinto(buffer: Any) -> int | None:
+            def readinto(buffer: Any) -> int:
                 sock.settimeout(watch.limit(pause))
-                count: int | None = receive(buffer)
-                watch.received += count or 0
+                count = sock.recv_into(buffer)
+                watch.received += count
                 if watch.received > MAX_RECEIVED:
                     raise http.client.HTTPException(f"an answer of more than {MAX_RECEIVED} bytes")
                 return count

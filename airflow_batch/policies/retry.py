@@ -54,11 +54,8 @@ def required_wait(error: BatchError) -> float:
 
 def delay_floor(error: BatchError) -> float:
     """Return the seconds that we wait at least, never less than required."""
-    if isinstance(error, BatchMaintenanceError):
-        return max(required_wait(error), MAINTENANCE_FLOOR)
-    if isinstance(error, BatchRateLimitError):
-        return max(required_wait(error), THROTTLE_FLOOR)
-    return required_wait(error)
+    floor = THROTTLE_FLOOR if isinstance(error, BatchRateLimitError) else 0.0
+    return max(required_wait(error), MAINTENANCE_FLOOR if isinstance(error, BatchMaintenanceError) else floor)
 
 
 def delay_before_next(

@@ -231,7 +231,7 @@ def test_a_name_that_batch_would_refuse_is_refused(name):
 
 @pytest.mark.parametrize("name", ["None", "", " None ", "   "])
 def test_a_name_that_a_template_has_rendered_to_nothing_is_refused(name):
-    assert refusal(check_payload, {"name": name}).endswith(f"not {name!r}. Does its template render as intended?")
+    assert refusal(check_payload, {"name": name}).endswith(f"not {name!r}. Has its template rendered to nothing?")
 
 
 @pytest.mark.parametrize(
