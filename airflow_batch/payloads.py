@@ -64,13 +64,11 @@ def check_live_argument(value: Any) -> None:
 
     :raises BatchConfigurationError: for a literal that can never become a boolean.
     """
+    # Airflow's XComArg, the output of another task, has "resolve".
+    known = not isinstance(value, type) and (hasattr(value, "is_live_at") or hasattr(value, "resolve"))
     if isinstance(value, str):
         known = "{{" in value or "{%" in value or value.strip().lower() in _LIVE
-    else:
-        # Airflow's XComArg, the output of another task, has "resolve".
-        is_object = not isinstance(value, type) and (hasattr(value, "is_live_at") or hasattr(value, "resolve"))
-        known = isinstance(value, bool) or is_object
-    if not known:
+    if not known and not isinstance(value, bool):
         raise BatchConfigurationError(
             f"live is {shown(value)}. Allowed are True, False, their text, a CampaignWindow, a template and the output "
             "of another task."
@@ -97,12 +95,18 @@ def check_payload(payload: Any, source: str = "payload") -> dict[str, Any]:
         raise BatchPayloadError(f"{source} is empty: there is nothing to send.")
     checked: dict[str, Any] = _Values(source).read(payload, ())
     _warn_of_misspelt(checked, source)
-    if "name" in checked:
-        _check_name(checked["name"])
+    name, labels = checked.get("name"), checked.get("labels")
+    if "name" in checked and not (isinstance(name, str) and len(name) >= MIN_NAME and name.strip() not in ("", "None")):
+        raise BatchPayloadError(
+            f"name must be text of at least {MIN_NAME} characters, not {shown(name)}. Has its template rendered to "
+            "nothing?"
+        )
     if "live" in checked:
         checked["live"] = read_live(checked["live"])
-    if checked.get("labels") is not None:
-        _check_labels(checked["labels"])
+    if labels is not None and not (isinstance(labels, list) and all(isinstance(label, str) for label in labels)):
+        raise BatchPayloadError(f"labels must be a list of label codes, not {shown(labels)}.")
+    if labels is not None and len(labels) > MAX_LABELS:
+        raise BatchPayloadError(f"labels holds {len(labels)} entries; Batch takes at most {MAX_LABELS}.")
     if checked.get("push_time") not in (None, "now"):
         checked["push_time"] = _time(checked["push_time"], "push_time", "'now' or a UTC time")
     recurrence = checked.get("recurrence")
@@ -242,21 +246,6 @@ def _warn_of_misspelt(payload: Mapping[str, Any], source: str) -> None:
     for name in unknown[:_MAX_SPELLING_CHECKS]:
         for near in difflib.get_close_matches(name.lower(), _PARAMETERS, n=1, cutoff=0.8):
             _log.warning("%s has the unknown parameter %r. It is sent as it is. Is %r meant?", source, name, near)
-
-
-def _check_name(name: Any) -> None:
-    if not isinstance(name, str) or len(name) < MIN_NAME or name.strip() in ("", "None"):
-        raise BatchPayloadError(
-            f"name must be text of at least {MIN_NAME} characters, not {shown(name)}. Has its template rendered to "
-            "nothing?"
-        )
-
-
-def _check_labels(labels: Any) -> None:
-    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
-        raise BatchPayloadError(f"labels must be a list of label codes, not {shown(labels)}.")
-    if len(labels) > MAX_LABELS:
-        raise BatchPayloadError(f"labels holds {len(labels)} entries; Batch takes at most {MAX_LABELS}.")
 
 
 def kind_of(value: Any) -> str:

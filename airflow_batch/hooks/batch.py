@@ -67,6 +67,10 @@ class BatchHook(BaseHook):
     :param batch_conn_id: Airflow connection of type ``batch``: ``password`` is the company REST API key, ``login`` the
         app API key, or extra ``api_keys`` one key for each app. It is read at the first request, not before.
     :param app: Name of the app, required when the connection has ``api_keys``; a label for messages otherwise.
+
+    Each method raises a subclass of ``BatchApiError`` for each failed request and, before anything is sent,
+    ``BatchPayloadError`` for a token or payload that cannot be sent and ``BatchConfigurationError`` for a wrong
+    connection.
     """
 
     conn_name_attr = "batch_conn_id"
@@ -95,10 +99,7 @@ class BatchHook(BaseHook):
 
     @classmethod
     def of_connection(cls, connection: Connection, app: str | None = None) -> Self:
-        """Return a hook of a connection that was read already: a trigger reads it asynchronously.
-
-        :raises BatchConfigurationError: when the connection is wrong.
-        """
+        """Return a hook of a connection that was read already: a trigger reads it asynchronously."""
         hook = cls(connection.conn_id, app)
         hook._connection = connection
         del connection  # Its repr shows the keys, and an error keeps the local variables.
@@ -116,10 +117,7 @@ class BatchHook(BaseHook):
         return hook
 
     def get_conn(self) -> BatchSession:
-        """Return the ``requests.Session``, which is made once. It authenticates requests to the connection's host only.
-
-        :raises BatchConfigurationError: when the connection is wrong.
-        """
+        """Return the ``requests.Session``, made once. It authenticates requests to the connection's host only."""
         if self._session is None:
             from airflow_batch.hooks.transport import BatchSession
 
@@ -138,9 +136,7 @@ class BatchHook(BaseHook):
         Source: https://doc.batch.com/developer/api/mep/campaigns/create
 
         :param checked: See :meth:`update_campaign`.
-        :raises BatchPayloadError: before anything is sent, for a payload that cannot be sent.
         :raises BatchResponseError: when the answer holds no token; the campaign may have been created.
-        :raises BatchApiError: one of its other subclasses, for each failed request.
         """
         payload = dict(payload) if checked else check_payload(payload)
         return expect_token(self._request(CREATE, "", body=json.dumps(payload, allow_nan=False).encode()))
@@ -152,8 +148,6 @@ class BatchHook(BaseHook):
         Source: https://doc.batch.com/developer/api/mep/campaigns/update
 
         :param checked: Send the payload as it is. For what Batch's view has shown, which is not the user's input.
-        :raises BatchPayloadError: before anything is sent, for a token or payload that cannot be sent.
-        :raises BatchApiError: one of its subclasses, for each failed request.
         """
         token, payload = check_token(campaign_token), dict(payload) if checked else check_payload(payload)
         return confirm_write(self._request(UPDATE, token, body=json.dumps(payload, allow_nan=False).encode()))
@@ -161,8 +155,7 @@ class BatchHook(BaseHook):
     def delete_campaign(self, campaign_token: str) -> int:
         """Delete a campaign and return the HTTP status of Batch's confirmation (it documents no body).
 
-        :raises BatchApiError: one of its subclasses, for each failed request; an unknown campaign is
-            ``BatchNotFoundError``.
+        :raises BatchNotFoundError: for an unknown campaign.
         """
         return confirm_write(self._request(DELETE, check_token(campaign_token)))
 
@@ -172,7 +165,6 @@ class BatchHook(BaseHook):
         Source: https://doc.batch.com/developer/api/mep/campaigns/get-campaign
 
         :raises BatchApiMisuseError: for a key that may not read.
-        :raises BatchApiError: one of its other subclasses, for each failed request.
         """
         token = check_token(campaign_token)
         return expect_campaign(self._request(VIEW, token), token)
@@ -184,8 +176,6 @@ class BatchHook(BaseHook):
         campaign is an A/B test; no row before anything was sent. The open rate is (direct_open + influenced_open) /
         sent, None where nothing was sent. Batch supports Live API keys only here.
         Source: https://doc.batch.com/developer/api/mep/campaigns/get
-
-        :raises BatchApiError: one of its subclasses, for each failed request.
         """
         stats = expect_stats(self._request(STATS, check_token(campaign_token)))
         return {**stats, "detail": [with_open_rate(row) for row in stats["detail"]]}
@@ -199,7 +189,6 @@ class BatchHook(BaseHook):
 
         :param live: True for the running and the completed ones, False for the stopped ones and drafts, None for all.
         :param from_api: True for those created from the API, False for the dashboard's, None for all.
-        :raises BatchApiError: one of its subclasses, for each failed request.
         """
         filters = {"live": live, "from_api": from_api}
         query = {name: str(value).lower() for name, value in filters.items() if value is not None}
