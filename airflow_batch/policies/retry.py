@@ -128,15 +128,14 @@ def read_duration(name: str, value: timedelta | float | None, *, also: str = "")
     """
     if value is None:
         return None
-    duration = value
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= MAX_DURATION.total_seconds():
-        duration = timedelta(seconds=value)
-    if not isinstance(duration, timedelta) or not timedelta(0) < duration <= MAX_DURATION:
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    if not is_number or not 0 < seconds <= MAX_DURATION.total_seconds():
         raise BatchConfigurationError(
             f"{name} must be seconds above 0, a timedelta{also} or None, of at most {MAX_DURATION.days} days, not "
             f"{shown(value)}."
         )
-    return duration
+    return timedelta(seconds=seconds)
 
 
 class BatchRetryPolicy(RetryPolicy):
