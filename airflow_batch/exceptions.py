@@ -18,9 +18,14 @@ class BatchError(AirflowException):
     transient: ClassVar[bool] = False
     """True when the same call may succeed later."""
 
+    @property
+    def details(self) -> dict[str, Any]:
+        """What is known besides the message: the keyword arguments that make such an error. JSON values."""
+        return {}
+
     def explained(self, more: str) -> Self:
         """Return the same failure with a sentence more, for one who knows what the request was for."""
-        return type(self)(f"{self} {more}")
+        return type(self)(f"{self} {more}", **self.details)
 
 
 class BatchConfigurationError(AirflowFailException, BatchError):
@@ -110,18 +115,8 @@ class BatchApiError(BatchError):
     @property
     def details(self) -> dict[str, Any]:
         """What is known besides the message: the keyword arguments that make such an error. JSON values."""
-        return {
-            "status_code": self.status_code,
-            "error_code": self.error_code,
-            "error_name": self.error_name,
-            "retry_after": self.retry_after,
-            "endpoint": self.endpoint,
-            "may_have_been_applied": self.may_have_been_applied,
-        }
-
-    def explained(self, more: str) -> Self:
-        """Return the same failure with a sentence more, for one who knows what the request was for."""
-        return type(self)(f"{self.message} {more}", **self.details)
+        names = ("status_code", "error_code", "error_name", "retry_after", "endpoint", "may_have_been_applied")
+        return {name: getattr(self, name) for name in names}
 
 
 class BatchAuthenticationError(AirflowFailException, BatchApiError):
@@ -216,21 +211,15 @@ Source: the Failure sections of the campaigns API (update, delete, stats); SERVE
 on read pages.
 """
 
-_BY_STATUS: dict[int, type[BatchApiError]] = {
-    401: BatchAuthenticationError,
-    403: BatchApiMisuseError,
-    404: BatchNotFoundError,
-    408: BatchAmbiguousError,
-    429: BatchRateLimitError,
-}
+_BY_STATUS = {status: kind for (status, _), (_, kind) in ERRORS.items() if status in (401, 403, 404, 429)}
 
 
 def error_class(status_code: int, error_code: int | None) -> type[BatchApiError]:
     """Return the class of a response that is not a 2xx. The status decides; the code, when known, only refines it."""
     if error_code is not None and (status_code, error_code) in ERRORS:
         return ERRORS[status_code, error_code][1]
-    if status_code in _BY_STATUS:
-        return _BY_STATUS[status_code]
+    if status_code == 408 or status_code < 200:
+        return BatchAmbiguousError
     if status_code < 400:
-        return BatchAmbiguousError if status_code < 200 else BatchResponseError
-    return BatchServerError if status_code >= 500 else BatchRequestError
+        return BatchResponseError
+    return _BY_STATUS.get(status_code, BatchServerError if status_code >= 500 else BatchRequestError)

@@ -130,14 +130,14 @@ class PacedHook(BatchHook):
         self.still_wanted: Callable[[], bool] = lambda: True
         """Asked when a write's turn has come; where it says no, the write raises :class:`Outdated`."""
 
-    def _request(self, endpoint: Endpoint, subject: str, **request: Any) -> Answer:
+    def _request(self, endpoint: Endpoint, token: str, **request: Any) -> Answer:
         tries = 0
         while True:
             sent = self.gate.enter()
             if endpoint.writes and not self.still_wanted():
                 raise Outdated
             try:
-                answer = super()._request(endpoint, subject, **request)
+                answer = super()._request(endpoint, token, **request)
             except BatchApiError as error:
                 if error.throttled:
                     self.gate.refused(sent, error)

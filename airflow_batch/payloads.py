@@ -8,11 +8,9 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import math
 import reprlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
-from itertools import islice
 from typing import Any
 
 from airflow_batch.exceptions import BatchConfigurationError, BatchPayloadError
@@ -56,18 +54,21 @@ def read_live(value: Any) -> bool:
     return live
 
 
+def rendered_or_none(value: str | None) -> str | None:
+    """Return a rendered argument; None where it rendered to nothing or to the text ``None``."""
+    return None if value in (None, "", "None") else value
+
+
 def check_live_argument(value: Any) -> None:
     """Check the ``live`` of an operator when the DAG is parsed, as far as it is known then.
 
     :raises BatchConfigurationError: for a literal that can never become a boolean.
     """
+    # Airflow's XComArg, the output of another task, has "resolve".
+    known = not isinstance(value, type) and (hasattr(value, "is_live_at") or hasattr(value, "resolve"))
     if isinstance(value, str):
         known = "{{" in value or "{%" in value or value.strip().lower() in _LIVE
-    else:
-        # Airflow's XComArg, the output of another task, has "resolve".
-        is_object = not isinstance(value, type) and (hasattr(value, "is_live_at") or hasattr(value, "resolve"))
-        known = isinstance(value, bool) or is_object
-    if not known:
+    if not known and not isinstance(value, bool):
         raise BatchConfigurationError(
             f"live is {shown(value)}. Allowed are True, False, their text, a CampaignWindow, a template and the output "
             "of another task."
@@ -92,23 +93,25 @@ def check_payload(payload: Any, source: str = "payload") -> dict[str, Any]:
         raise BatchPayloadError(f"{source} must be an object such as {{'live': True}}, not {kind_of(payload)}.")
     if not payload:
         raise BatchPayloadError(f"{source} is empty: there is nothing to send.")
-    values = _Values(source)
-    checked: dict[str, Any] = {
-        name: _local_time(value) if name == "local_push_time" else values.read(value, (name,))
-        for name, value in values.items_of(payload, ())
-    }
+    checked: dict[str, Any] = _Values(source).read(payload, ())
     _warn_of_misspelt(checked, source)
-    if "name" in checked:
-        _check_name(checked["name"])
+    name, labels = checked.get("name"), checked.get("labels")
+    if "name" in checked and not (isinstance(name, str) and len(name) >= MIN_NAME and name.strip() not in ("", "None")):
+        raise BatchPayloadError(
+            f"name must be text of at least {MIN_NAME} characters, not {shown(name)}. Has its template rendered to "
+            "nothing?"
+        )
     if "live" in checked:
         checked["live"] = read_live(checked["live"])
-    if checked.get("labels") is not None:
-        _check_labels(checked["labels"])
-    if checked.get("push_time") is not None:
-        checked["push_time"] = _utc_time(checked["push_time"], "push_time", allow_now=True)
+    if labels is not None and not (isinstance(labels, list) and all(isinstance(label, str) for label in labels)):
+        raise BatchPayloadError(f"labels must be a list of label codes, not {shown(labels)}.")
+    if labels is not None and len(labels) > MAX_LABELS:
+        raise BatchPayloadError(f"labels holds {len(labels)} entries; Batch takes at most {MAX_LABELS}.")
+    if checked.get("push_time") not in (None, "now"):
+        checked["push_time"] = _time(checked["push_time"], "push_time", "'now' or a UTC time")
     recurrence = checked.get("recurrence")
     if isinstance(recurrence, dict) and recurrence.get("end_date") is not None:
-        recurrence["end_date"] = _utc_time(recurrence["end_date"], "recurrence.end_date")
+        recurrence["end_date"] = _time(recurrence["end_date"], "recurrence.end_date")
     return checked
 
 
@@ -126,9 +129,20 @@ def check_new(payload: dict[str, Any]) -> dict[str, Any]:
             f"payload lacks {', '.join(missing)}: a new campaign needs name, live, messages and a push_time."
         )
     messages = payload["messages"]
-    versions = messages.items() if isinstance(messages, dict) else ((None, messages),)
-    for version, items in versions:
-        _check_messages(items, ("messages",) if version is None else ("messages", version))
+    for version, items in messages.items() if isinstance(messages, dict) else [(None, messages)]:
+        place = _place("messages") if version is None else _place("messages", version)
+        if not isinstance(items, list) or not items:
+            raise BatchPayloadError(
+                f"{place} must be a list of messages, not {shown(items)}. An A/B test has an object of such "
+                "lists: {'a': [...], 'b': [...]}."
+            )
+        for index, message in enumerate(items):
+            for key in ("language", "body"):
+                if not isinstance(message, dict) or not isinstance(message.get(key), str) or not message[key]:
+                    raise BatchPayloadError(
+                        f"{place}[{index}] has no {key}. Each message of a new campaign needs language and body, "
+                        "such as {'language': 'en', 'body': 'Hello'}."
+                    )
     return payload
 
 
@@ -137,158 +151,101 @@ def payload_digest(payload: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(payload, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
-def stops(payload: Mapping[str, Any]) -> bool:
-    """Tell whether the write stops the campaign."""
-    return payload.get("live") is False
-
-
 class _Values:
-    """The values of one payload, read as JSON has them or refused by their place."""
+    """Reads the values of one payload as JSON has them, or refuses them by their place."""
 
     def __init__(self, source: str) -> None:
         self.source = source
-        self.size = 0
-
-    def items_of(self, mapping: Mapping[Any, Any], path: tuple[str | int, ...]) -> Iterator[tuple[str, Any]]:
-        for key, value in mapping.items():
-            if not isinstance(key, str):
-                raise BatchPayloadError(f"{self.place(path)} has the key {shown(key)}: JSON keys are text.")
-            self._add(len(key))
-            yield key, value
+        self.left = MAX_SIZE
 
     def read(self, value: Any, path: tuple[str | int, ...]) -> Any:
         """Return a value as JSON has it."""
-        if len(path) > MAX_DEPTH + 1:
-            raise BatchPayloadError(f"{self.place(path)} is nested deeper than {MAX_DEPTH} levels, or holds itself.")
-        self._add(100)
-        if value is None or isinstance(value, bool):
-            return value
-        if isinstance(value, str):
-            self._add(len(value))
-            return str.__str__(value)
-        if isinstance(value, int):
-            if abs(value) > MAX_NUMBER:
-                raise BatchPayloadError(
-                    f"{self.place(path)} is a number of more digits than JSON's readers hold. Send it as text."
-                )
-            return int(value)
-        if isinstance(value, float):
-            if not math.isfinite(value):
-                raise BatchPayloadError(
-                    f"{self.place(path)} is {value!r}, which JSON cannot hold. Give a finite number or null."
-                )
-            return float(value)
-        if isinstance(value, datetime):
-            return _moment(value, self.place(path))
-        if isinstance(value, Mapping):
-            return {key: self.read(item, (*path, key)) for key, item in self.items_of(value, path)}
-        if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray | memoryview):
-            return [self.read(item, (*path, index)) for index, item in enumerate(value)]
-        kind = "a date without a time" if isinstance(value, date) else kind_of(value)
-        raise BatchPayloadError(
-            f"{self.place(path)} is {kind}, which JSON cannot hold. Give text, a number, a boolean, null, a list, an "
-            "object, or a datetime with a time zone."
-        )
-
-    def _add(self, size: int) -> None:
-        self.size += size
-        if self.size > MAX_SIZE:
+        self.left -= 100 + (len(value) if isinstance(value, str) else 0)
+        if self.left < 0:
             raise BatchPayloadError(
                 f"{self.source} is too large: at most {MAX_SIZE:,} are allowed, where a character counts as 1 and a "
                 "value as 100. Does it hold one list or object in many places?"
             )
-
-    def place(self, path: tuple[str | int, ...]) -> str:
-        """Return how a message names a place in the payload."""
-        if not path:
-            return self.source
-        parts = (f"[{part}]" if isinstance(part, int) else f".{part[:_MAX_PLACE]}" for part in path)
-        place = "".join(parts)[1:]
-        place = place if len(place) <= _MAX_PLACE else f"{place[:_MAX_PLACE]}..."
-        return place if place.isprintable() else repr(place)
-
-
-def _moment(value: datetime, path: str) -> str:
-    if value.utcoffset() is None:
-        raise BatchPayloadError(
-            f"{path} is the datetime {value.isoformat()} without a time zone, so the moment it means is unknown. Give "
-            "it one (pendulum.datetime(..., tz='Europe/Paris')); it is then sent in UTC."
+        if len(path) > MAX_DEPTH + 1:
+            raise self._refusal(path, f"nested deeper than {MAX_DEPTH} levels, or holds itself.")
+        if path == ("local_push_time",) and value is not None:
+            return _time(value, "local_push_time", "a time", is_local=True)
+        if value is None or isinstance(value, bool):
+            return value
+        if isinstance(value, str):
+            return str.__str__(value)
+        if isinstance(value, int | float):
+            if not abs(value) <= MAX_NUMBER:  # NaN is not, either
+                found = repr(value) if isinstance(value, float) else "a number of more digits than JSON's readers hold"
+                raise self._refusal(path, f"{found}. Give a smaller finite number, text or null.")
+            return int(value) if isinstance(value, int) else float(value)
+        if isinstance(value, datetime):
+            return _time(value, _place(*path))
+        if isinstance(value, Mapping):
+            for key in value:
+                if not isinstance(key, str):
+                    place = _place(*path) or self.source
+                    raise BatchPayloadError(f"{place} has the key {shown(key)}: JSON keys are text.")
+            self.left -= sum(map(len, value))
+            return {key: self.read(item, (*path, key)) for key, item in value.items()}
+        if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray | memoryview):
+            return [self.read(item, (*path, index)) for index, item in enumerate(value)]
+        kind = "a date without a time" if isinstance(value, date) else kind_of(value)
+        raise self._refusal(
+            path,
+            f"{kind}, which JSON cannot hold. Give text, a number, a boolean, null, a list, an object, or a datetime "
+            "with a time zone.",
         )
-    try:
-        return value.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="seconds")
-    except OverflowError:
-        raise BatchPayloadError(f"{path} is {value.isoformat()}, which is no moment in UTC.") from None
+
+    def _refusal(self, path: tuple[str | int, ...], found: str) -> BatchPayloadError:
+        return BatchPayloadError(f"{_place(*path) or self.source} is {found}")
 
 
-def _utc_time(value: Any, path: str, *, allow_now: bool = False) -> str:
-    """Read a moment written as text: without an offset it is UTC, as Batch documents, with one it becomes UTC."""
-    if allow_now and value == "now":
-        return "now"
-    try:
-        moment = datetime.fromisoformat(value.strip())
-    except (ValueError, AttributeError):
-        allowed = "'now' or a UTC time" if allow_now else "a UTC time"
-        raise BatchPayloadError(
-            f"{path} must be {allowed} such as '2026-01-31T09:00:00', not {shown(value)}."
-        ) from None
-    return _moment(moment if moment.tzinfo else moment.replace(tzinfo=UTC), path)
+def _place(*path: str | int) -> str:
+    """Return how a message names a place in a payload."""
+    parts = (f"[{part}]" if isinstance(part, int) else f".{part[:_MAX_PLACE]}" for part in path)
+    place = "".join(parts)[1:]
+    place = place if len(place) <= _MAX_PLACE else f"{place[:_MAX_PLACE]}..."
+    return place if place.isprintable() else repr(place)
 
 
-def _local_time(value: Any) -> Any:
-    """Read the wall time of ``local_push_time``: it must not have a zone, for it means each device's own."""
-    if value is None:
-        return None
+def _time(value: Any, place: str, allowed: str = "a UTC time", *, is_local: bool = False) -> str:
+    """Return a time as Batch takes it: in UTC, or the wall time of each device, which has no zone.
+
+    A text without an offset is UTC, as Batch documents it. A naive datetime may be anything.
+    """
     try:
         moment = value if isinstance(value, datetime) else datetime.fromisoformat(value.strip())
+        if moment.tzinfo is None and is_local:
+            return moment.isoformat(timespec="seconds")
+        if moment.tzinfo is None and moment is not value:
+            moment = moment.replace(tzinfo=UTC)
+        if moment.utcoffset() is not None and not is_local:
+            return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="seconds")
+    except OverflowError:
+        raise BatchPayloadError(f"{place} is {value}, which is no moment in UTC.") from None
     except (ValueError, AttributeError, TypeError):
         raise BatchPayloadError(
-            f"local_push_time must be a time such as '2026-01-31T09:00:00', not {shown(value)}."
+            f"{place} must be {allowed} such as '2026-01-31T09:00:00', not {shown(value)}."
         ) from None
-    if moment.tzinfo is not None:
+    if is_local:
         raise BatchPayloadError(
-            f"local_push_time is {moment.isoformat()}, but it means the wall time of each device: give it without a "
+            f"{place} is {moment.isoformat()}, but it means the wall time of each device: give it without a "
             "time zone, or use push_time for one moment everywhere."
         )
-    return moment.isoformat(timespec="seconds")
+    raise BatchPayloadError(
+        f"{place} is the datetime {moment.isoformat()} without a time zone, so the moment it means is unknown. Give "
+        "it one (pendulum.datetime(..., tz='Europe/Paris')); it is then sent in UTC."
+    )
 
 
 def _warn_of_misspelt(payload: Mapping[str, Any], source: str) -> None:
     import difflib
 
-    unknown = (name for name in payload if name not in _PARAMETERS and len(name) <= _LONGEST_PARAMETER)
-    for name in islice(unknown, _MAX_SPELLING_CHECKS):
+    unknown = [name for name in payload if name not in _PARAMETERS and len(name) <= _LONGEST_PARAMETER]
+    for name in unknown[:_MAX_SPELLING_CHECKS]:
         for near in difflib.get_close_matches(name.lower(), _PARAMETERS, n=1, cutoff=0.8):
             _log.warning("%s has the unknown parameter %r. It is sent as it is. Is %r meant?", source, name, near)
-
-
-def _check_name(name: Any) -> None:
-    if isinstance(name, str) and name.strip() in ("", "None"):
-        raise BatchPayloadError(f"name is {shown(name)}. Its template may have rendered to nothing.")
-    if not isinstance(name, str) or len(name) < MIN_NAME:
-        raise BatchPayloadError(f"name must be text of at least {MIN_NAME} characters, not {shown(name)}.")
-
-
-def _check_messages(messages: Any, path: tuple[str | int, ...]) -> None:
-    place = _Values("payload").place
-    if not isinstance(messages, list) or not messages:
-        raise BatchPayloadError(
-            f"{place(path)} must be a list of messages, not {shown(messages)}. An A/B test has an object of such "
-            "lists: {'a': [...], 'b': [...]}."
-        )
-    for index, message in enumerate(messages):
-        for key in ("language", "body"):
-            if not isinstance(message, dict) or not isinstance(message.get(key), str) or not message[key]:
-                raise BatchPayloadError(
-                    f"{place((*path, index))} has no {key}. Each message of a new campaign needs language and body, "
-                    "such as {'language': 'en', 'body': 'Hello'}."
-                )
-
-
-def _check_labels(labels: Any) -> None:
-    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
-        raise BatchPayloadError(f"labels must be a list of label codes, not {shown(labels)}.")
-    if len(labels) > MAX_LABELS:
-        raise BatchPayloadError(f"labels holds {len(labels)} entries; Batch takes at most {MAX_LABELS}.")
 
 
 def kind_of(value: Any) -> str:

@@ -6,22 +6,18 @@ One method for each endpoint, and one HTTP request for each call (the list: for 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from functools import cached_property, partial
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self, TypeVar
-from urllib.parse import quote
 
 from airflow.exceptions import AirflowNotFoundException  # type: ignore[attr-defined,unused-ignore]
 from airflow.sdk import BaseHook
 from airflow.sdk.log import mask_secret
 
-from airflow_batch import __version__
 from airflow_batch._campaigns.reference import check_token
 from airflow_batch.exceptions import (
-    BatchAmbiguousError,
-    BatchApiError,
     BatchApiMisuseError,
     BatchAuthenticationError,
     BatchConfigurationError,
@@ -43,7 +39,8 @@ from airflow_batch.hooks.answers import (
     parse_http_date,
 )
 from airflow_batch.hooks.settings import BatchSettings, read_settings, show_name
-from airflow_batch.payloads import check_payload, shown
+from airflow_batch.payloads import check_payload
+from airflow_batch.payloads import rendered_or_none as rendered_or_none
 from airflow_batch.results import with_open_rate
 
 if TYPE_CHECKING:
@@ -58,7 +55,6 @@ VIEW = Endpoint("view", "GET", "{token}", writes=False)
 STATS = Endpoint("stats", "GET", "stats/{token}", writes=False)
 LIST = Endpoint("list", "GET", "list", writes=False)
 Hook = TypeVar("Hook", bound="BatchHook")
-Result = TypeVar("Result")
 MAX_PAGE = 100
 """Campaigns in one request of the list (https://doc.batch.com/developer/api/mep/campaigns/list)."""
 MAX_PAGES = 10_000
@@ -71,6 +67,10 @@ class BatchHook(BaseHook):
     :param batch_conn_id: Airflow connection of type ``batch``: ``password`` is the company REST API key, ``login`` the
         app API key, or extra ``api_keys`` one key for each app. It is read at the first request, not before.
     :param app: Name of the app, required when the connection has ``api_keys``; a label for messages otherwise.
+
+    Each method raises a subclass of ``BatchApiError`` for each failed request and, before anything is sent,
+    ``BatchPayloadError`` for a token or payload that cannot be sent and ``BatchConfigurationError`` for a wrong
+    connection.
     """
 
     conn_name_attr = "batch_conn_id"
@@ -85,17 +85,21 @@ class BatchHook(BaseHook):
         self.requests_sent = 0
         self.last_status: int | None = None
         """HTTP status of the last answer, None before the first one."""
+        self.has_answered = False
+        """Whether Batch has answered any request of this hook, a refusal included."""
+        self.clock_offset = timedelta(0)
+        """How far Batch's clock is ahead of the local clock, by the Date of the last answer; zero before the first.
+
+        A Date header counts whole seconds, so a difference of about a second has no meaning.
+        """
         self.time_limit: float | None = None
         """Seconds that each further request may take in all, None for the connection's own limits."""
         self._connection: Connection | None = None
-        self._last_date: tuple[str | None, datetime] = None, datetime.now(UTC)
+        self._session: BatchSession | None = None
 
     @classmethod
     def of_connection(cls, connection: Connection, app: str | None = None) -> Self:
-        """Return a hook of a connection that was read already: a trigger reads it asynchronously.
-
-        :raises BatchConfigurationError: when the connection is wrong.
-        """
+        """Return a hook of a connection that was read already: a trigger reads it asynchronously."""
         hook = cls(connection.conn_id, app)
         hook._connection = connection
         del connection  # Its repr shows the keys, and an error keeps the local variables.
@@ -113,26 +117,12 @@ class BatchHook(BaseHook):
         return hook
 
     def get_conn(self) -> BatchSession:
-        """Return the ``requests.Session``, which is made once. It authenticates requests to the connection's host only.
+        """Return the ``requests.Session``, made once. It authenticates requests to the connection's host only."""
+        if self._session is None:
+            from airflow_batch.hooks.transport import BatchSession
 
-        :raises BatchConfigurationError: when the connection is wrong.
-        """
+            self._session = BatchSession(self.settings)
         return self._session
-
-    @property
-    def has_answered(self) -> bool:
-        """Whether Batch has answered any request of this hook, a refusal included."""
-        return self.last_status is not None
-
-    @property
-    def clock_offset(self) -> timedelta:
-        """How far Batch's clock is ahead of the local clock, by the Date of the last answer; zero before the first.
-
-        A Date header counts whole seconds, so a difference of about a second has no meaning.
-        """
-        header, received = self._last_date
-        moment = parse_http_date(header)
-        return timedelta(0) if moment is None else moment - received
 
     def batch_now(self) -> datetime:
         """Return the present moment by Batch's clock, in UTC. Compare Batch's times with it."""
@@ -146,11 +136,10 @@ class BatchHook(BaseHook):
         Source: https://doc.batch.com/developer/api/mep/campaigns/create
 
         :param checked: See :meth:`update_campaign`.
-        :raises BatchPayloadError: before anything is sent, for a payload that cannot be sent.
         :raises BatchResponseError: when the answer holds no token; the campaign may have been created.
-        :raises BatchApiError: one of its other subclasses, for each failed request.
         """
-        return self._call(CREATE, expect_token, body=_encode(payload, checked))
+        payload = dict(payload) if checked else check_payload(payload)
+        return expect_token(self._request(CREATE, "", body=json.dumps(payload, allow_nan=False).encode()))
 
     def update_campaign(self, campaign_token: str, payload: Mapping[str, Any], *, checked: bool = False) -> int:
         """Update a campaign and return the HTTP status of Batch's confirmation (it documents no body).
@@ -159,18 +148,16 @@ class BatchHook(BaseHook):
         Source: https://doc.batch.com/developer/api/mep/campaigns/update
 
         :param checked: Send the payload as it is. For what Batch's view has shown, which is not the user's input.
-        :raises BatchPayloadError: before anything is sent, for a token or payload that cannot be sent.
-        :raises BatchApiError: one of its subclasses, for each failed request.
         """
-        return self._call(UPDATE, confirm_write, check_token(campaign_token), body=_encode(payload, checked))
+        token, payload = check_token(campaign_token), dict(payload) if checked else check_payload(payload)
+        return confirm_write(self._request(UPDATE, token, body=json.dumps(payload, allow_nan=False).encode()))
 
     def delete_campaign(self, campaign_token: str) -> int:
         """Delete a campaign and return the HTTP status of Batch's confirmation (it documents no body).
 
-        :raises BatchApiError: one of its subclasses, for each failed request; an unknown campaign is
-            ``BatchNotFoundError``.
+        :raises BatchNotFoundError: for an unknown campaign.
         """
-        return self._call(DELETE, confirm_write, check_token(campaign_token))
+        return confirm_write(self._request(DELETE, check_token(campaign_token)))
 
     def get_campaign(self, campaign_token: str) -> dict[str, Any]:
         """Return a campaign as Batch's view endpoint gives it. Batch supports Live API keys only here.
@@ -178,10 +165,9 @@ class BatchHook(BaseHook):
         Source: https://doc.batch.com/developer/api/mep/campaigns/get-campaign
 
         :raises BatchApiMisuseError: for a key that may not read.
-        :raises BatchApiError: one of its other subclasses, for each failed request.
         """
         token = check_token(campaign_token)
-        return self._call(VIEW, partial(expect_campaign, token=token), token)
+        return expect_campaign(self._request(VIEW, token), token)
 
     def get_campaign_stats(self, campaign_token: str) -> dict[str, Any]:
         """Return a campaign's statistics as Batch documents them, with an ``open_rate`` added to each row and version.
@@ -190,16 +176,12 @@ class BatchHook(BaseHook):
         campaign is an A/B test; no row before anything was sent. The open rate is (direct_open + influenced_open) /
         sent, None where nothing was sent. Batch supports Live API keys only here.
         Source: https://doc.batch.com/developer/api/mep/campaigns/get
-
-        :raises BatchApiError: one of its subclasses, for each failed request.
         """
-        stats = self._call(STATS, expect_stats, check_token(campaign_token))
+        stats = expect_stats(self._request(STATS, check_token(campaign_token)))
         return {**stats, "detail": [with_open_rate(row) for row in stats["detail"]]}
 
-    def list_campaigns(
-        self, live: bool | None = None, from_api: bool | None = None, page_size: int = MAX_PAGE
-    ) -> Iterator[dict[str, Any]]:
-        """Yield the campaigns, newest first, each once, with one request for each page.
+    def list_campaigns(self, live: bool | None = None, from_api: bool | None = None) -> Iterator[dict[str, Any]]:
+        """Yield the campaigns, newest first, each once, with one request for each 100 of them.
 
         Each is an object with at least ``campaign_token``; :meth:`get_campaign` returns all of it. A campaign that is
         created meanwhile shifts the pages: it may be missed, but no campaign is yielded twice.
@@ -207,32 +189,22 @@ class BatchHook(BaseHook):
 
         :param live: True for the running and the completed ones, False for the stopped ones and drafts, None for all.
         :param from_api: True for those created from the API, False for the dashboard's, None for all.
-        :param page_size: Campaigns in one request, 1 to 100.
-        :raises BatchConfigurationError: before anything is sent, for a page size out of range.
-        :raises BatchApiError: one of its subclasses, for each failed request.
         """
-        if isinstance(page_size, bool) or not isinstance(page_size, int) or not 1 <= page_size <= MAX_PAGE:
-            raise BatchConfigurationError(f"page_size must be 1 to {MAX_PAGE}, not {shown(page_size)}.")
         filters = {"live": live, "from_api": from_api}
         query = {name: str(value).lower() for name, value in filters.items() if value is not None}
-        return self._pages(query, page_size)
-
-    def _pages(self, query: Mapping[str, str], page_size: int) -> Iterator[dict[str, Any]]:
         seen: set[str] = set()
-        start = 0
-        for _ in range(MAX_PAGES):
-            page = self._call(LIST, expect_page, query={**query, "from": start, "limit": page_size})
-            known = len(seen)
+        for number in range(MAX_PAGES):
+            answer = self._request(LIST, "", query={**query, "from": number * MAX_PAGE, "limit": MAX_PAGE})
+            page, known = expect_page(answer), len(seen)
             for campaign in page:
                 if campaign["campaign_token"] not in seen:
                     seen.add(campaign["campaign_token"])
                     yield campaign
             # Nothing new on a page: the server counts pages differently, and the list would never end.
-            if len(page) < page_size or len(seen) == known:
+            if len(page) < MAX_PAGE or len(seen) == known:
                 return
-            start += page_size
         raise BatchResponseError(
-            f"Batch's {self._subject(LIST)} did not end after {MAX_PAGES:,} pages of {page_size}.",
+            f"Batch's {answer.subject} did not end after {MAX_PAGES:,} pages of {MAX_PAGE}.",
             status_code=self.last_status,
             endpoint=LIST.name,
         )
@@ -254,11 +226,13 @@ class BatchHook(BaseHook):
         return all(accepted for accepted, _ in answers), text
 
     def _test_app(self, app: str | None) -> tuple[bool, str]:
-        hook = self if app == self.app else self._for_app(app)
+        # The same settings and session: a test must not read the connection again.
+        hook = self.lend_settings(BatchHook(self.batch_conn_id, app))
+        hook._session = self.get_conn()
         name = "the app API key" if app is None else f"the app API key of {show_name(app)}"
         where = self.settings.base_url
         try:
-            campaigns = hook._call(LIST, expect_page, query={"limit": 1})
+            campaigns = expect_page(hook._request(LIST, "", query={"limit": 1}))
         except BatchApiMisuseError:
             return True, f"Keys accepted by {where}; {name} cannot read campaigns, so writes cannot be checked."
         except BatchAuthenticationError as error:
@@ -274,12 +248,6 @@ class BatchHook(BaseHook):
         except BatchError as error:
             return True, f"Connected to {where}; {name} can list campaigns, but not view them. {error}"
         return True, f"Connected to {where}; {name} can read campaigns."
-
-    def _for_app(self, app: str | None) -> BatchHook:
-        # The same settings and session: a test must not read the connection again.
-        hook = self.lend_settings(BatchHook(self.batch_conn_id, app))
-        hook._session = self._session
-        return hook
 
     @cached_property
     def settings(self) -> BatchSettings:
@@ -297,7 +265,10 @@ class BatchHook(BaseHook):
                 f"Nothing was sent: connection {self.batch_conn_id!r} does not exist, or Airflow could not read it. "
                 "Create it under Admin > Connections, in the environment or in the secrets backend."
             )
-        _mask_fields(self._connection)
+        # The keys are masked before anything can fail, because any message may quote them.
+        mask_secret(self._connection.password or "")
+        if '"api_keys"' not in (self._connection.extra or ""):  # With api_keys, login is not a key.
+            mask_secret(self._connection.login or "")
         problem = None
         try:
             settings = read_settings(self._connection)
@@ -307,125 +278,22 @@ class BatchHook(BaseHook):
             # A new error: the local variables of the first one's frames hold keys.
             raise BatchConfigurationError(problem)
         for secret in settings.secrets:
-            for form in _forms(secret):
-                mask_secret(form)
+            mask_secret(secret)
         if settings.is_sandbox:
-            self.log.warning(
-                "Connection %r uses the Batch sandbox at %s: no push reaches anyone.",
-                self.batch_conn_id,
-                settings.base_url,
-            )
+            told = "Connection %r uses the Batch sandbox at %s: no push reaches anyone."
+            self.log.warning(told, self.batch_conn_id, settings.base_url)
         return settings
 
-    @cached_property
-    def _session(self) -> BatchSession:
-        from airflow import __version__ as airflow_version
-
-        from airflow_batch.hooks.transport import open_session
-
-        settings = self.settings
-        return open_session(
-            settings.base_url,
-            settings.rest_key,
-            {
-                "Content-Type": "application/json",
-                "Accept": "application/json",
-                "Cache-Control": "no-cache",
-                "User-Agent": f"airflow-provider-batch/{__version__} apache-airflow/{airflow_version}",
-            },
-            [form for secret in settings.secrets for form in _forms(secret)],
-            from_environment=not settings.is_loopback,
-        )
-
-    def _subject(self, endpoint: Endpoint, token: str = "") -> str:
-        target = f" of campaign {token!r}" if token else ""
-        return f"{endpoint.name}{target}" + (f" (app {show_name(self.app)})" if self.app else "")
-
-    def _call(self, endpoint: Endpoint, read: Callable[..., Result], token: str = "", **request: Any) -> Result:
-        """Send one request and return what ``read`` makes of the answer."""
-        subject = self._subject(endpoint, token)
-        answer = self._request(endpoint, subject, token=token, **request)
-        return read(answer, endpoint, subject, self._scrub)
-
     def _request(
-        self,
-        endpoint: Endpoint,
-        subject: str,
-        *,
-        token: str = "",
-        body: bytes | None = None,
-        query: Mapping[str, Any] | None = None,
+        self, endpoint: Endpoint, token: str, *, body: bytes | None = None, query: Mapping[str, Any] | None = None
     ) -> Answer:
         """Send one request. Return the answer when it is a 2xx, raise its exception otherwise."""
-        from airflow_batch.hooks.transport import ExchangeError, exchange
-
-        problem: BatchApiError
-        self.settings.api_key(self.app)
+        session = self.get_conn()
         self.requests_sent += 1
-        try:
-            answer = exchange(
-                self.get_conn(),
-                endpoint.method,
-                self._url(endpoint, token),
-                body=body,
-                query=query,
-                timeout=self.settings.timeout,
-                time_limit=self.time_limit,
-            )
-        except ExchangeError as error:
-            problem = _no_answer(error.reason, error.sent, endpoint, subject, self.settings)
-        else:
-            self._last_date, self.last_status = (answer.headers.get("Date"), datetime.now(UTC)), answer.status
-            if 200 <= answer.status < 300:
-                return answer
-            problem = failure(answer, endpoint, subject, self._scrub, datetime.now(UTC))
-        # Outside of the handler: an error of this provider has no foreign context that could hold the URL.
-        raise problem
-
-    def _url(self, endpoint: Endpoint, token: str) -> str:
-        """Return a request's URL. It holds the app API key, so no local variable of the caller may."""
-        key, path = self.settings.api_key(self.app), endpoint.path.format(token=quote(token, safe=""))
-        return f"{self.settings.base_url}/1.1/{quote(key, safe='')}/campaigns/{path}"
-
-    def _scrub(self, text: str) -> str:
-        from airflow_batch.hooks.transport import redact
-
-        return redact(text, [form for secret in self.settings.secrets for form in _forms(secret)])
-
-
-def rendered_or_none(value: str | None) -> str | None:
-    """Return a rendered ``app``; None where it rendered to nothing or to the text ``None``."""
-    return None if value in (None, "", "None") else value
-
-
-def _encode(payload: Mapping[str, Any], checked: bool) -> bytes:
-    return json.dumps(dict(payload) if checked else check_payload(payload), allow_nan=False).encode()
-
-
-def _mask_fields(connection: Connection) -> None:
-    """Mask the keys before anything can fail, because any message may quote them. With api_keys, login is not a key."""
-    mask_secret(connection.password or "")
-    if '"api_keys"' not in (connection.extra or ""):
-        mask_secret(connection.login or "")
-
-
-def _forms(secret: str) -> set[str]:
-    """Return the ways a key may be written in a URL or a JSON text."""
-    in_json = json.dumps(secret)[1:-1]
-    return {secret, quote(secret, safe=""), quote(secret), in_json, in_json.replace("/", "\\/")}
-
-
-def _no_answer(
-    reason: str, sent: bool, endpoint: Endpoint, subject: str, settings: BatchSettings
-) -> BatchConnectionError | BatchAmbiguousError:
-    if not sent:
-        return BatchConnectionError(
-            f"Nothing was sent for the {subject}: connecting to {settings.base_url} failed: {reason}.",
-            endpoint=endpoint.name,
-        )
-    applied = " It may have been applied." if endpoint.writes else ""
-    return BatchAmbiguousError(
-        f"No answer to the {subject}: {reason}.{applied}",
-        endpoint=endpoint.name,
-        may_have_been_applied=endpoint.writes,
-    )
+        answer = session.exchange(endpoint, token, self.app, body, query, self.time_limit)
+        received = datetime.now(UTC)
+        self.has_answered, self.last_status = True, answer.status
+        self.clock_offset = (parse_http_date(answer.headers.get("Date")) or received) - received
+        if 200 <= answer.status < 300:
+            return answer
+        raise failure(answer, received)

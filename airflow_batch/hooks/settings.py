@@ -1,18 +1,21 @@
 """Read and check an Airflow connection of type ``batch``. Pure: uses no network and no database.
 
-Messages name the field, the allowed values and what to do, and never show a key.
+Messages name the connection, the field, the allowed values and what to do, and never show a key. pydantic's messages
+show what was given: only the place and the type of its errors are used.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import json
-import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from collections.abc import Iterable
+from contextlib import suppress
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import quote, urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from airflow_batch.exceptions import BatchConfigurationError
 from airflow_batch.payloads import shown
@@ -30,45 +33,54 @@ LEAST_RATE = 0.001
 MAX_SHOWN = 10
 """Names that one message shows."""
 EXTRA_KEYS = ("api_keys", "timeout", "requests_per_second")
+REDACTED = "***"
+LEAST_PREFIX = 12
+"""Characters from the start of a key that are taken out of a text even where the rest of the key is missing."""
+
+_REST_KEY = "the company REST API key (Batch dashboard > Settings > General)"
+_APP_KEY = "the app's Live, Dev or SDK API key (Batch dashboard > Settings > General)"
+_ALLOWED = {
+    "api_keys": 'an object such as {"ios": "...", "android": "..."}',
+    "timeout": f"seconds above 0 and up to {TOTAL_TIMEOUT:.0f}, one number or [connect, read]",
+    "requests_per_second": f"a number above 0, of at least {LEAST_RATE}",
+}
+# What a header and a part of a path can hold: printable ASCII, and not dots alone.
+_Key = Annotated[str, Field(min_length=1, pattern=r"^[!-~]*[!-\-/-~][!-~]*$")]
+_App = Annotated[str, Field(pattern=r"\S")]
+_Seconds = Annotated[float, Field(gt=0, le=TOTAL_TIMEOUT, strict=True, allow_inf_nan=False)]
+_Rate = Annotated[float, Field(ge=LEAST_RATE, strict=True, allow_inf_nan=False)]
 
 
-@dataclass(frozen=True)
-class BatchSettings:
+class BatchSettings(BaseModel):
     """A connection's fields in the form the hook uses.
 
     :param base_url: Scheme, host, port and path, without a trailing slash.
+    :param is_loopback: Whether requests stay on this machine.
+    :param is_sandbox: Whether any key is one of the sandbox's.
     :param rest_key: Company REST API key.
     :param api_keys: App API key for each app name; the single key of ``login`` stands under None.
     :param timeout: Seconds to connect and seconds between two reads.
     :param requests_per_second: Ceiling for many calls in a row, None when unknown.
     """
 
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
+
     conn_id: str
     base_url: str
-    rest_key: str = field(repr=False)
-    api_keys: Mapping[str | None, str] = field(repr=False)
-    timeout: tuple[float, float] = DEFAULT_TIMEOUT
-    requests_per_second: float | None = None
+    is_loopback: bool
+    is_sandbox: bool
+    rest_key: _Key = Field(repr=False)
+    api_keys: Annotated[dict[_App | None, _Key], Field(min_length=1)] = Field(repr=False)
+    timeout: tuple[_Seconds, _Seconds] = DEFAULT_TIMEOUT
+    requests_per_second: _Rate | None = None
 
-    @property
-    def apps(self) -> list[str]:
-        """Names an ``app`` argument may have, in the connection's order."""
-        return [app for app in self.api_keys if app is not None]
-
-    @property
-    def is_loopback(self) -> bool:
-        """True when requests stay on this machine."""
-        return is_loopback(urlsplit(self.base_url).hostname)
-
-    @property
-    def is_sandbox(self) -> bool:
-        """True when any key is one of the sandbox's."""
-        return any(key.startswith(SANDBOX_PREFIX) for key in self.secrets)
-
-    @property
-    def secrets(self) -> tuple[str, ...]:
-        """Every key of the connection, for masking."""
-        return (self.rest_key, *self.api_keys.values())
+    @cached_property
+    def secrets(self) -> frozenset[str]:
+        """Every key, in each form that a URL or a JSON text may give it."""
+        keys = {self.rest_key, *self.api_keys.values()}
+        in_json = {json.dumps(key)[1:-1] for key in keys}
+        in_urls = {quote(key, safe=safe) for key in keys for safe in ("", "/")}
+        return frozenset(keys | in_urls | in_json | {text.replace("/", "\\/") for text in in_json})
 
     def api_key(self, app: str | None) -> str:
         """Return the app API key for ``app``. The single key of ``login`` serves any app: the name is a label then.
@@ -78,9 +90,16 @@ class BatchSettings:
         for name in (app, None):
             if name in self.api_keys:
                 return self.api_keys[name]
-        known = _first_few(self.apps)
+        known = [show_name(name) for name in self.api_keys if name is not None]
+        more = f" and {len(known) - MAX_SHOWN} more" if len(known) > MAX_SHOWN else ""
         asked = "No app was named" if app is None else f"Unknown app {show_name(app)}"
-        raise BatchConfigurationError(f"{asked}: connection {self.conn_id!r} knows the apps {known}. Pass app=...")
+        raise BatchConfigurationError(
+            f"{asked}: connection {self.conn_id!r} knows the apps {', '.join(known[:MAX_SHOWN])}{more}. Pass app=..."
+        )
+
+    def redact(self, text: str) -> str:
+        """Return ``text`` without the connection's keys."""
+        return redact(text, self.secrets)
 
 
 def read_settings(connection: Connection) -> BatchSettings:
@@ -88,178 +107,135 @@ def read_settings(connection: Connection) -> BatchSettings:
 
     :raises BatchConfigurationError: when a field is missing, unknown or not allowed.
     """
-    conn_id = connection.conn_id
+    conn_id, login = connection.conn_id, connection.login
     extra = _read_extra(conn_id, connection.extra)
-    settings = BatchSettings(
-        conn_id=conn_id,
-        base_url=_read_base_url(connection),
-        rest_key=_check_key(
-            conn_id, "password", connection.password, "the company REST API key (Batch dashboard > Settings > General)"
-        ),
-        api_keys=_read_api_keys(conn_id, connection.login, extra.get("api_keys")),
-        timeout=_read_timeout(conn_id, extra.get("timeout")),
-        requests_per_second=_read_rate(conn_id, extra.get("requests_per_second")),
-    )
-    if settings.rest_key in settings.api_keys.values():
+    named, timeout = extra.pop("api_keys", None), extra.pop("timeout", DEFAULT_TIMEOUT)
+    if named is None and not login:
         raise BatchConfigurationError(
-            f"Connection {conn_id!r} has one key in two places: password must hold the company REST API key, login (or "
-            "extra api_keys) the app's own API key. Both are in Batch's dashboard > Settings > General."
+            f"Connection {conn_id!r} has no login and no extra api_keys: login must hold {_APP_KEY}, or "
+            'api_keys one key for each app, such as {"ios": "...", "android": "..."}.'
         )
-    if settings.is_sandbox and not settings.is_loopback:
-        raise BatchConfigurationError(
-            f"Connection {conn_id!r} holds keys of the sandbox ({SANDBOX_PREFIX}...) for the host "
-            f"{shown(settings.base_url)}. Sandbox keys are only sent to this machine: put the sandbox's address into "
-            "host, or Batch's keys into password and login."
-        )
-    return settings
-
-
-def is_loopback(host: str | None) -> bool:
-    """Tell whether a host name or address stays on this machine."""
-    if not host:
-        return False
-    if host.rstrip(".").lower() == "localhost":
-        return True
+    api_keys = {None: login} if named is None else named
+    if isinstance(api_keys, dict):
+        api_keys = {app: key or "" for app, key in api_keys.items()}
+    keys = [connection.password, *(api_keys.values() if isinstance(api_keys, dict) else ())]
+    base_url, loopback = _read_base_url(connection)
+    values = {
+        "conn_id": conn_id,
+        "base_url": base_url,
+        "is_loopback": loopback,
+        "is_sandbox": any(str(key).startswith(SANDBOX_PREFIX) for key in keys),
+        "rest_key": connection.password or "",
+        "api_keys": api_keys,
+        "timeout": timeout if isinstance(timeout, list | tuple) else (timeout, timeout),
+        **extra,
+    }
     try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
+        settings = BatchSettings.model_validate(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        problem = _explain(conn_id, first["loc"], first["type"], by_login=named is None)
+    else:
+        if settings.rest_key in settings.api_keys.values():
+            problem = (
+                f"Connection {conn_id!r} has one key in two places: password must hold the company REST API key, login "
+                "(or extra api_keys) the app's own API key. Both are in Batch's dashboard > Settings > General."
+            )
+        elif settings.is_sandbox and not loopback:
+            problem = (
+                f"Connection {conn_id!r} holds keys of the sandbox ({SANDBOX_PREFIX}...) for the host "
+                f"{shown(base_url)}. Sandbox keys are only sent to this machine: put the sandbox's address into "
+                "host, or Batch's keys into password and login."
+            )
+        else:
+            return settings
+    # Outside of the handler, because pydantic's error holds the keys.
+    raise BatchConfigurationError(problem)
 
 
-def _read_base_url(connection: Connection) -> str:
-    conn_id = connection.conn_id
-    host = (connection.host or "").strip() or DEFAULT_HOST
-    schema = (connection.schema or "").strip().lower()
-    if "://" not in host:
-        host = f"{schema or 'https'}://{_bracket_ipv6(host)}"
-    if "@" in host:
-        raise _bad(conn_id, "host", "scheme, host, port and path only", "it holds credentials")
-    try:
-        parts = urlsplit(host)
-        port = parts.port
-    except ValueError:
-        raise _bad(conn_id, "host", "a base URL such as https://api.batch.com", "it is not a URL") from None
-    if parts.scheme not in ("https", "http") or not parts.hostname or any(c.isspace() or ord(c) < 32 for c in host):
-        raise _bad(conn_id, "host", "a base URL such as https://api.batch.com", f"it reads {shown(host)}")
-    if parts.query or parts.fragment:
-        raise _bad(conn_id, "host", "scheme, host, port and path only", "it holds a query or a fragment")
-    if schema and schema != parts.scheme:
-        raise _bad(conn_id, "schema", f"{parts.scheme!r}, as in host, or empty", f"it reads {shown(schema)}")
-    if connection.port and port and connection.port != port:
-        raise _bad(conn_id, "port", f"{port}, as in host, or empty", f"it reads {connection.port!r}")
-    port = port or connection.port
-    if port is not None and not 0 < port < 65536:
-        raise _bad(conn_id, "port", "a number from 1 to 65535, or empty", f"it reads {shown(port)}")
-    if parts.scheme == "http" and not is_loopback(parts.hostname):
-        raise BatchConfigurationError(
-            f"Connection {conn_id!r}: http:// would send the REST key unprotected to {shown(parts.hostname)}. "
-            "Use https://; http:// is allowed on loopback only."
-        )
-    netloc = _bracket_ipv6(parts.hostname) + (f":{port}" if port else "")
-    return f"{parts.scheme}://{netloc}{parts.path.rstrip('/')}"
-
-
-def _bracket_ipv6(host: str) -> str:
-    return f"[{host}]" if host.count(":") > 1 and not host.startswith("[") else host
+def _explain(conn_id: str, place: tuple[int | str, ...], kind: str, *, by_login: bool) -> str:
+    """Return the message for an error of pydantic, which is known by its place and its type alone."""
+    field, *within = map(str, place)
+    if field == "rest_key":
+        name, meaning = "password", _REST_KEY
+    elif field == "api_keys" and by_login:
+        name, meaning = "login", _APP_KEY
+    elif field == "api_keys" and within and within[-1] != "[key]":
+        name, meaning = f"extra api_keys[{show_name(within[0])}]", _APP_KEY
+    else:
+        return f"Connection {conn_id!r}: extra {field} must be {_ALLOWED[field]}; it is something else."
+    if kind == "string_too_short":
+        return f"Connection {conn_id!r} has no {name}: it must hold {meaning}."
+    allowed = f"printable ASCII without spaces: {meaning}"
+    return f"Connection {conn_id!r}: {name} must be {allowed}; it holds something else (a space or a line end?)."
 
 
 def _read_extra(conn_id: str, text: str | None) -> dict[str, Any]:
+    """Return what extra says. A form field or a URI's query carries each value as text."""
     try:
         extra = json.loads(text) if text and text.strip() else {}
     except (ValueError, RecursionError):
-        raise _bad(conn_id, "extra", "a JSON object", "it is not JSON") from None
+        raise _wrong(conn_id, "extra", "a JSON object", "it is not JSON") from None
     if not isinstance(extra, dict):
-        raise _bad(conn_id, "extra", "a JSON object", f"it is a {type(extra).__name__}")
-    given = {name: _decoded(value) for name, value in extra.items() if value not in (None, "")}
-    unknown = [name for name in given if name not in EXTRA_KEYS]
-    if unknown:
+        raise _wrong(conn_id, "extra", "a JSON object", f"it is a {type(extra).__name__}")
+    for name, value in extra.items():
+        with suppress(ValueError, RecursionError):
+            extra[name] = json.loads(value) if isinstance(value, str) else value
+    given = {name: value for name, value in extra.items() if value not in (None, "")}
+    unknown = next((name for name in given if name not in EXTRA_KEYS), None)
+    if unknown is not None:
         raise BatchConfigurationError(
-            f"Connection {conn_id!r}: unknown extra {_first_few(unknown)}. Allowed are {', '.join(EXTRA_KEYS)}."
+            f"Connection {conn_id!r}: unknown extra {show_name(unknown)}. Allowed are {', '.join(EXTRA_KEYS)}."
         )
     return given
 
 
-def _decoded(value: Any) -> Any:
-    """Read what a form field or a URI query could only carry as text."""
-    if isinstance(value, str):
-        try:
-            return json.loads(value)
-        except (ValueError, RecursionError):
-            return value
-    return value
-
-
-def _read_api_keys(conn_id: str, login: str | None, api_keys: Any) -> dict[str | None, str]:
-    where = "the app's Live, Dev or SDK API key (Batch dashboard > Settings > General)"
-    if api_keys is None:
-        if not login:
-            raise BatchConfigurationError(
-                f"Connection {conn_id!r} has no login and no extra api_keys: login must hold {where}, or "
-                'api_keys one key for each app, such as {"ios": "...", "android": "..."}.'
-            )
-        return {None: _check_key(conn_id, "login", login, where)}
-    if not isinstance(api_keys, dict) or not api_keys or not all(name.strip() for name in api_keys):
-        raise _bad(conn_id, "extra api_keys", 'an object such as {"ios": "...", "android": "..."}', "it is not")
-    return {
-        name: _check_key(conn_id, f"extra api_keys[{show_name(name)}]", key, where) for name, key in api_keys.items()
-    }
-
-
-def _check_key(conn_id: str, place: str, key: Any, meaning: str) -> str:
-    """Refuse what could not be sent as a header or a path, without showing it."""
-    if not key:
-        raise BatchConfigurationError(f"Connection {conn_id!r} has no {place}: it must hold {meaning}.")
-    if not isinstance(key, str):
-        raise _bad(conn_id, place, "text", f"it is a {type(key).__name__}")
-    if not all("!" <= char <= "~" for char in key) or key in (".", ".."):
-        raise _bad(conn_id, place, "printable ASCII without spaces", "it holds something else (a space or line end?)")
-    return key
-
-
-def _read_timeout(conn_id: str, value: Any) -> tuple[float, float]:
-    if value is None:
-        return DEFAULT_TIMEOUT
-    pair = [value, value] if _is_number(value) else value
-    if not isinstance(pair, list) or len(pair) != 2 or not all(_is_number(x) and 0 < x <= TOTAL_TIMEOUT for x in pair):
-        raise _bad(
-            conn_id,
-            "extra timeout",
-            f"seconds above 0 and up to {TOTAL_TIMEOUT:.0f}, one number or [connect, read]",
-            f"it reads {_shown(value)}",
-        )
-    return float(pair[0]), float(pair[1])
-
-
-def _read_rate(conn_id: str, value: Any) -> float | None:
-    if value is None:
-        return None
-    if not _is_number(value) or value < LEAST_RATE:
-        raise _bad(
-            conn_id,
-            "extra requests_per_second",
-            f"a number above 0, of at least {LEAST_RATE}",
-            f"it reads {_shown(value)}",
-        )
-    return float(value)
-
-
-def _is_number(value: Any) -> bool:
+def _read_base_url(connection: Connection) -> tuple[str, bool]:
+    """Return the base URL, and whether it stays on this machine."""
+    conn_id, schema = connection.conn_id, (connection.schema or "").strip().lower()
+    url = (connection.host or "").strip() or DEFAULT_HOST
+    if "://" not in url:
+        url = f"[{url}]" if url.count(":") > 1 and not url.startswith("[") else url
+        url = f"{schema or 'https'}://{url}"
     try:
-        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    except OverflowError:
-        return False
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        parts, host, port = urlsplit(""), "", None
+    is_odd = not host or any(char.isspace() or ord(char) < 32 for char in url)
+    if parts.scheme not in ("https", "http") or is_odd or "@" in url or parts.query or parts.fragment:
+        allowed = "a base URL such as https://api.batch.com: scheme, host, port and path only"
+        raise _wrong(conn_id, "host", allowed, "it is no URL, or it holds something else, such as credentials")
+    if schema and schema != parts.scheme:
+        raise _wrong(conn_id, "schema", f"{parts.scheme!r}, as in host, or empty", f"it reads {shown(schema)}")
+    if connection.port and port and connection.port != port:
+        raise _wrong(conn_id, "port", f"{port}, as in host, or empty", f"it reads {connection.port!r}")
+    port = port or connection.port
+    if port is not None and not 0 < port < 65536:
+        raise _wrong(conn_id, "port", "a number from 1 to 65535, or empty", f"it reads {shown(port)}")
+    try:
+        is_loopback = host.rstrip(".") == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        is_loopback = False
+    if parts.scheme == "http" and not is_loopback:
+        raise BatchConfigurationError(
+            f"Connection {conn_id!r}: http:// would send the REST key unprotected to {shown(host)}. "
+            "Use https://; http:// is allowed on loopback only."
+        )
+    place = (f"[{host}]" if ":" in host else host) + (f":{port}" if port else "")
+    return f"{parts.scheme}://{place}{parts.path.rstrip('/')}", is_loopback
 
 
-def _shown(value: Any) -> str:
-    """Show numbers and lists of numbers. Of any other value show the type only, because it may be a key."""
-    items = value if isinstance(value, list) else [value]
-    plain = all(isinstance(item, int | float) for item in items)
-    return repr(value)[:60] if plain else f"a {type(value).__name__}"
+def redact(text: str, secrets: Iterable[str]) -> str:
+    """Return ``text`` without the secrets, in upper or lower case, and without their starts of LEAST_PREFIX characters.
 
-
-def _first_few(names: list[str]) -> str:
-    more = f" and {len(names) - MAX_SHOWN} more" if len(names) > MAX_SHOWN else ""
-    return ", ".join(show_name(name) for name in names[:MAX_SHOWN]) + more
+    At each place the longest part of any secret is taken out, so that nothing of a similar one is left.
+    """
+    parts = {secret[:end] for secret in secrets for end in range(min(LEAST_PREFIX, len(secret)), len(secret) + 1)}
+    if not parts:
+        return text
+    pattern = "|".join(map(re.escape, sorted(parts, key=len, reverse=True)))
+    return re.sub(pattern, REDACTED, text, flags=re.IGNORECASE | re.ASCII)
 
 
 def show_name(name: str) -> str:
@@ -267,5 +243,5 @@ def show_name(name: str) -> str:
     return "(a name that looks like a key)" if re.search("[A-Za-z0-9]{16}", name) else shown(name)
 
 
-def _bad(conn_id: str, place: str, allowed: str, found: str) -> BatchConfigurationError:
+def _wrong(conn_id: str, place: str, allowed: str, found: str) -> BatchConfigurationError:
     return BatchConfigurationError(f"Connection {conn_id!r}: {place} must be {allowed}; {found}.")

@@ -1,10 +1,8 @@
 """When Airflow should try again after a failure of Batch: the delays, the retry policy, the retry defaults.
 
-The deciding functions are pure. Nothing here waits or sends; how a task gives its slot back is in
-``operators/base.py``.
-
 Two rules are floors that nothing shortens: Batch's own "wait for at least 5 seconds" after a 429
 (https://doc.batch.com/developer/api/mep/campaigns/update, Failure), and the server's Retry-After, however long.
+How a task gives its slot back is in ``operators/base.py``.
 """
 
 from __future__ import annotations
@@ -56,11 +54,8 @@ def required_wait(error: BatchError) -> float:
 
 def delay_floor(error: BatchError) -> float:
     """Return the seconds that we wait at least, never less than required."""
-    if isinstance(error, BatchMaintenanceError):
-        return max(required_wait(error), MAINTENANCE_FLOOR)
-    if isinstance(error, BatchRateLimitError):
-        return max(required_wait(error), THROTTLE_FLOOR)
-    return required_wait(error)
+    floor = THROTTLE_FLOOR if isinstance(error, BatchRateLimitError) else 0.0
+    return max(required_wait(error), MAINTENANCE_FLOOR if isinstance(error, BatchMaintenanceError) else floor)
 
 
 def delay_before_next(
@@ -92,24 +87,17 @@ def _grown(base: float, factor: float, attempt: int) -> float:
         return math.inf
 
 
-def _fraction(seed: str) -> float:
-    """Return a number in [0, 1) that depends on the seed alone."""
-    digest = hashlib.sha1(seed.encode(), usedforsecurity=False).digest()
-    return int.from_bytes(digest[:6], "big") / 2**48
-
-
 def jitter(context: Mapping[str, Any], width: float) -> float:
-    """Return seconds in [0, width) that differ between task instances, mapped ones too, and between attempts."""
-    return width * _fraction(_seed(context))
+    """Return seconds in [0, width) that differ between task instances, mapped ones too, and between attempts.
 
-
-def _seed(context: Mapping[str, Any]) -> str:
-    """Tell one attempt of one task instance from all others. Airflow's own hash leaves out the map index."""
-    ti = context.get("ti")
-    if ti is None:
-        return ""
-    count = context.get("task_reschedule_count") or 0
-    return f"{ti.dag_id}#{ti.task_id}#{ti.run_id}#{ti.map_index}#{ti.try_number}#{count}"
+    Airflow's own hash leaves out the map index.
+    """
+    ti, seed = context.get("ti"), ""
+    if ti is not None:
+        count = context.get("task_reschedule_count") or 0
+        seed = f"{ti.dag_id}#{ti.task_id}#{ti.run_id}#{ti.map_index}#{ti.try_number}#{count}"
+    digest = hashlib.sha1(seed.encode(), usedforsecurity=False).digest()
+    return width * int.from_bytes(digest[:6], "big") / 2**48
 
 
 def tries_since_clear(task: Any, try_number: int, max_tries: int) -> int:
@@ -125,18 +113,11 @@ def stock_delay(task: Any, attempt: int) -> float:
 
 def _growth_of(task: Any) -> dict[str, float]:
     """Return base, factor and cap of a task's own backoff, which 3.1 spells as a flag."""
+    base = RETRY_DELAY if task.retry_delay is None else task.retry_delay
+    cap = MAX_RETRY_DELAY if task.max_retry_delay is None else task.max_retry_delay
+    base, cap = (value.total_seconds() if isinstance(value, timedelta) else float(value) for value in (base, cap))
     backoff = task.retry_exponential_backoff
-    return {
-        "base": _seconds(task.retry_delay, RETRY_DELAY),
-        "factor": 2.0 if backoff is True else float(backoff or 1),
-        "cap": _seconds(task.max_retry_delay, MAX_RETRY_DELAY),
-    }
-
-
-def _seconds(value: Any, default: timedelta) -> float:
-    if value is None:
-        return default.total_seconds()
-    return value.total_seconds() if isinstance(value, timedelta) else float(value)
+    return {"base": base, "cap": cap, "factor": 2.0 if backoff is True else float(backoff or 1)}
 
 
 def read_duration(name: str, value: timedelta | float | None, *, also: str = "") -> timedelta | None:
@@ -147,25 +128,23 @@ def read_duration(name: str, value: timedelta | float | None, *, also: str = "")
     """
     if value is None:
         return None
-    duration = value
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= MAX_DURATION.total_seconds():
-        duration = timedelta(seconds=value)
-    if not isinstance(duration, timedelta) or not timedelta(0) < duration <= MAX_DURATION:
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    if not is_number or not 0 < seconds <= MAX_DURATION.total_seconds():
         raise BatchConfigurationError(
             f"{name} must be seconds above 0, a timedelta{also} or None, of at most {MAX_DURATION.days} days, not "
             f"{shown(value)}."
         )
-    return duration
+    return timedelta(seconds=seconds)
 
 
 class BatchRetryPolicy(RetryPolicy):
     """Airflow's retries with Batch's delays, on Airflow 3.3 and later. Below, there are no retry policies.
 
     After a transient failure the delay is never shorter than what the server asked for, grows with the task's own
-    ``retry_delay``, ``retry_exponential_backoff`` and ``max_retry_delay``, and differs between mapped tasks; the reason
-    is shown for each attempt. A permanent failure is not tried again. Exceptions that are not of this provider are left
-    to Airflow. Use it for a ``@task`` that calls the hook, which has no safe way to change a campaign: operators do
-    that::
+    ``retry_delay``, ``retry_exponential_backoff`` and ``max_retry_delay``, and differs between mapped tasks. A
+    permanent failure is not tried again. Exceptions of others are left to Airflow. Use it for a ``@task`` that calls
+    the hook, which has no safe way to change a campaign: operators do that::
 
         @task(**retry_defaults())  # this policy, and the operators' other retry arguments
         def live_campaigns(): return [campaign["name"] for campaign in BatchHook().list_campaigns(live=True)]
@@ -186,14 +165,13 @@ class BatchRetryPolicy(RetryPolicy):
         if not exception.transient:
             return RetryDecision.fail(reason=_first_line(exception))
         known: Mapping[str, Any] = context or {}
-        task = known.get("task")
-        attempt = try_number if task is None else tries_since_clear(task, try_number, max_tries)
-        seconds = delay_before_next(exception, attempt, known, **({} if task is None else _growth_of(task)))
-        delay = timedelta(seconds=seconds)
-        reason = f"next attempt in {seconds:.0f} s: {_first_line(exception)}"
+        task, attempt, growth = known.get("task"), try_number, {}
+        if task is not None:
+            attempt, growth = tries_since_clear(task, try_number, max_tries), _growth_of(task)
+        delay = timedelta(seconds=delay_before_next(exception, attempt, known, **growth))
+        reason = f"next attempt in {delay.total_seconds():.0f} s: {_first_line(exception)}"
         # An operator of ours has a way of its own to wait without a retry, and came here because it is spent.
-        reschedules = CAN_RESCHEDULE_BY_POLICY and not hasattr(task, "throttle")
-        if reschedules and isinstance(exception, BatchApiError) and exception.throttled:
+        if CAN_RESCHEDULE_BY_POLICY and not hasattr(task, "throttle") and getattr(exception, "throttled", False):
             decide: Any = RetryDecision
             return cast("RetryDecision", decide.reschedule(delay, reschedule_timeout=self.max_wait, reason=reason))
         return RetryDecision.retry(delay, reason=reason)
@@ -238,11 +216,9 @@ class RetryDefaults:
     @classmethod
     def partial(cls, **kwargs: Any) -> Any:
         """Start a mapped task. See ``BaseOperator.partial``."""
-        task_default_args = kwargs.get("default_args") or {}
+        chosen = {*kwargs, *(kwargs.get("default_args") or {})}
         partial = super().partial(**kwargs)  # type: ignore[misc]
-        dag, group = partial.kwargs.get("dag"), partial.kwargs.get("task_group")
-        chosen = {*kwargs, *task_default_args}
-        for parent in (dag, group):
+        for parent in (partial.kwargs.get("dag"), partial.kwargs.get("task_group")):
             chosen.update(getattr(parent, "default_args", None) or {})
         partial.kwargs.update({name: value for name, value in cls.task_defaults().items() if name not in chosen})
         return partial

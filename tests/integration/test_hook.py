@@ -32,7 +32,7 @@ from airflow_batch.exceptions import (
     BatchServerError,
 )
 from airflow_batch.hooks.answers import MAX_SERVER_TEXT, Answer
-from airflow_batch.hooks.batch import BatchHook
+from airflow_batch.hooks.batch import CREATE, BatchHook
 from airflow_batch.sandbox import BatchSandbox, Contract, Fault
 
 CREATED = b'{"campaign_token": "abc"}'
@@ -168,7 +168,8 @@ def test_a_checked_payload_is_sent_as_it_is(batch, token):
     seen = {"name": "ab", "live": False, "labels": ["a", "b", "c", "d"]}
     bodies = []
     hook = BatchHook()
-    hook._request = lambda _, __, *, body, token: bodies.append(json.loads(body)) or Answer(200, {}, CREATED)
+    answer = Answer(200, {}, CREATED, CREATE, "create", str)
+    hook._request = lambda _, __, *, body: bodies.append(json.loads(body)) or answer
     hook.update_campaign(token, seen, checked=True)
     assert hook.create_campaign(seen, checked=True) == "abc"
     assert bodies == [seen, seen]

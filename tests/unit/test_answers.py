@@ -31,7 +31,8 @@ from airflow_batch.hooks.answers import (
     Endpoint,
     confirm_write,
     expect_campaign,
-    expect_json,
+    expect_page,
+    expect_stats,
     failure,
     parse_http_date,
     parse_retry_after,
@@ -49,9 +50,13 @@ def scrub(text):
     return text.replace(KEY, "***")
 
 
+def answer_of(body, endpoint, status=200, headers=None):
+    return Answer(status, headers or {}, body, endpoint, f"{endpoint.name} of campaign 'abc'", scrub)
+
+
 def refused(status, body=b"", headers=None, endpoint=WRITE):
-    answer = Answer(status, headers or {}, json.dumps(body).encode() if isinstance(body, dict | list) else body)
-    return failure(answer, endpoint, "update of campaign 'abc'", scrub, NOW)
+    body = json.dumps(body).encode() if isinstance(body, dict | list) else body
+    return failure(answer_of(body, endpoint, status, headers), NOW)
 
 
 def error_body(code, name, message="Please read the documentation."):
@@ -316,7 +321,7 @@ def assert_no_piece_of_the_key(text):
 
 @pytest.mark.parametrize("body", [b"", b" \n", b"{}", b'{"ok": true}', b'{"message": "updated"}', b'{"code": 0}'])
 def test_an_update_is_confirmed_by_nothing_or_an_object(body):
-    confirm_write(Answer(200, {}, body), WRITE, "update", scrub)
+    confirm_write(answer_of(body, WRITE))
 
 
 @pytest.mark.parametrize(
@@ -334,45 +339,55 @@ def test_an_update_is_confirmed_by_nothing_or_an_object(body):
 )
 def test_an_update_is_not_confirmed_by_anything_else(body):
     with pytest.raises(BatchResponseError, match="may have been changed") as caught:
-        confirm_write(Answer(200, {}, body), WRITE, "update", scrub)
+        confirm_write(answer_of(body, WRITE))
     assert caught.value.may_have_been_applied
     assert caught.value.status_code == 200
 
 
-@pytest.mark.parametrize(("kind", "body", "value"), [(dict, b'{"live": true}', {"live": True}), (list, b"[1]", [1])])
-def test_a_read_gives_the_json_that_was_asked_for(kind, body, value):
-    assert expect_json(Answer(200, {}, body), READ, "view", kind, scrub) == value
+EXPECTED = {
+    "campaign": (lambda answer: expect_campaign(answer, "abc"), {"live": True}),
+    "statistics": (expect_stats, {"detail": [{"sent": 1}]}),
+    "a list of campaigns": (expect_page, [{"campaign_token": "abc"}]),
+}
 
 
-@pytest.mark.parametrize("kind", [dict, list])
-@pytest.mark.parametrize("body", [None, b"", b"null", b'"x"', b"<html></html>", b'{"live": ', b"[" * 200_000])
-def test_a_read_that_gives_anything_else_is_refused(kind, body):
-    with pytest.raises(BatchResponseError) as caught:
-        expect_json(Answer(200, {}, body), READ, "view", kind, scrub)
+@pytest.mark.parametrize("what", EXPECTED)
+def test_a_read_gives_the_json_that_was_asked_for(what):
+    read, value = EXPECTED[what]
+    assert read(answer_of(json.dumps(value).encode(), READ)) == value
+
+
+@pytest.mark.parametrize("what", EXPECTED)
+@pytest.mark.parametrize(
+    "body", [None, b"", b"null", b'"x"', b"{}", b"[1]", b"<html></html>", b'{"live": ', b"[" * 10**5]
+)
+def test_a_read_that_gives_anything_else_is_refused(what, body):
+    with pytest.raises(BatchResponseError, match=f"not with .*{what}") as caught:
+        EXPECTED[what][0](answer_of(body, READ))
     assert not caught.value.may_have_been_applied
 
 
 @pytest.mark.parametrize("named", [{}, {"campaign_token": None}, {"campaign_token": "abc"}])
 def test_a_viewed_campaign_that_names_the_asked_token_or_none_is_returned(named):
     body = json.dumps({"live": True, **named}).encode()
-    assert expect_campaign(Answer(200, {}, body), READ, "view", scrub, "abc")["live"] is True
+    assert expect_campaign(answer_of(body, READ), "abc")["live"] is True
 
 
 @pytest.mark.parametrize("other", ["abd", "", 5, ["abc"]])
 def test_a_viewed_campaign_that_names_another_token_is_an_unreadable_answer(other):
     body = json.dumps({"live": True, "campaign_token": other}).encode()
     with pytest.raises(BatchResponseError, match="names another token") as caught:
-        expect_campaign(Answer(200, {}, body), READ, "view", scrub, "abc")
+        expect_campaign(answer_of(body, READ), "abc")
     assert caught.value.transient
 
 
 def test_an_answer_prints_neither_its_headers_nor_its_body():
-    assert repr(Answer(302, {"Location": KEY}, KEY.encode())) == "Answer(status=302)"
+    assert repr(answer_of(KEY.encode(), READ, 302, {"Location": KEY})) == "Answer(status=302)"
 
 
 def test_a_key_in_an_unexpected_success_is_taken_out():
     with pytest.raises(BatchResponseError) as caught:
-        expect_json(Answer(200, {}, KEY.encode()), READ, "view", dict, scrub)
+        expect_campaign(answer_of(KEY.encode(), READ), "abc")
     assert_no_piece_of_the_key(str(caught.value))
 
 
@@ -413,6 +428,6 @@ def test_whatever_body_is_sent_reads_as_json_or_as_nothing(body):
 @given(BODIES)
 def test_whatever_confirms_an_update_is_accepted_or_a_response_error(body):
     try:
-        confirm_write(Answer(200, {}, body), WRITE, "update", scrub)
+        confirm_write(answer_of(body, WRITE))
     except BatchResponseError as error:
         assert error.may_have_been_applied  # noqa: PT017 - both ways are right

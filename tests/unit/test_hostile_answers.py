@@ -264,8 +264,12 @@ def read(reader, *arguments):
         return error
 
 
+def answer_with(body, endpoint, status=200, headers=None):
+    return Answer(status, headers or {}, body, endpoint, f"{endpoint.name} of campaign {TOKEN!r}", scrub)
+
+
 READERS = {
-    "campaign": lambda *arguments: expect_campaign(*arguments, TOKEN),
+    "campaign": lambda answer: expect_campaign(answer, TOKEN),
     "token": expect_token,
     "stats": expect_stats,
     "page": expect_page,
@@ -276,7 +280,7 @@ READERS = {
 @examples(200)
 @given(reader=st.sampled_from(sorted(READERS)), endpoint=st.sampled_from(ENDPOINTS), body=st.none() | bodies)
 def test_every_reader_of_a_success_ends_in_a_value_or_a_failure_of_ours(reader, endpoint, body):
-    read(READERS[reader], Answer(200, {}, body), endpoint, f"{endpoint.name} of campaign {TOKEN!r}", scrub)
+    read(READERS[reader], answer_with(body, endpoint))
 
 
 @examples(200)
@@ -289,7 +293,7 @@ def test_every_reader_of_a_success_ends_in_a_value_or_a_failure_of_ours(reader, 
 )
 def test_every_refusal_is_told_in_a_line_that_can_be_shown(status, endpoint, body, retry_after, date):
     headers = {name: text for name, text in (("Retry-After", retry_after), ("Date", date)) if text is not None}
-    error = failure(Answer(status, headers, body), endpoint, "update", scrub, NOW)
+    error = failure(answer_with(body, endpoint, status, headers), NOW)
     assert_fit_to_show(error)
     # As much as dates can hold, whatever adds to it.
     assert NOW + 2 * timedelta(seconds=error.retry_after or 0) > NOW - timedelta(1)
@@ -383,9 +387,9 @@ def filled(pattern):
 def test_a_body_takes_some_thirty_times_its_size_at_most(body, status):
     with memory_below(30 * SIZE / 1e6):
         if status == 200:
-            read(expect_page, Answer(200, {}, body), batch.LIST, "list", scrub)
+            read(expect_page, answer_with(body, batch.LIST))
         else:
-            assert_fit_to_show(failure(Answer(500, {}, body), batch.UPDATE, "update", scrub, NOW))
+            assert_fit_to_show(failure(answer_with(body, batch.UPDATE, 500), NOW))
 
 
 # --------------------------------------------------------------------------------------------- what reads on from there

@@ -24,7 +24,6 @@ from airflow_batch.payloads import (
     check_payload,
     payload_digest,
     read_live,
-    stops,
 )
 from airflow_batch.windows import CampaignWindow
 
@@ -232,7 +231,7 @@ def test_a_name_that_batch_would_refuse_is_refused(name):
 
 @pytest.mark.parametrize("name", ["None", "", " None ", "   "])
 def test_a_name_that_a_template_has_rendered_to_nothing_is_refused(name):
-    assert refusal(check_payload, {"name": name}) == f"name is {name!r}. Its template may have rendered to nothing."
+    assert refusal(check_payload, {"name": name}).endswith(f"not {name!r}. Has its template rendered to nothing?")
 
 
 @pytest.mark.parametrize(
@@ -478,13 +477,3 @@ def test_the_order_of_keys_is_kept_for_batch():
     names = ["push_time", "name", "live", "aaa"]
     payload = dict(zip(names, ["now", "Summer", True, 1], strict=True))
     assert list(check_payload(payload)) == names
-
-
-# ----------------------------------------------------------------------------------------------------- what it would do
-
-
-@pytest.mark.parametrize(
-    ("payload", "stopping"), [({"live": False}, True), ({"live": True}, False), ({"name": "abc"}, False)]
-)
-def test_only_live_false_stops_a_campaign(payload, stopping):
-    assert stops(payload) is stopping

@@ -15,8 +15,8 @@ from airflow_batch.hooks.settings import (
     DEFAULT_TIMEOUT,
     EXTRA_KEYS,
     TOTAL_TIMEOUT,
-    is_loopback,
     read_settings,
+    redact,
 )
 
 REST = "RESTqwertzuiopasdf"
@@ -60,7 +60,7 @@ def test_a_connection_of_two_keys_leads_to_batch_with_every_default():
     assert read.api_key(None) == APP
     assert read.timeout == DEFAULT_TIMEOUT == (10.0, 30.0)
     assert read.requests_per_second is None
-    assert read.apps == []
+    assert list(read.api_keys) == [None]
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,9 @@ def test_a_host_that_is_no_base_url_is_refused(host):
     "host", ["https://user@batch.example", "https://batch.example?a=b", "https://batch.example#part"]
 )
 def test_a_host_with_more_than_a_place_is_refused(host):
-    assert "host must be scheme, host, port and path only" in refusal(host=host)
+    assert "host must be a base URL such as https://api.batch.com: scheme, host, port and path only" in refusal(
+        host=host
+    )
 
 
 @pytest.mark.parametrize(
@@ -144,7 +146,8 @@ def test_a_field_that_contradicts_the_host_is_refused(fields, place):
 
 
 @pytest.mark.parametrize(
-    "host", ["http://api.batch.com", "http://10.0.0.1", "http://localhost.example", "http://128.0.0.1"]
+    "host",
+    ["http://api.batch.com", "http://10.0.0.1", "http://localhost.example", "http://128.0.0.1", "http://0.0.0.0"],
 )
 def test_http_is_refused_beyond_this_machine(host):
     assert "http:// would send the REST key unprotected" in refusal(host=host)
@@ -157,9 +160,9 @@ def test_http_is_allowed_on_this_machine(host):
     assert settings(host=host).is_loopback
 
 
-@pytest.mark.parametrize("host", [None, "", "example.com", "0.0.0.0", "127.0.0.1.example.com", "::2", "10.0.0.1"])
+@pytest.mark.parametrize("host", [None, "example.com", "0.0.0.0", "127.0.0.1.example.com", "::2", "10.0.0.1"])
 def test_what_is_not_surely_this_machine_is_not_loopback(host):
-    assert not is_loopback(host)
+    assert not settings(host=host).is_loopback
 
 
 # ---------------------------------------------------------------------------------------------------------------- extra
@@ -242,8 +245,8 @@ def test_an_extra_nested_too_deep_to_be_read_is_refused():
 
 def test_each_app_has_its_key_in_the_connections_order():
     read = settings({"api_keys": API_KEYS})
-    assert read.apps == ["ios", "android"]
-    assert [read.api_key(app) for app in read.apps] == [IOS, ANDROID]
+    assert list(read.api_keys) == ["ios", "android"]
+    assert [read.api_key(app) for app in read.api_keys] == [IOS, ANDROID]
 
 
 def test_login_is_not_used_and_not_needed_where_the_apps_are_named():
@@ -418,3 +421,13 @@ def test_one_key_in_two_places_is_refused_and_not_shown(fields):
     text = refusal(**fields)
     assert "one key in two places" in text
     assert_shows_no_key(text)
+
+
+def test_keys_that_start_alike_are_taken_out_whole():
+    secrets = ["sandbox-android-live", "sandbox-android-dev", "short"]
+    text = "sandbox-android-dev, SANDBOX-ANDROID-LIVE, sandbox-android-de, sandbox-andr, sandbox-and, Short"
+    assert redact(text, secrets) == "***, ***, ***, ***, sandbox-and, ***"
+
+
+def test_a_text_stays_as_it_is_where_there_is_no_key():
+    assert redact("sandbox-and", []) == "sandbox-and"
