@@ -106,7 +106,7 @@ class CampaignWindow:
                 UserWarning,
                 stacklevel=2,
             )
-        zone_name = _zone_name("UTC" if timezone is _UNSAID else timezone)
+        zone_name = read_timezone("UTC" if timezone is _UNSAID else timezone)
         zone = pendulum.timezone(zone_name)
         if on is not None and off is not None:
             on, off = read_cron(on, "on"), read_cron(off, "off")
@@ -123,7 +123,7 @@ class CampaignWindow:
             ("start", first),
             ("end", last),
             ("timezone", zone_name),
-            ("except_dates", _dates(except_dates)),
+            ("except_dates", read_dates(except_dates)),
         ):
             object.__setattr__(self, name, value)
 
@@ -314,7 +314,7 @@ def _refuse(message: str) -> NoReturn:
     raise BatchConfigurationError(message)
 
 
-def _zone_name(timezone: Any) -> str:
+def read_timezone(timezone: Any) -> str:
     name = timezone
     if isinstance(timezone, tzinfo):
         name = "UTC" if timezone is UTC else getattr(timezone, "key", None) or getattr(timezone, "name", None)
@@ -371,7 +371,7 @@ def check_count(count: Any) -> int:
     return count
 
 
-def _dates(values: Any) -> tuple[date, ...]:
+def read_dates(values: Any) -> tuple[date, ...]:
     hint = "Pass dates, or strings such as '2026-12-25'"
     if isinstance(values, str | date) or not isinstance(values, Iterable):
         _refuse(f"except_dates must be a list of dates, not {shown(values)}. {hint}.")

@@ -12,13 +12,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from itertools import groupby, islice, takewhile
+from itertools import groupby, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pendulum
 
-from airflow_batch.windows import SEARCH_STEPS, CampaignWindow, check_count
+from airflow_batch.windows import SEARCH_STEPS, CampaignWindow
 
 if TYPE_CHECKING:
     from airflow.timetables.trigger import MultipleCronTriggerTimetable
@@ -91,8 +91,6 @@ class CalendarCampaign:
     """At least one, all in the calendar's time zone; the campaign is live when any of them says so."""
     definition: dict[str, Any] | None = field(default=None, hash=False)
     """What the campaign was created from."""
-    line: int = 1
-    """Where the campaign begins in the file, from 1."""
 
     @property
     def live(self) -> LiveWindows:
@@ -105,16 +103,6 @@ class CalendarCampaign:
         :raises BatchConfigurationError: when it is naive or no datetime.
         """
         return self.live.is_live_at(moment)
-
-    def next_changes(self, after: datetime, count: int = 10) -> list[tuple[pendulum.DateTime, bool]]:
-        """Return the next moments, in UTC and strictly after ``after``, at which ``is_live_at`` changes.
-
-        Each with its value from then on; fewer than ``count`` where there are no more.
-
-        :raises BatchConfigurationError: when ``after`` is not an aware datetime of the years 1900 to 8999, or ``count``
-            no whole number from 1 to 1,000,000.
-        """
-        return list(islice(self.live.changes(after), check_count(count)))
 
 
 @dataclass(frozen=True)

@@ -90,8 +90,11 @@ def test_control_characters_of_a_name_do_not_reach_the_shell(show):
 def test_a_broken_calendar_is_an_error_with_file_and_line(show, tmp_path):
     code, out, errors = show(SALE.replace("token: b", "tokn: b"))
     assert (code, out) == (2, "")
-    assert errors.startswith(f"{tmp_path / 'calendar.yaml'}, line 4: unknown key 'tokn'. Allowed in a campaign: ")
-    assert errors.count("\n") == 1
+    assert errors.splitlines() == [
+        f"{tmp_path / 'calendar.yaml'}, line 4: a campaign has no token. Needed: name, token, windows.",
+        "line 4: unknown key 'tokn'. Is 'token' meant? Allowed in a campaign: name, app, token, except_dates, windows, "
+        "definition.",
+    ]
 
 
 @pytest.mark.parametrize("at", ["today", "2026-13-01", "10000-01-01", "0001-01-01T00:00+10:00"])
