@@ -25,7 +25,7 @@ PERIODS = tuple(
 )
 """Minutes from one periodic check to the next that a cron can say."""
 
-_YEARS = 2020, 2040
+_YEARS = datetime(2020, 1, 1, tzinfo=UTC), datetime(2040, 1, 1, tzinfo=UTC)
 """The years whose changes of the clocks tell which hours a zone skips or repeats. Long enough for Ramadan in Morocco,
 and fixed, so that the same file always makes the same timetable."""
 
@@ -78,9 +78,8 @@ def _minutes_at_risk(crons: Iterable[str], timezone: str) -> set[int]:
 def _moved(timezone: str) -> tuple[frozenset[int], frozenset[int]]:
     """Return the hours of the day in which wall times are skipped, repeated, or put off to; and by how many minutes."""
     hours, shifts = set(), set()
-    for moment, shift in _clock_changes(timezone, *_YEARS):
-        zone = pendulum.timezone(timezone)
-        after = moment.astimezone(zone).replace(tzinfo=None)
+    for moment, shift in clock_changes(timezone, *_YEARS):
+        after = moment.replace(tzinfo=None)
         first = min(after, after - shift)
         for minute in range(0, int(2 * abs(shift) / timedelta(minutes=1)) + 1):
             hours.add((first + timedelta(minutes=minute)).hour)
@@ -88,23 +87,23 @@ def _moved(timezone: str) -> tuple[frozenset[int], frozenset[int]]:
     return frozenset(hours), frozenset(shifts)
 
 
-def _clock_changes(timezone: str, first_year: int, last_year: int) -> Iterator[tuple[datetime, timedelta]]:
-    """Yield the moments at which the clocks of a zone change, to the minute, and by how much they go forward."""
+def clock_changes(timezone: str, first: datetime, last: datetime) -> Iterator[tuple[datetime, timedelta]]:
+    """Yield the moments from ``first`` to ``last`` at which a zone's clocks change, and by how much they go forward."""
     zone = pendulum.timezone(timezone)
 
     def offset(moment: datetime) -> timedelta:
         return moment.astimezone(zone).utcoffset() or timedelta(0)
 
-    day, last = datetime(first_year, 1, 1, tzinfo=UTC), datetime(last_year, 1, 1, tzinfo=UTC)
-    while day < last:
-        before, after = day, day + timedelta(days=1)
+    day, end = (datetime.fromtimestamp(moment.timestamp(), UTC) for moment in (first, last))
+    while day < end:
+        before, after = day, min(day + timedelta(days=1), end)
         day, old = after, offset(before)
         if offset(after) == old:
             continue
         while after - before > timedelta(minutes=1):
             middle = before + timedelta(minutes=(after - before) // timedelta(minutes=2))
             before, after = (middle, after) if offset(middle) == old else (before, middle)
-        yield after, offset(after) - old
+        yield after.astimezone(zone), offset(after) - old
 
 
 @cache
