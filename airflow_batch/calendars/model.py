@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from itertools import groupby, takewhile
+from itertools import groupby, repeat, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,11 +51,11 @@ class LiveWindows:
         states = [window.is_live_at(after) for window in self.windows]
         live, steps = any(states), 0
         moves = heapq.merge(
-            *(_numbered(index, window.changes(after)) for index, window in enumerate(self.windows)),
-            key=lambda move: move[0],
+            *(zip(window.changes(after), repeat(index)) for index, window in enumerate(self.windows)),
+            key=lambda move: move[0][0],
         )
-        for moment, together in groupby(moves, key=lambda move: move[0]):
-            for _, index, state in together:
+        for moment, together in groupby(moves, key=lambda move: move[0][0]):
+            for (_, state), index in together:
                 states[index] = state
             steps += 1
             if any(states) != live:
@@ -69,12 +69,6 @@ class LiveWindows:
 def _is_live_in(window: CampaignWindow, minute: int) -> bool:
     """Return whether a window is live in a minute since 1970, for thousands of campaigns that share a few windows."""
     return window.is_live_at(datetime.fromtimestamp(60 * minute, UTC))
-
-
-def _numbered(
-    index: int, changes: Iterator[tuple[pendulum.DateTime, bool]]
-) -> Iterator[tuple[pendulum.DateTime, int, bool]]:
-    return ((moment, index, live) for moment, live in changes)
 
 
 @dataclass(frozen=True)
@@ -94,14 +88,11 @@ class CalendarCampaign:
 
     @property
     def live(self) -> LiveWindows:
-        """Return its windows as one."""
+        """Its windows as one."""
         return LiveWindows(self.windows)
 
     def is_live_at(self, moment: datetime) -> bool:
-        """Return whether the campaign should be live at ``moment``, an aware datetime.
-
-        :raises BatchConfigurationError: when it is naive or no datetime.
-        """
+        """Return whether the campaign should be live at ``moment``, as :meth:`LiveWindows.is_live_at` does."""
         return self.live.is_live_at(moment)
 
 
@@ -153,17 +144,12 @@ class CampaignCalendar:
         Each is ``{"campaign": token, "app", "live": LiveWindows, "expect_name": name, "definition"}``; ``app`` and
         ``definition`` are left out where there is none.
         """
-        wanted = []
-        for campaign in self.campaigns:
-            item = {
-                "campaign": campaign.token,
-                "app": campaign.app,
-                "live": campaign.live,
-                "expect_name": campaign.name,
-                "definition": campaign.definition,
-            }
-            wanted.append({key: value for key, value in item.items() if value is not None})
-        return wanted
+        return [
+            {"campaign": campaign.token, "live": campaign.live, "expect_name": campaign.name}
+            | ({"app": campaign.app} if campaign.app else {})
+            | ({} if campaign.definition is None else {"definition": campaign.definition})
+            for campaign in self.campaigns
+        ]
 
     def digest(self) -> str:
         """Return the SHA-256 of what the calendar says, definitions included; comments and layout do not change it."""

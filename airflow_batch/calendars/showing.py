@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from itertools import groupby
 
 import pendulum
@@ -35,10 +35,10 @@ def show_lines(calendar: CampaignCalendar, now: datetime, days: int) -> Iterator
     changes = [(moment.in_timezone(zone), item, live) for moment, item, live in calendar.changes(now, until)]
     for day, of_day in groupby(changes, key=lambda change: change[0].date()):
         yield ""
-        yield f"{day:%a} {day.isoformat()}{_clocks(pendulum.datetime(day.year, day.month, day.day, tz=zone))}"
+        yield f"{day:%a} {day.isoformat()}{_clocks(day, zone)}"
         for moment, campaign, live in of_day:
             state = "on" if live else "off"
-            clock = f"{moment.format('HH:mm')} {_offset(moment)}"
+            clock = f"{moment.format('HH:mm')} {offset_words(moment, zone)}"
             yield f"  {clock}  {state:<3}  {names[id(campaign)]:<{width}}  {campaign.app or ''}".rstrip()
     yield ""
     count = len(changes) or "No"
@@ -46,16 +46,13 @@ def show_lines(calendar: CampaignCalendar, now: datetime, days: int) -> Iterator
     yield f"{count} change{'' if count == 1 else 's'} in {span}, until {until.format('ddd YYYY-MM-DD HH:mm')}"
 
 
-def _offset(moment: pendulum.DateTime) -> str:
-    name = moment.tzname() or ""
-    return moment.format("Z") if name[:1] in ("+", "-", "") else f"{name} {moment.format('Z')}"
-
-
-def _clocks(midnight: pendulum.DateTime) -> str:
+def _clocks(day: date, zone: str) -> str:
     """Return a note for a day on which the clocks change."""
+    midnight = pendulum.datetime(day.year, day.month, day.day, tz=zone)
     after = midnight.add(days=1)
     shift = (after.utcoffset() or timedelta(0)) - (midnight.utcoffset() or timedelta(0))
     if not shift:
         return ""
     way = "forward" if shift > timedelta(0) else "back"
-    return f"  (the clocks go {way} {abs(shift) // timedelta(minutes=1)} min: {_offset(midnight)} to {_offset(after)})"
+    before, then = offset_words(midnight, zone), offset_words(after, zone)
+    return f"  (the clocks go {way} {abs(shift) // timedelta(minutes=1)} min: {before} to {then})"

@@ -12,12 +12,9 @@ from airflow_batch.windows import CampaignWindow
 
 
 def offset_words(moment: datetime, timezone: str) -> str:
-    """Return what the clocks show at a moment: ``CEST, UTC+02:00``."""
+    """Return what the clocks show at a moment: ``CEST +02:00``, and ``+05:45`` where the zone has no abbreviation."""
     local = pendulum.instance(moment).in_timezone(timezone)
-    offset = "UTC" if not local.utcoffset() else f"UTC{local.format('Z')}"
-    # Zones without an abbreviation of their own have a number there.
-    name = local.tzname() or ""
-    return offset if name[:1] in ("+", "-", "") or name == offset else f"{name}, {offset}"
+    return local.format("Z" if (local.tzname() or "+")[0] in "+-" else "zz Z")
 
 
 def name_words(campaign: CalendarCampaign, most: int | None = None) -> str:

@@ -403,11 +403,9 @@ def test_what_is_no_window_is_refused_with_what_was_given(arguments, words):
 
 
 @pytest.mark.parametrize("ask", [CampaignWindow.is_live_at, CampaignWindow.next_changes])
-@pytest.mark.parametrize(
-    ("moment", "words"), [(datetime(2026, 6, 1), "without time zone"), ("2026-06-01T00:00Z", "takes a datetime")]
-)
-def test_a_moment_that_is_naive_or_none_at_all_is_refused(ask, moment, words):
-    with pytest.raises(BatchConfigurationError, match=words):
+@pytest.mark.parametrize("moment", [datetime(2026, 6, 1), "2026-06-01T00:00Z"])
+def test_a_moment_that_is_naive_or_none_at_all_is_refused(ask, moment):
+    with pytest.raises(BatchConfigurationError, match="must be a datetime with a time zone"):
         ask(CampaignWindow(**OFFICE), moment)
 
 
