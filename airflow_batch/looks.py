@@ -182,7 +182,7 @@ class LiveLook(Look):
             "kind": "live",
             "campaigns": [[ref.token, ref.app] for ref in self.references],
             "many": self.many,
-            "live": self.live if isinstance(self.live, bool) else _window_as_json(self.live),
+            "live": self.live if isinstance(self.live, bool) else self.live.arguments(),
             "run_after": None if self.run_after is None else self.run_after.isoformat(),
         }
 
@@ -221,13 +221,6 @@ def read_look(values: Mapping[str, Any]) -> Look:
         live if isinstance(live, bool) else CampaignWindow(**live),
         None if run_after is None else datetime.fromisoformat(run_after),
     )
-
-
-def _window_as_json(window: CampaignWindow) -> dict[str, Any]:
-    ends: dict[str, Any] = {"on": window.on, "off": window.off}
-    if window.start is not None and window.end is not None:
-        ends = {"start": window.start.isoformat(), "end": window.end.isoformat()}
-    return {**ends, "timezone": window.timezone, "except_dates": [day.isoformat() for day in window.except_dates]}
 
 
 def _names(references: Sequence[Reference], listed: Mapping[Reference, Mapping[str, Any]]) -> str:

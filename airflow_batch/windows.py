@@ -111,15 +111,17 @@ class CampaignWindow:
     def _zone(self) -> tzinfo:
         return pendulum.timezone(self.timezone)
 
-    def __repr__(self) -> str:
-        shown: dict[str, Any] = {"on": self.on, "off": self.off}
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments that make an equal window, as JSON values."""
+        ends: dict[str, Any] = {"on": self.on, "off": self.off}
         if self.start is not None and self.end is not None:
-            ends = {"start": self.start, "end": self.end}
-            shown = {name: moment.astimezone(self._zone).isoformat() for name, moment in ends.items()}
-        shown["timezone"] = self.timezone
-        if self.except_dates:
-            shown["except_dates"] = tuple(day.isoformat() for day in self.except_dates)
-        return f"CampaignWindow({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
+            moments = {"start": self.start, "end": self.end}
+            ends = {name: moment.astimezone(self._zone).isoformat() for name, moment in moments.items()}
+        return {**ends, "timezone": self.timezone, "except_dates": [day.isoformat() for day in self.except_dates]}
+
+    def __repr__(self) -> str:
+        given = (f"{name}={value!r}" for name, value in self.arguments().items() if value)
+        return f"CampaignWindow({', '.join(given)})"
 
     def is_live_at(self, moment: datetime) -> bool:
         """Return whether the campaign should be live at ``moment``, an aware datetime.

@@ -73,18 +73,20 @@ def _is_live_in(window: CampaignWindow, minute: int) -> bool:
 
 @dataclass(frozen=True)
 class CalendarCampaign:
-    """One campaign of a calendar. Immutable; ``definition`` is shared and not to be changed."""
+    """One campaign of a calendar. Immutable.
+
+    :param token: What Batch gave the campaign when it was created.
+    :param app: Name of the app in the connection's ``api_keys``; None where the connection has one key.
+    :param name: What the campaign must be called in Batch.
+    :param windows: At least one, all in the calendar's time zone; it is live when any of them says so.
+    :param definition: What the campaign was created from. Shared, and not to be changed.
+    """
 
     token: str
-    """What Batch gave the campaign when it was created."""
     app: str | None
-    """Name of the app in the connection's ``api_keys``; None where the connection has one key."""
     name: str
-    """What the campaign must be called in Batch."""
     windows: tuple[CampaignWindow, ...]
-    """At least one, all in the calendar's time zone; the campaign is live when any of them says so."""
     definition: dict[str, Any] | None = field(default=None, hash=False)
-    """What the campaign was created from."""
 
     @property
     def live(self) -> LiveWindows:
@@ -98,14 +100,16 @@ class CalendarCampaign:
 
 @dataclass(frozen=True)
 class CampaignCalendar:
-    """What a calendar file says. Immutable."""
+    """What a calendar file says. Immutable.
+
+    :param path: The file, absolute.
+    :param timezone: IANA name of the time zone that all of its times are in.
+    :param campaigns: At least one, in the file's order; no two of the same app and token.
+    """
 
     path: Path
-    """The file, absolute."""
     timezone: str
-    """IANA name of the time zone that all of its times are in."""
     campaigns: tuple[CalendarCampaign, ...]
-    """At least one, in the file's order; no two of the same app and token."""
 
     def changes(self, after: datetime, until: datetime) -> list[tuple[pendulum.DateTime, CalendarCampaign, bool]]:
         """Return all changes after ``after`` and up to ``until``, both aware: moment in UTC, campaign, live from then.

@@ -50,21 +50,18 @@ class _Placed:
     depth: int
 
 
-class YamlList(_Placed, list[Any]):
-    """A list of the file."""
+class YamlList(_Placed, list[Any]): ...
 
 
-class YamlMapping(_Placed, dict[str, Any]):
-    """A mapping of the file."""
+class YamlMapping(_Placed, dict[str, Any]): ...
 
 
 def line_of(value: Any, path: Iterable[str | int]) -> int:
     """Return the line of the value at a path of keys and indices, or of the last part of it that is there."""
     line: int = getattr(value, "line", 1)
     for part in path:
-        if part not in getattr(value, "lines", ()):
-            break
-        line, value = value.lines[part], value[part]
+        if part in getattr(value, "lines", ()):
+            line, value = value.lines[part], value[part]
     return line
 
 
@@ -203,8 +200,7 @@ class _Loader(_SafeLoader):  # type: ignore[misc]
                 own[name], own.lines[name] = self.construct_object(value), line
         for other in merged:
             if not isinstance(other, YamlMapping):
-                self.mistakes.append((node.start_mark.line + 1, "something else than a mapping as the value of <<."))
-                continue
+                _refuse(node, "something else than a mapping as the value of <<")
             self._merged += len(other)
             _check(node, self._merged)
             own.lines = other.lines | own.lines
@@ -219,8 +215,7 @@ class _Loader(_SafeLoader):  # type: ignore[misc]
         _check(node, value.size, value.depth)
 
     def _unknown(self, node: Any) -> NoReturn:
-        tag = shown(node.tag.replace(_TAG, "!!"))
-        _refuse(node, f"the tag {tag}. Text, lists and mappings are allowed")
+        _refuse(node, f"the tag {shown(node.tag.replace(_TAG, '!!'))}. Text, lists and mappings are allowed")
 
     yaml_constructors: ClassVar[dict[str | None, Any]] = {
         **dict.fromkeys([_TAG + name for name in _SCALARS], _scalar),

@@ -21,7 +21,7 @@ from airflow_batch import payloads as payloads_room
 from airflow_batch._campaigns import rules
 from airflow_batch._campaigns.reference import check_token, read_reference
 from airflow_batch.calendars import nodes, read_calendar
-from airflow_batch.calendars.showing import show_lines
+from airflow_batch.calendars.words import show_lines
 from airflow_batch.crons import MAX_CRON
 from airflow_batch.exceptions import (
     BatchConfigurationError,

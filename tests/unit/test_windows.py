@@ -430,7 +430,7 @@ EACH = pytest.mark.parametrize(
 
 def test_it_reads_as_it_is_written():
     assert repr(CampaignWindow(**OFFICE, except_dates=[date(2026, 12, 25)])) == (
-        "CampaignWindow(on='0 9 * * 1-5', off='0 18 * * 1-5', timezone='Europe/Paris', except_dates=('2026-12-25',))"
+        "CampaignWindow(on='0 9 * * 1-5', off='0 18 * * 1-5', timezone='Europe/Paris', except_dates=['2026-12-25'])"
     )
     assert repr(CampaignWindow(start="2026-07-01T09:00", end="2026-07-15T18:00", timezone=PARIS)) == (
         "CampaignWindow(start='2026-07-01T09:00:00+02:00', end='2026-07-15T18:00:00+02:00', timezone='Europe/Paris')"
