@@ -140,9 +140,8 @@ class CampaignWindow:
     def next_changes(self, after: datetime, count: int = 10) -> list[tuple[pendulum.DateTime, bool]]:
         """Return the next moments at which ``is_live_at`` changes, each with its value from then on.
 
-        The moments are strictly after ``after`` and in UTC, as Airflow's are (in an hour that comes twice, Python
-        holds moments of two time zones to be unequal). There are at most ``count``; fewer when
-        a one-off window ends, or when no change is found within the bounds of ``SEARCH_STEPS``.
+        The moments are strictly after ``after`` and in UTC. There are at most ``count``; fewer when a one-off window
+        ends, or when no change is found within the bounds of ``SEARCH_STEPS``.
 
         :raises BatchConfigurationError: when ``after`` is not an aware datetime of the years 1900 to 8999, or ``count``
             no whole number from 1 to 1,000,000.
@@ -163,8 +162,8 @@ class CampaignWindow:
     def crons(self) -> tuple[str, ...]:
         """Return the crons, in ``timezone``, whose moments may change the campaign, for a timetable of many windows.
 
-        Those of ``timetable()``, but that the ends of a one-off are dated by the local clock. On the days on which the
-        clocks change, Airflow may pass over a moment of one cron because of another's: see ``calendars/schedule.py``.
+        On the days on which the clocks change, Airflow may pass over a moment of one cron because of another's: see
+        ``calendars/schedule.py``.
         """
         if self.start is None:
             return self._crons()
@@ -203,18 +202,17 @@ class CampaignWindow:
         steps = 0
         while steps < SEARCH_STEPS:
             steps += 1
-            fire = None
-            if self._is_clear(now):
+            crons, clear = self._crons(), self._is_clear(now)
+            if clear:
                 excepted = self._wall(now).date() in self.except_dates
                 ending = () if excepted else as_airflow_runs_it(self.off if live else self.on)
-                fire = self._next(now, (*ending, *self._midnights()))
-                if fire is None:
-                    return
-                clear = self._clear_before(fire)
-                if now < clear < fire:
-                    now = clear
+                crons = (*ending, *self._midnights())
+            fire = self._next(now, crons)
+            if clear and fire is not None and not self._is_clear(fire):
+                before = self._clear_before(fire)
+                if before > now:
+                    now = before
                     continue
-            if fire is None or clear != fire:
                 fire = self._next(now, self._crons())
             if fire is None:
                 return
