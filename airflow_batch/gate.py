@@ -16,14 +16,12 @@ from airflow_batch.hooks.batch import LIST, BatchHook
 from airflow_batch.pacing import Pacer
 from airflow_batch.policies.retry import delay_floor, required_wait
 
+# Seconds of one throttle, and of throttles without an answer between them, for which the worker slot is kept.
 HOLD, HOLD_IN_ALL = 30.0, 120.0
-"""Seconds of one throttle, and of throttles without an answer between them, for which the worker slot is kept."""
-TRIES = 4
-"""How often that is tried which fails for a reason that may pass."""
-BETWEEN_TRIES = 5.0
-"""Seconds before the second try; doubled for each one after it."""
+# How often what may succeed later is tried, and the seconds before the second try, doubled for each one after it.
+TRIES, BETWEEN_TRIES = 4, 5.0
+# Between two looks of a waiting thread at whether the gate was closed.
 POLL_SECONDS = 0.5
-"""Between two looks of a waiting thread at whether the gate was closed."""
 
 
 class GateClosed(Exception):

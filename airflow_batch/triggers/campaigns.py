@@ -11,7 +11,6 @@ import contextvars
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Any
 
 from airflow.sdk import BaseHook
@@ -132,9 +131,9 @@ class BatchCampaignTrigger(BaseTrigger):
     async def _in_thread(self, hooks: Hooks) -> Seen:
         sent = hooks.requests
         # The log line of a thread finds its trigger by the context.
-        call = partial(contextvars.copy_context().run, self.look, hooks)
+        run = contextvars.copy_context().run
         try:
-            return await asyncio.get_running_loop().run_in_executor(_THREADS, call)
+            return await asyncio.get_running_loop().run_in_executor(_THREADS, run, self.look, hooks)
         finally:
             self._requests += hooks.requests - sent
 
