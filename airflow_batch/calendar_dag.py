@@ -51,21 +51,14 @@ def campaign_calendar_dag(
     :raises BatchConfigurationError: for a broken calendar, with file and line, and for a wrong argument.
     """
     caller = sys._getframe(1).f_globals.get("__file__")
-    refused = [name for name in OWN_ARGUMENTS if name in dag_arguments]
-    if refused:
+    if refused := [name for name in OWN_ARGUMENTS if name in dag_arguments]:
         raise BatchConfigurationError(
             f"campaign_calendar_dag sets {', '.join(OWN_ARGUMENTS)} itself: leave out {' and '.join(refused)}."
         )
     calendar = read_calendar(Path(caller).absolute().parent / path if caller else path)
+    timetable = calendar.timetable(reconcile_every=reconcile_every)
     doc = "\n\n".join(part for part in (dag_arguments.pop("doc_md", None), _doc(calendar, reconcile_every)) if part)
-    with DAG(
-        dag_id,
-        schedule=calendar.timetable(reconcile_every=reconcile_every),
-        catchup=False,
-        max_active_runs=1,
-        doc_md=doc,
-        **dag_arguments,
-    ) as dag:
+    with DAG(dag_id, schedule=timetable, catchup=False, max_active_runs=1, doc_md=doc, **dag_arguments) as dag:
         BatchSyncCampaignsOperator(
             task_id="sync",
             calendar=str(calendar.path),
@@ -80,7 +73,8 @@ def campaign_calendar_dag(
 
 def _doc(calendar: CampaignCalendar, reconcile_every: timedelta | None) -> str:
     """Return the calendar as Markdown, without a moment in it: the same calendar is always the same text."""
-    every = "" if reconcile_every is None else f", and every {_duration(reconcile_every)} to see that it is still so"
+    minutes = 0 if reconcile_every is None else reconcile_every // timedelta(minutes=1)
+    every = f", and every {minutes} minutes to see that it is still so" if minutes else ""
     lines = [
         f"Campaigns of `{calendar.path.name}`, times in {calendar.timezone}. A run comes at every change{every}; the",
         "task `sync` then makes each campaign what the calendar says at that moment.",
@@ -92,13 +86,6 @@ def _doc(calendar: CampaignCalendar, reconcile_every: timedelta | None) -> str:
         live = "; or ".join(window_words(window) for window in campaign.windows)
         cells = (name_words(campaign), campaign.app or "", f"`{campaign.token}`", live)
         lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
-    more = len(calendar.campaigns) - MAX_ROWS
-    if more > 0:
-        lines += ["", f"And {more} more."]
+    if len(calendar.campaigns) > MAX_ROWS:
+        lines += ["", f"And {len(calendar.campaigns) - MAX_ROWS} more."]
     return "\n".join((*lines, "", f"Version of the calendar: `{calendar.digest()[:16]}`", ""))
-
-
-def _duration(every: timedelta) -> str:
-    minutes = every // timedelta(minutes=1)
-    count, unit = (minutes // 60, "hour") if minutes % 60 == 0 else (minutes, "minute")
-    return unit if count == 1 else f"{count} {unit}s"

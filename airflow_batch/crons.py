@@ -26,7 +26,6 @@ PRESETS = {
 MAX_CRON = 500
 """Characters; one that lists every minute, hour, day, month and weekday has fewer."""
 _RANDOM = re.compile(r"(?<![a-z])[hr](?![a-z])", re.IGNORECASE)
-_MINUTE = timedelta(minutes=1)
 
 
 def read_cron(value: Any, name: str) -> str:
@@ -38,29 +37,26 @@ def read_cron(value: Any, name: str) -> str:
     from croniter import croniter  # type: ignore[import-untyped]
 
     allowed = f"A cron of five fields (minute hour day month weekday, such as '0 9 * * 1-5') or {', '.join(PRESETS)}"
-    if not isinstance(value, str):
-        _refuse(f"{name} must be a cron, not {shown(value)}. {allowed} is allowed.")
-    if len(value) > MAX_CRON:
-        _refuse(f"{name}={shown(value)} has {len(value):,} characters. {allowed} is allowed, of at most {MAX_CRON}.")
-    cron = " ".join(value.split())
-    fields = len(cron.split())
-    if cron not in PRESETS:
-        if fields != 5:
-            hint = " Seconds and years have no field: leave them out." if fields > 5 else ""
-            _refuse(f"{name}={value!r} has {fields} field{'' if fields == 1 else 's'}. {allowed} is allowed.{hint}")
-        if _RANDOM.search(cron):
-            _refuse(
-                f"{name}={value!r} has a random field (H or R), whose moments are not known. Write numbers instead."
-            )
+    if not isinstance(value, str) or len(value) > MAX_CRON:
+        refuse(f"{name} must be a cron of at most {MAX_CRON} characters, not {shown(value)}. {allowed} is allowed.")
+    fields = value.split()
+    cron = " ".join(fields)
+    if cron not in PRESETS and len(fields) != 5:
+        hint = " Seconds and years have no field: leave them out." if len(fields) > 5 else ""
+        refuse(
+            f"{name}={value!r} has {len(fields)} field{'' if len(fields) == 1 else 's'}. {allowed} is allowed.{hint}"
+        )
+    if cron not in PRESETS and _RANDOM.search(cron):
+        refuse(f"{name}={value!r} has a random field (H or R), whose moments are not known. Write numbers instead.")
     try:
         schedule = croniter(PRESETS.get(cron, cron), datetime(2024, 1, 1))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         reason = "".join(letter if letter.isprintable() else "?" for letter in str(error))
-        raise BatchConfigurationError(f"{name}={value!r} is no cron: {reason}. {allowed} is allowed.") from error
+        refuse(f"{name}={value!r} is no cron: {reason}. {allowed} is allowed.")
     try:
         schedule.get_next(datetime)
-    except ValueError as error:
-        raise BatchConfigurationError(f"{name}={value!r} never fires. Correct its day and month.") from error
+    except ValueError:
+        refuse(f"{name}={value!r} never fires. Correct its day and month.")
     return cron
 
 
@@ -93,7 +89,7 @@ def newest_moment(cron: str | None, wall: datetime) -> datetime | None:
 
     if cron is None:
         return None
-    minute_after = wall.replace(second=0, microsecond=0) + _MINUTE
+    minute_after = wall.replace(second=0, microsecond=0) + timedelta(minutes=1)
     try:
         newest: datetime = croniter(PRESETS.get(cron, cron), minute_after).get_prev(datetime)
     except (ValueError, OverflowError):
@@ -106,5 +102,6 @@ def dated_cron(moment: datetime) -> str:
     return f"{moment.minute} {moment.hour} {moment.day} {moment.month} *"
 
 
-def _refuse(message: str) -> NoReturn:
+def refuse(message: str) -> NoReturn:
+    """Raise the error about a window."""
     raise BatchConfigurationError(message)

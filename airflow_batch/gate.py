@@ -16,14 +16,12 @@ from airflow_batch.hooks.batch import LIST, BatchHook
 from airflow_batch.pacing import Pacer
 from airflow_batch.policies.retry import delay_floor, required_wait
 
+# Seconds of one throttle, and of throttles without an answer between them, for which the worker slot is kept.
 HOLD, HOLD_IN_ALL = 30.0, 120.0
-"""Seconds of one throttle, and of throttles without an answer between them, for which the worker slot is kept."""
-TRIES = 4
-"""How often that is tried which fails for a reason that may pass."""
-BETWEEN_TRIES = 5.0
-"""Seconds before the second try; doubled for each one after it."""
-BLINK = 0.5
-"""Seconds after which one who waits looks whether the gate was closed."""
+# How often what may succeed later is tried, and the seconds before the second try, doubled for each one after it.
+TRIES, BETWEEN_TRIES = 4, 5.0
+# Between two looks of a waiting thread at whether the gate was closed.
+POLL_SECONDS = 0.5
 
 
 class GateClosed(Exception):
@@ -79,6 +77,14 @@ class Gate:
         """Wait, but not after the gate was closed."""
         self._wait_until(time.monotonic() + seconds)
 
+    def _wait_until(self, moment: float) -> None:
+        while self._closed is None:
+            left = moment - time.monotonic()
+            if left <= 0:
+                return
+            time.sleep(min(left, POLL_SECONDS))
+        raise GateClosed(self._closed)
+
     def close(self, reason: BatchError) -> None:
         """Let nothing out any more. Takes no lock, for a signal's handler may call it."""
         self._closed = self._closed or reason
@@ -106,15 +112,6 @@ class Gate:
     @property
     def paused(self) -> float:
         return self._pacer.paused
-
-    def _wait_until(self, moment: float) -> None:
-        while True:
-            if self._closed is not None:
-                raise GateClosed(self._closed)
-            left = moment - time.monotonic()
-            if left <= 0:
-                return
-            time.sleep(min(left, BLINK))
 
 
 class PacedHook(BatchHook):
@@ -177,5 +174,4 @@ class HookMaker:
 def connect(batch_conn_id: str, gate: Gate | None) -> HookMaker:
     """Read a connection and return what makes hooks of it; its ``requests_per_second`` is the gate's limit."""
     base = BatchHook(batch_conn_id)
-    limit = base.settings.requests_per_second
-    return HookMaker(base, gate or Gate(limit))
+    return HookMaker(base, gate or Gate(base.settings.requests_per_second))

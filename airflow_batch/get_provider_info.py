@@ -12,11 +12,7 @@ _TEXT = {"type": ["string", "null"]}
 
 UI_FIELD_BEHAVIOUR: dict[str, Any] = {
     "hidden-fields": ["schema"],
-    "relabeling": {
-        "password": "Company REST API key",
-        "login": "App API key",
-        "host": "Base URL",
-    },
+    "relabeling": {"password": "Company REST API key", "login": "App API key", "host": "Base URL"},
     "placeholders": {
         "password": "sent as X-Authorization; Batch dashboard > Settings > General",
         "login": "Live, Dev or SDK key of one app (leave empty when extra has api_keys)",
@@ -25,6 +21,10 @@ UI_FIELD_BEHAVIOUR: dict[str, Any] = {
         "extra": '{"api_keys": {"ios": "...", "android": "..."}, "timeout": [10, 30]}',
     },
 }
+
+
+def _modules(*names: str) -> list[dict[str, Any]]:
+    return [{"integration-name": "Batch", "python-modules": list(names)}]
 
 
 def get_provider_info() -> dict[str, Any]:
@@ -40,15 +40,10 @@ def get_provider_info() -> dict[str, Any]:
                 "tags": ["service"],
             }
         ],
-        "hooks": [{"integration-name": "Batch", "python-modules": ["airflow_batch.hooks.batch"]}],
-        "operators": [
-            {
-                "integration-name": "Batch",
-                "python-modules": ["airflow_batch.operators.campaigns", "airflow_batch.operators.sync"],
-            }
-        ],
-        "sensors": [{"integration-name": "Batch", "python-modules": ["airflow_batch.sensors.campaigns"]}],
-        "triggers": [{"integration-name": "Batch", "python-modules": ["airflow_batch.triggers.campaigns"]}],
+        "hooks": _modules("airflow_batch.hooks.batch"),
+        "operators": _modules("airflow_batch.operators.campaigns", "airflow_batch.operators.sync"),
+        "sensors": _modules("airflow_batch.sensors.campaigns"),
+        "triggers": _modules("airflow_batch.triggers.campaigns"),
         "notifications": ["airflow_batch.notifications.campaigns.SetCampaignLiveNotifier"],
         "connection-types": [
             {

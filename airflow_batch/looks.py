@@ -1,14 +1,14 @@
 """What one look at Batch shows: whether campaigns are what they should be. Reads only.
 
-A look says what is waited for, and goes to a trigger as JSON values. When the next one is due is not its business: in a
-worker that is ``sensors/base.py``, in the triggerer ``triggers/campaigns.py``.
+A look says what is waited for, and goes to a trigger as JSON values. When the next one is due is decided in a worker by
+``sensors/base.py``, in the triggerer by ``triggers/campaigns.py``.
 """
 
 from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from airflow_batch.hooks.batch import BatchHook
 from airflow_batch.hooks.settings import BatchSettings
 from airflow_batch.payloads import shown
-from airflow_batch.results import campaign_summary, read_count
+from airflow_batch.results import About, campaign_summary, read_count
 from airflow_batch.runs import live_now
 from airflow_batch.windows import CampaignWindow
 
@@ -26,6 +26,7 @@ PER_REQUEST = 6.0
 """Seconds of pause for each request of a look at many campaigns."""
 PER_MINUTE = 12
 """Requests of looks at many campaigns in any 60 seconds, where one look needs no more than that."""
+_LIVE = {True: "live", False: "not live"}
 
 
 def least_pause(requests: int) -> float:
@@ -56,8 +57,8 @@ class Seen:
 
     done: bool
     result: Any
-    about: tuple[str | None, str] | None
-    lines: tuple[tuple[int, str], ...]
+    about: About
+    lines: Sequence[tuple[int, str]]
 
     def tell(self, log: Any) -> None:
         """Log what was seen."""
@@ -72,26 +73,24 @@ class Hooks:
     """
 
     def __init__(self, hook: BatchHook) -> None:
-        self._hooks = [hook]
+        self._base = hook
+        self._hooks = {hook.app: hook}
 
     def of(self, app: str | None) -> BatchHook:
         """Return the hook of an app."""
-        for hook in self._hooks:
-            if hook.app == app:
-                return hook
-        hook = self._hooks[0].lend_settings(BatchHook(self._hooks[0].batch_conn_id, app))
-        self._hooks.append(hook)
-        return hook
+        if app not in self._hooks:
+            self._hooks[app] = self._base.lend_settings(BatchHook(self._base.batch_conn_id, app))
+        return self._hooks[app]
 
     @property
     def settings(self) -> BatchSettings:
         """What the connection says."""
-        return self._hooks[0].settings
+        return self._base.settings
 
     @property
     def requests(self) -> int:
         """How many requests were sent so far."""
-        return sum(hook.requests_sent for hook in self._hooks)
+        return sum(hook.requests_sent for hook in self._hooks.values())
 
 
 class Look(ABC):
@@ -99,7 +98,7 @@ class Look(ABC):
 
     @property
     @abstractmethod
-    def about(self) -> tuple[str | None, str] | None:
+    def about(self) -> About:
         """App and token of the campaign, None for many."""
 
     @abstractmethod
@@ -118,9 +117,7 @@ class Look(ABC):
 
         One that failed may have needed more, and so may the next: a minute, for many.
         """
-        if self.about:
-            return 0.0
-        return max(least_pause(requests), 60.0 if failed else 0.0)
+        return 0.0 if self.about else max(least_pause(requests), 60.0 if failed else 0.0)
 
 
 @dataclass(frozen=True)
@@ -136,21 +133,18 @@ class LiveLook(Look):
     run_after: datetime | None = None
 
     @property
-    def about(self) -> tuple[str | None, str] | None:
-        """App and token of the campaign, None for many."""
+    def about(self) -> About:
         return None if self.many else (self.references[0].app, self.references[0].token)
 
     def __call__(self, hooks: Hooks) -> Seen:
-        """Look once. Blocks."""
         wanted = live_now(self.live, self.run_after)
         return self._at_many(hooks, wanted) if self.many else self._at_one(hooks, wanted)
 
     def _at_one(self, hooks: Hooks, wanted: bool) -> Seen:
         ((token, app),) = self.references
         summary = campaign_summary(token, app, hooks.of(app).get_campaign(token), datetime.now(UTC))
-        line = f"Campaign {token!r} is {_live_or_not(summary['live'])}."
-        about = (app, summary["name"] or token)
-        return Seen(summary["live"] is wanted, summary, about, ((logging.INFO, line),))
+        line = f"Campaign {token!r} is {_LIVE[summary['live']]}."
+        return Seen(summary["live"] is wanted, summary, (app, summary["name"] or token), [(logging.INFO, line)])
 
     def _at_many(self, hooks: Hooks, wanted: bool) -> Seen:
         listed = self._listed(hooks)
@@ -158,32 +152,37 @@ class LiveLook(Look):
         # A live that is no boolean is neither: it must not pass for a campaign that was switched off.
         others = [ref for ref in self.references if ref in listed and listed[ref].get("live") is not wanted]
         absent = [ref for ref in self.references if ref not in listed]
-        lines = _lines(
-            len(self.references), wanted, [_named(ref, listed[ref]) for ref in others], [_named(ref) for ref in absent]
-        )
+        total = len(self.references)
+        waiting = f" Not yet: {_names(others, listed)}." if others else ""
+        ready = f"{total - len(others) - len(absent)} of {total} campaigns are {_LIVE[wanted]}.{waiting}"
+        lines = [(logging.INFO, ready)]
+        if absent:
+            lines.append((logging.WARNING, f"Not in Batch's list: {_names(absent, listed)}."))
         if others or absent:
             return Seen(False, None, None, lines)
         summaries = [campaign_summary(ref.token, ref.app, listed[ref], checked_at) for ref in self.references]
         return Seen(True, summaries, None, lines)
 
     def _listed(self, hooks: Hooks) -> dict[Reference, Mapping[str, Any]]:
-        """Return what the lists of their apps say of the campaigns; one that is in none is left out."""
-        wanted: dict[str | None, set[str]] = {}
-        for ref in self.references:
-            wanted.setdefault(ref.app, set()).add(ref.token)
-        return {
-            Reference(token, app): seen
-            for app, tokens in wanted.items()
-            for token, seen in _find(tokens, hooks.of(app).list_campaigns()).items()
-        }
+        """Return what Batch's lists say of the campaigns, each read no further than the last one that is asked for."""
+        found: dict[Reference, Mapping[str, Any]] = {}
+        for app in dict.fromkeys(ref.app for ref in self.references):
+            missing = {ref.token for ref in self.references if ref.app == app}
+            for campaign in hooks.of(app).list_campaigns():
+                token = campaign["campaign_token"]
+                if token in missing:
+                    found[Reference(token, app)] = campaign
+                    missing.remove(token)
+                if not missing:
+                    break
+        return found
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as JSON values."""
         return {
             "kind": "live",
             "campaigns": [[ref.token, ref.app] for ref in self.references],
             "many": self.many,
-            "live": self.live if isinstance(self.live, bool) else _window_as_json(self.live),
+            "live": self.live if isinstance(self.live, bool) else self.live.arguments(),
             "run_after": None if self.run_after is None else self.run_after.isoformat(),
         }
 
@@ -196,21 +195,18 @@ class StatsLook(Look):
     min_sent: int
 
     @property
-    def about(self) -> tuple[str | None, str] | None:
-        """App and token of the campaign."""
+    def about(self) -> About:
         return self.reference.app, self.reference.token
 
     def __call__(self, hooks: Hooks) -> Seen:
-        """Look once. Blocks."""
         token, app = self.reference
         detail = hooks.of(app).get_campaign_stats(token)["detail"]
-        sent = _sent(detail)
+        sent = sum(read_count(row.get("sent")) or 0 for row in detail)
         line = f"Campaign {token!r} has sent {sent} pushes; at least {self.min_sent} are awaited."
         result = {"campaign_token": token, "app": app, "sent": sent, "detail": detail}
-        return Seen(sent >= self.min_sent, result, self.about, ((logging.INFO, line),))
+        return Seen(sent >= self.min_sent, result, self.about, [(logging.INFO, line)])
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as JSON values."""
         return {"kind": "stats", "campaign": list(self.reference), "min_sent": self.min_sent}
 
 
@@ -227,50 +223,12 @@ def read_look(values: Mapping[str, Any]) -> Look:
     )
 
 
-def _window_as_json(window: CampaignWindow) -> dict[str, Any]:
-    ends: dict[str, Any] = {"on": window.on, "off": window.off}
-    if window.start is not None and window.end is not None:
-        ends = {"start": window.start.isoformat(), "end": window.end.isoformat()}
-    return {**ends, "timezone": window.timezone, "except_dates": [day.isoformat() for day in window.except_dates]}
-
-
-def _find(tokens: Iterable[str], campaigns: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
-    """Return those of the campaigns that have the tokens, reading no further than the last of them."""
-    missing = set(tokens)
-    found: dict[str, Mapping[str, Any]] = {}
-    for campaign in campaigns:
-        token = campaign["campaign_token"]
-        if token in missing:
-            found[token] = campaign
-            missing.remove(token)
-        if not missing:
-            break
-    return found
-
-
-def _lines(total: int, wanted: bool, others: Sequence[str], absent: Sequence[str]) -> tuple[tuple[int, str], ...]:
-    ready = total - len(others) - len(absent)
-    waiting = f" Not yet: {_first_few(others)}." if others else ""
-    told = (logging.INFO, f"{ready} of {total} campaigns are {_live_or_not(wanted)}.{waiting}")
-    return (told, (logging.WARNING, f"Not in Batch's list: {_first_few(absent)}.")) if absent else (told,)
-
-
-def _named(ref: Reference, seen: Mapping[str, Any] | None = None) -> str:
-    """Return how a log line names a campaign: token, name and app, as far as they are known."""
-    name = (seen or {}).get("name")
-    known = (shown(name) if name else "", f"app {ref.app!r}" if ref.app else "")
-    about = ", ".join(part for part in known if part)
-    return f"{ref.token} ({about})" if about else ref.token
-
-
-def _first_few(names: Sequence[str]) -> str:
-    first = ", ".join(names[:MAX_NAMED])
-    return first if len(names) <= MAX_NAMED else f"{first} and {len(names) - MAX_NAMED} more"
-
-
-def _live_or_not(live: bool) -> str:
-    return "live" if live else "not live"
-
-
-def _sent(rows: Iterable[Mapping[str, Any]]) -> int:
-    return sum(read_count(row.get("sent")) or 0 for row in rows)
+def _names(references: Sequence[Reference], listed: Mapping[Reference, Mapping[str, Any]]) -> str:
+    """Return how a log line names campaigns: token, and name and app as far as they are known, of the first few."""
+    named = []
+    for ref in references[:MAX_NAMED]:
+        name = listed.get(ref, {}).get("name")
+        about = ", ".join(part for part in (name and shown(name), ref.app and f"app {ref.app!r}") if part)
+        named.append(f"{ref.token} ({about})" if about else ref.token)
+    more = len(references) - MAX_NAMED
+    return ", ".join(named) + (f" and {more} more" if more > 0 else "")

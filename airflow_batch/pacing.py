@@ -91,13 +91,11 @@ class Pacer:
         self.refusals += 1
         until = max(self._not_before, now + wait)
         self.paused += until - max(self._not_before, now)
-        lowers = self._refused_at is None or sent >= self._refused_at
-        if lowers:
+        if self._refused_at is None or sent >= self._refused_at:
             self._lower(now)
-        self._not_before = until
-        if lowers or self._refused_at is None or until > self._refused_at:
-            # The pause is no time in which the rate recovers.
             self._refused_at = until
+        self._not_before = until
+        self._refused_at = max(self._refused_at, until)  # the pause is no time in which the rate recovers
 
     def _lower(self, now: float) -> None:
         refused = min(self.rate(now), max(self._measured(now), LEAST))
@@ -114,10 +112,10 @@ class Pacer:
         self._lowered = max(LEAST, refused * (FIRST if first else HALVED if soon else LOWERED))
         self._ceiling = self._lowered / LOWERED if soon else refused
         shortest = KNOWN_RECOVERY if self.limit else FIRST_RECOVERY if first else RECOVERY
-        self._recovery = max(shortest, RECOVERY_REQUESTS / self._ceiling) if not self.limit else shortest
+        self._recovery = shortest if self.limit else max(shortest, RECOVERY_REQUESTS / self._ceiling)
 
     def _is_probing(self, now: float) -> bool:
-        """Tell whether a rate that had to be halved is being tried again: the limit may have been low for a while."""
+        """Return whether a rate that had to be halved is being tried again: the limit may have been low for a while."""
         return (
             self._refused_at is not None
             and self._before_halving * FIRST > self._ceiling

@@ -14,6 +14,8 @@ from typing import Any, NotRequired, TypedDict
 from airflow_batch._campaigns.diff import ParameterDifference
 
 MAX_COUNT = 10**15
+About = tuple[str | None, str] | None
+"""App, and name or token, of the campaign that Airflow's pages show; None for many."""
 _COUNT = re.compile(r"[0-9]{1,15}")
 
 
@@ -71,30 +73,24 @@ def with_open_rate(row: Mapping[str, Any]) -> dict[str, Any]:
     (direct_open + influenced_open) / sent, None where nothing was sent or a counter is missing.
     Source: https://doc.batch.com/developer/api/mep/campaigns/get
     """
-    row = storable(row)
-    rated = {**row, "open_rate": _open_rate(row)}
-    versions = row.get("versions")
-    if isinstance(versions, Mapping):
-        rated["versions"] = {
-            name: {**version, "open_rate": _open_rate(version)} if isinstance(version, Mapping) else version
-            for name, version in versions.items()
-        }
+    rated: dict[str, Any] = storable(row)
+    versions = rated.get("versions")
+    for item in (rated, *(versions.values() if isinstance(versions, dict) else ())):
+        if isinstance(item, dict):
+            item["open_rate"] = _open_rate(item)
     return rated
 
 
 def _open_rate(row: Mapping[str, Any]) -> float | None:
     sent, direct, influenced = (read_count(row.get(name)) for name in ("sent", "direct_open", "influenced_open"))
-    if not sent or direct is None or influenced is None:
-        return None
-    return (direct + influenced) / sent
+    return None if not sent or direct is None or influenced is None else (direct + influenced) / sent
 
 
 def read_count(value: Any) -> int | None:
     """Return a number of pushes, given as a number or as its text; None for anything else."""
     if isinstance(value, str):
-        value = int(value) if _COUNT.fullmatch(value.strip()) else None
-    known = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_COUNT
-    return value if known else None
+        return int(value) if _COUNT.fullmatch(value.strip()) else None
+    return value if type(value) is int and 0 <= value <= MAX_COUNT else None
 
 
 def text_or_none(value: Any, limit: int = 500) -> str | None:

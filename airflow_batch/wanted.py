@@ -19,6 +19,7 @@ from airflow_batch.payloads import check_payload, kind_of, read_live, shown
 log = logging.getLogger(__name__)
 
 KEYS = ("campaign", "app", "live", "expect_name", "definition")
+_EXAMPLE = "{'campaign': TOKEN, 'app': 'ios', 'live': True}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +47,7 @@ def read_wanted(items: Any, default_app: str | None = None) -> list[WantedCampai
     :raises BatchPayloadError: for anything else, and for a campaign that is there twice; the message has its place.
     """
     if not isinstance(items, Sequence) or isinstance(items, str | bytes | bytearray):
-        raise BatchPayloadError(f"campaigns must be a list of objects such as {_example()}, not {kind_of(items)}.")
+        raise BatchPayloadError(f"campaigns must be a list of objects such as {_EXAMPLE}, not {kind_of(items)}.")
     # Sliced: Airflow's lazy sequence takes one request for a slice, but one for each item when it is iterated.
     wanted = [_read_one(item, f"campaigns[{index}]", default_app) for index, item in enumerate(items[:])]
     places: dict[tuple[str | None, str], int] = {}
@@ -61,54 +62,38 @@ def read_wanted(items: Any, default_app: str | None = None) -> list[WantedCampai
 
 def _read_one(item: Any, place: str, default_app: str | None) -> WantedCampaign:
     if not isinstance(item, Mapping):
-        raise BatchPayloadError(f"{place} must be an object such as {_example()}, not {kind_of(item)}.")
+        raise BatchPayloadError(f"{place} must be an object such as {_EXAMPLE}, not {kind_of(item)}.")
     unknown = [key for key in item if key not in KEYS]
     missing = [key for key in ("campaign", "live") if key not in item]
     if unknown or missing:
         found = f"has the unknown key {shown(unknown[0])}" if unknown else f"has no {missing[0]!r}"
         raise BatchPayloadError(f"{place} {found}. Allowed are {', '.join(KEYS)}; campaign and live are needed.")
+    live = item["live"]
     try:
         token, app = read_reference(item["campaign"])
-        live = _live(item["live"])
-        checked = _read_definition(item.get("definition"), place, may_stop=live is not True)
+        # Most are no schedules, and to find that out takes long: the likely kinds come first.
+        if isinstance(live, bool | str | type) or not isinstance(live, Schedule):
+            live = read_live(live)
+        definition = _read_definition(item.get("definition"), place, may_stop=live is not True)
     except BatchError as error:
         raise BatchPayloadError(f"{place}: {error}") from None
     for key in ("app", "expect_name"):
         if not isinstance(item.get(key), str | None):
             raise BatchPayloadError(f"{place}: {key} must be text, not {kind_of(item[key])}.")
+    name = item.get("expect_name")
+    if name is not None and name.strip() in ("", "None"):
+        name = ""  # one was asked for, but its template rendered to nothing (rule 2)
     return WantedCampaign(
-        token=token,
-        app=item.get("app") or app or default_app,
-        live=live,
-        expect_name=_rendered_name(item.get("expect_name")),
-        definition=checked,
+        token=token, app=item.get("app") or app or default_app, live=live, expect_name=name, definition=definition
     )
 
 
 def _read_definition(value: Any, place: str, *, may_stop: bool) -> Mapping[str, Any] | None:
     """Return a definition, checked. A wrong one never blocks a stop (rule 4)."""
-    if value is None:
-        return None
     try:
-        return check_payload(value, "definition")
+        return None if value is None else check_payload(value, "definition")
     except BatchPayloadError as error:
         if not may_stop:
             raise
         log.warning("%s goes on without its definition: %s", place, error)
         return None
-
-
-def _live(value: Any) -> bool | Schedule:
-    # Most are no schedules, and to find that out takes long: the likely kinds come first.
-    if isinstance(value, bool | str | type) or not isinstance(value, Schedule):
-        return read_live(value)
-    return value
-
-
-def _example() -> str:
-    return "{'campaign': TOKEN, 'app': 'ios', 'live': True}"
-
-
-def _rendered_name(name: str | None) -> str | None:
-    """Return the name to expect; empty where one was asked for and its template rendered to nothing (rule 2)."""
-    return "" if name is not None and name.strip() in ("", "None") else name

@@ -1,8 +1,8 @@
 """When a campaign should be live: cron windows, one-off windows, time zones.
 
 Pure functions of the moment they are given: no clock, no network, no Batch. The moments of change are those at which
-the timetable made from the same window runs the DAG, daylight-saving time included. What is done at such a moment
-belongs to the operators. croniter and Airflow's timetables are loaded at the first use, not with the module.
+the timetable made from the same window runs the DAG, daylight-saving time included. croniter and Airflow's timetables
+are loaded at the first use, not with the module.
 """
 
 from __future__ import annotations
@@ -12,19 +12,18 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import pendulum
 
-from airflow_batch.crons import as_airflow_runs_it, dated_cron, meaning, newest_moment, read_cron
-from airflow_batch.exceptions import BatchConfigurationError
+from airflow_batch.crons import as_airflow_runs_it, dated_cron, meaning, newest_moment, read_cron, refuse
 from airflow_batch.payloads import FIRST_DATE, LAST_DATE, shown
 
 if TYPE_CHECKING:
     from airflow.timetables.trigger import MultipleCronTriggerTimetable
 
 MAX_COUNT = 1_000_000
-"""Changes that are told at a time."""
+"""Changes that ``next_changes`` returns."""
 SEARCH_STEPS = 2_000
 """``next_changes`` gives up after this many moments of the crons without a change. A cron itself is searched 50 years
 ahead, croniter's own bound."""
@@ -45,17 +44,12 @@ class CampaignWindow:
         CampaignWindow(on="0 9 * * 1-5", off="0 18 * * 1-5", timezone="Europe/Paris", except_dates=["2026-12-25"])
         CampaignWindow(start="2026-07-01T09:00", end="2026-07-15T18:00", timezone="Europe/Paris")
 
-    **on and off.** The campaign is live if the newest of the crons' moments is an ``on``: live at the very moment of
-    ``on``, no longer at the very moment of ``off``. Where both fall on one moment it is not live: stopping is the safe
-    side.
-
-    **start and end.** Live from ``start`` on, no longer at ``end``.
+    **on and off.** The campaign is live from a moment of ``on`` until the next moment of ``off``. Where both fall on
+    one moment it is not live: stopping is the safe side.
 
     **except_dates.** On these dates of the window's time zone, from local midnight to the next, the campaign is not
-    live; nothing else changes. So a window that is open at midnight ends there, one that would begin during the date
-    does not, and at the midnight after it the campaign is live if ``on`` and ``off`` (or ``start`` and ``end``) say
-    so, just as without the exception: with ``on`` at 22:00 and ``off`` at 06:00, it is live from midnight to 06:00 on
-    the day after.
+    live; nothing else changes. At the midnight after it the campaign is live if ``on`` and ``off`` (or ``start`` and
+    ``end``) say so: with ``on`` at 22:00 and ``off`` at 06:00, it is live from midnight to 06:00 on the day after.
 
     **Daylight-saving time.** Crons change the campaign when Airflow runs the DAG. A time that the clocks skip comes
     later by what they skip (02:30 in Paris at 03:30); a time that they repeat comes the second time only, unless the
@@ -91,94 +85,85 @@ class CampaignWindow:
         timezone: str | tzinfo = _UNSAID,
         except_dates: Iterable[date | str] = (),
     ) -> None:
-        given = [
-            name for name, value in (("on", on), ("off", off), ("start", start), ("end", end)) if value is not None
-        ]
+        values: dict[str, Any] = {"on": on, "off": off, "start": start, "end": end}
+        given = [name for name, value in values.items() if value is not None]
         if given not in (["on", "off"], ["start", "end"]):
-            _refuse(
+            refuse(
                 f"A CampaignWindow takes on and off (two crons), or start and end (two moments); given: "
                 f"{' and '.join(given) or 'none of them'}. Pass both of one pair and none of the other."
             )
         if timezone is _UNSAID:
-            warnings.warn(
-                "This CampaignWindow has no timezone, so its times are UTC. Pass timezone='UTC', or an IANA name such "
-                "as 'Europe/Paris'.",
-                UserWarning,
-                stacklevel=2,
-            )
-        zone_name = _zone_name("UTC" if timezone is _UNSAID else timezone)
-        zone = pendulum.timezone(zone_name)
-        if on is not None and off is not None:
-            on, off = read_cron(on, "on"), read_cron(off, "off")
-            if meaning(on) == meaning(off):
-                _refuse(f"on and off are the same cron, {on!r}: the campaign would never be live. Change one of them.")
-        first, last = (
-            None if value is None else _moment(value, name, zone) for value, name in ((start, "start"), (end, "end"))
-        )
-        if first is not None and last is not None and last <= first:
-            _refuse(f"end ({last.isoformat()}) must be after start ({first.isoformat()}). Are they swapped?")
-        for name, value in (
-            ("on", on),
-            ("off", off),
-            ("start", first),
-            ("end", last),
-            ("timezone", zone_name),
-            ("except_dates", _dates(except_dates)),
-        ):
-            object.__setattr__(self, name, value)
+            message = "This CampaignWindow has no timezone, so its times are UTC. Pass timezone='UTC', or an IANA name"
+            warnings.warn(f"{message} such as 'Europe/Paris'.", UserWarning, stacklevel=2)
+            timezone = "UTC"
+        values |= {"timezone": read_timezone(timezone), "except_dates": read_dates(except_dates)}
+        for name in given:
+            value = values[name]
+            values[name] = read_cron(value, name) if on is not None else _moment(value, name, values["timezone"])
+        first, last = (values[name] for name in given)
+        if on is not None and meaning(first) == meaning(last):
+            refuse(f"on and off are the same cron, {first!r}: the campaign would never be live. Change one of them.")
+        if start is not None and last <= first:
+            refuse(f"end ({last.isoformat()}) must be after start ({first.isoformat()}). Are they swapped?")
+        self.__dict__.update(values)  # its own attributes cannot be set: it is frozen
+
+    @property
+    def _zone(self) -> tzinfo:
+        return pendulum.timezone(self.timezone)
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments that make an equal window, as JSON values."""
+        ends: dict[str, Any] = {"on": self.on, "off": self.off}
+        if self.start is not None and self.end is not None:
+            moments = {"start": self.start, "end": self.end}
+            ends = {name: moment.astimezone(self._zone).isoformat() for name, moment in moments.items()}
+        return {**ends, "timezone": self.timezone, "except_dates": [day.isoformat() for day in self.except_dates]}
 
     def __repr__(self) -> str:
-        shown: dict[str, Any] = {"on": self.on, "off": self.off}
-        if self.start is not None and self.end is not None:
-            zone = pendulum.timezone(self.timezone)
-            shown = {"start": self.start.astimezone(zone).isoformat(), "end": self.end.astimezone(zone).isoformat()}
-        shown["timezone"] = self.timezone
-        if self.except_dates:
-            shown["except_dates"] = tuple(day.isoformat() for day in self.except_dates)
-        return f"CampaignWindow({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
+        given = (f"{name}={value!r}" for name, value in self.arguments().items() if value)
+        return f"CampaignWindow({', '.join(given)})"
 
     def is_live_at(self, moment: datetime) -> bool:
         """Return whether the campaign should be live at ``moment``, an aware datetime.
 
         :raises BatchConfigurationError: when it is naive or no datetime, or not of the years 1900 to 8999.
         """
-        moment = _aware(moment, "is_live_at")
+        moment = _aware(moment)
         if self.start is not None and self.end is not None:
             return self.start <= moment < self.end and self._wall(moment).date() not in self.except_dates
         known = self._clear_before(moment)
-        for fire in self._fires(known, until=moment):
-            known = fire
+        fire = known if known == moment else self._next(known, self._crons())
+        while fire is not None and known < fire <= moment:
+            known, fire = fire, self._next(fire, self._crons())
         return self._live_by_wall(self._wall(known))
 
     def next_changes(self, after: datetime, count: int = 10) -> list[tuple[pendulum.DateTime, bool]]:
         """Return the next moments at which ``is_live_at`` changes, each with its value from then on.
 
-        The moments are strictly after ``after`` and in UTC, as Airflow's are (in an hour that comes twice, Python
-        holds moments of two time zones to be unequal). There are at most ``count``; fewer when
-        a one-off window ends, or when no change is found within the bounds of ``SEARCH_STEPS``.
+        The moments are strictly after ``after`` and in UTC. There are at most ``count``; fewer when a one-off window
+        ends, or when no change is found within the bounds of ``SEARCH_STEPS``.
 
         :raises BatchConfigurationError: when ``after`` is not an aware datetime of the years 1900 to 8999, or ``count``
             no whole number from 1 to 1,000,000.
         """
-        after = _aware(after, "next_changes")
-        return list(islice(self.changes(after), check_count(count)))
+        if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= MAX_COUNT:
+            refuse(f"count must be a whole number of at least 1 and at most {MAX_COUNT:,}, not {shown(count)}.")
+        return list(islice(self.changes(after), count))
 
     def changes(self, after: datetime) -> Iterator[tuple[pendulum.DateTime, bool]]:
-        """Yield what ``next_changes`` returns, one by one and without an end but its own.
+        """Return what ``next_changes`` returns, one by one and without an end but its own.
 
-        :raises BatchConfigurationError: at the first one, when ``after`` is not an aware datetime of the years 1900 to
-            8999.
+        :raises BatchConfigurationError: when ``after`` is not an aware datetime of the years 1900 to 8999.
         """
-        after = _aware(after, "changes")
-        for change, live in self._changes(after):
-            if change > after:
-                yield pendulum.instance(change), live
+        after = _aware(after)
+        found = self._cron_changes(after) if self.start is None else self._edge_changes(after)
+        return ((pendulum.instance(change), live) for change, live in found if change > after)
 
     def crons(self) -> tuple[str, ...]:
         """Return the crons, in ``timezone``, whose moments may change the campaign, for a timetable of many windows.
 
-        Those of ``timetable()``, but that the ends of a one-off are dated by the local clock. On the days on which the
-        clocks change, Airflow may pass over a moment of one cron because of another's: see ``calendars/schedule.py``.
+        On the days on which the clocks change, Airflow may pass over a moment of one cron because of another's: see
+        ``calendars/schedule.py``.
         """
         if self.start is None:
             return self._crons()
@@ -199,38 +184,36 @@ class CampaignWindow:
         dated = dict.fromkeys(dated_cron(moment) for moment in sorted(self._edges()))
         return MultipleCronTriggerTimetable(*dated, timezone="UTC")
 
-    def _changes(self, after: datetime) -> Iterator[tuple[datetime, bool]]:
+    def _edge_changes(self, after: datetime) -> Iterator[tuple[datetime, bool]]:
+        live = self.is_live_at(after)
+        for edge in sorted(self._edges()):
+            if edge > after and self.is_live_at(edge) != live:
+                live = not live
+                yield edge, live
+
+    def _cron_changes(self, after: datetime) -> Iterator[tuple[datetime, bool]]:
         """Yield the changes after ``after``, and perhaps some shortly before it.
 
         Where no change of the clocks is near, only the crons that can end the present state are looked at; elsewhere
         Airflow's steps are taken one by one.
         """
-        if self.start is not None:
-            live = self.is_live_at(after)
-            for edge in sorted(self._edges()):
-                if edge > after and self.is_live_at(edge) != live:
-                    live = not live
-                    yield edge, live
-            return
         now = self._clear_before(after)
         live = self._live_by_wall(self._wall(now))
         steps = 0
         while steps < SEARCH_STEPS:
             steps += 1
-            fire = None
-            if self._is_clear(now):
+            crons, clear = self._crons(), self._is_clear(now)
+            if clear:
                 excepted = self._wall(now).date() in self.except_dates
                 ending = () if excepted else as_airflow_runs_it(self.off if live else self.on)
-                fire = self._next(now, (*ending, *self._midnights()))
-                if fire is None:
-                    return
-                clear = self._clear_before(fire)
-                if clear != fire:
-                    if clear > now:
-                        now = clear
-                        continue
-                    fire = None
-            fire = fire or self._next(now, self._crons())
+                crons = (*ending, *self._midnights())
+            fire = self._next(now, crons)
+            if clear and fire is not None and not self._is_clear(fire):
+                before = self._clear_before(fire)
+                if before > now:
+                    now = before
+                    continue
+                fire = self._next(now, self._crons())
             if fire is None:
                 return
             now = fire
@@ -238,27 +221,18 @@ class CampaignWindow:
                 live, steps = not live, 0
                 yield now, live
 
-    def _fires(self, after: datetime, *, until: datetime) -> Iterator[datetime]:
-        fire = after if after == until else self._next(after, self._crons())
-        while fire is not None and after < fire <= until:
-            yield fire
-            after, fire = fire, self._next(fire, self._crons())
-
     def _next(self, after: datetime, crons: Iterable[str]) -> datetime | None:
         """Return when Airflow fires next, as ``airflow.timetables._cron.CronMixin._get_next`` does for each cron."""
         from croniter import croniter  # type: ignore[import-untyped]
 
         wall = self._wall(after)
-        zone = pendulum.timezone(self.timezone)
         fires = []
         for cron in crons:
             schedule = croniter(cron, wall)
             try:
                 scheduled = schedule.get_next(datetime)
-                if schedule.expanded[1] == ["*"]:
-                    fires.append(after + (scheduled - wall))
-                else:
-                    fires.append(_from_wall(scheduled, zone))
+                every_hour = schedule.expanded[1] == ["*"]
+                fires.append(after + (scheduled - wall) if every_hour else _from_wall(scheduled, self._zone))
             except (ValueError, OverflowError):  # no match within croniter's bound, or beyond the last year
                 continue
         return min(fires, default=None)
@@ -279,29 +253,27 @@ class CampaignWindow:
     def _exception_ends(self) -> list[datetime]:
         """Return the midnights, as wall times, at which dates without the campaign begin or end."""
         days = set(self.except_dates)
-        ends = {day for day in days if day - timedelta(1) not in days}
-        ends |= {day + timedelta(1) for day in days if day + timedelta(1) not in days}
+        ends = days ^ {day + timedelta(1) for day in days}
         return [datetime(day.year, day.month, day.day) for day in sorted(ends)]
 
     def _edges(self) -> set[datetime]:
         """Return the moments at which a one-off window may change."""
         assert self.start is not None
         assert self.end is not None
-        zone = pendulum.timezone(self.timezone)
-        midnights = {_from_wall(wall, zone, fold) for wall in self._exception_ends() for fold in (0, 1)}
+        midnights = {_from_wall(wall, self._zone, fold) for wall in self._exception_ends() for fold in (0, 1)}
         return {self.start, self.end} | {edge for edge in midnights if self.start < edge < self.end}
 
     def _wall(self, moment: datetime) -> datetime:
-        return moment.astimezone(pendulum.timezone(self.timezone)).replace(tzinfo=None, fold=0)
+        return moment.astimezone(self._zone).replace(tzinfo=None, fold=0)
 
     def _is_clear(self, moment: datetime) -> bool:
         """Return whether no change of the clocks is near, so that wall times and moments are in the same order."""
-        zone = pendulum.timezone(self.timezone)
 
-        def offsets(reach: timedelta) -> set[timedelta | None]:
-            return {near.astimezone(zone).utcoffset() for near in (moment - reach, moment, moment + reach)}
+        def offsets(reach: timedelta) -> set[timedelta]:
+            near = (moment - reach, moment, moment + reach)
+            return {place.astimezone(self._zone).utcoffset() or timedelta(0) for place in near}
 
-        around = {offset for offset in offsets(_FURTHEST) if offset is not None}
+        around = offsets(_FURTHEST)
         return len(around) == 1 or len(offsets(max(around) - min(around) + _AFTERWARDS)) == 1
 
     def _clear_before(self, moment: datetime) -> datetime:
@@ -310,11 +282,11 @@ class CampaignWindow:
         return moment
 
 
-def _refuse(message: str) -> NoReturn:
-    raise BatchConfigurationError(message)
+def read_timezone(timezone: Any) -> str:
+    """Return the name of a time zone, given as an IANA name or as an object that has one.
 
-
-def _zone_name(timezone: Any) -> str:
+    :raises BatchConfigurationError: for anything else.
+    """
     name = timezone
     if isinstance(timezone, tzinfo):
         name = "UTC" if timezone is UTC else getattr(timezone, "key", None) or getattr(timezone, "name", None)
@@ -324,13 +296,28 @@ def _zone_name(timezone: Any) -> str:
             return name
     except (ValueError, KeyError, OSError):
         pass
-    _refuse(f"timezone {shown(timezone)} is not known. Pass an IANA name such as 'Europe/Paris' or 'UTC'.")
+    refuse(f"timezone {shown(timezone)} is not known. Pass an IANA name such as 'Europe/Paris' or 'UTC'.")
 
 
-def _from_wall(wall: datetime, zone: Any, fold: int = 1) -> datetime:
-    """Return the moment of a wall time as Airflow reads it: skipped, it comes later; repeated, the second time."""
-    moment: datetime = zone.convert(wall.replace(fold=fold))
-    return moment.astimezone(UTC)
+def read_dates(values: Any) -> tuple[date, ...]:
+    """Return dates, given as such or as ISO 8601 text, in order and each once.
+
+    :raises BatchConfigurationError: for anything else, and for years before 1900 or after 8999.
+    """
+    hint = "Pass dates, or strings such as '2026-12-25'"
+    if isinstance(values, str | date) or not isinstance(values, Iterable):
+        refuse(f"except_dates must be a list of dates, not {shown(values)}. {hint}.")
+    days = set()
+    for value in values:
+        try:
+            day = date.fromisoformat(value) if isinstance(value, str) else value
+        except ValueError:
+            day = None
+        if not isinstance(day, date) or isinstance(day, datetime):
+            refuse(f"except_dates holds {shown(value)}, which is no date. {hint}, without a time.")
+        _check_year(day, f"except_dates holds {shown(value)}, which")
+        days.add(date(day.year, day.month, day.day))
+    return tuple(sorted(days))
 
 
 def as_datetime(value: Any) -> datetime | None:
@@ -343,60 +330,33 @@ def as_datetime(value: Any) -> datetime | None:
     return value if isinstance(value, datetime) else None
 
 
-def _moment(value: Any, name: str, zone: Any) -> datetime:
+def _from_wall(wall: datetime, zone: Any, fold: int = 1) -> datetime:
+    """Return the moment of a wall time as Airflow reads it: skipped, it comes later; repeated, the second time."""
+    moment: datetime = zone.convert(wall.replace(fold=fold))
+    return moment.astimezone(UTC)
+
+
+def _moment(value: Any, name: str, timezone: str) -> datetime:
     """Return ``start`` or ``end`` in UTC."""
     moment = as_datetime(value)
     if moment is None:
-        _refuse(f"{name} must be a datetime or an ISO 8601 string such as '2026-07-01T09:00', not {shown(value)}.")
+        refuse(f"{name} must be a datetime or an ISO 8601 string such as '2026-07-01T09:00', not {shown(value)}.")
     _check_year(moment, f"{name}={shown(value)}")
     if moment.second or moment.microsecond:
-        _refuse(f"{name}={shown(value)} has seconds; Airflow's schedules know whole minutes. Leave the seconds out.")
+        refuse(f"{name}={shown(value)} has seconds; Airflow's schedules know whole minutes. Leave the seconds out.")
     if moment.utcoffset() is None:
-        return _from_wall(moment.replace(tzinfo=None), zone)
+        return _from_wall(moment.replace(tzinfo=None), pendulum.timezone(timezone))
+    return datetime.fromtimestamp(moment.timestamp(), UTC)
+
+
+def _aware(moment: Any) -> datetime:
+    """Return a moment in UTC."""
+    if not isinstance(moment, datetime) or moment.utcoffset() is None:
+        refuse(f"A moment must be a datetime with a time zone, such as dag_run.run_after, not {shown(moment)}.")
+    _check_year(moment, f"The moment {moment.isoformat()}")
     return datetime.fromtimestamp(moment.timestamp(), UTC)
 
 
 def _check_year(day: date, what: str) -> None:
     if not FIRST_DATE.year <= day.year < LAST_DATE.year:
-        _refuse(f"{what} is not of the years {FIRST_DATE.year} to {LAST_DATE.year - 1}. Is it a slip of the pen?")
-
-
-def check_count(count: Any) -> int:
-    """Return how many changes are asked for.
-
-    :raises BatchConfigurationError: when it is no whole number from 1 to ``MAX_COUNT``.
-    """
-    if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= MAX_COUNT:
-        _refuse(f"count must be a whole number of at least 1 and at most {MAX_COUNT:,}, not {shown(count)}.")
-    return count
-
-
-def _dates(values: Any) -> tuple[date, ...]:
-    hint = "Pass dates, or strings such as '2026-12-25'"
-    if isinstance(values, str | date) or not isinstance(values, Iterable):
-        _refuse(f"except_dates must be a list of dates, not {shown(values)}. {hint}.")
-    days = set()
-    for value in values:
-        day = value
-        if isinstance(value, str):
-            try:
-                day = date.fromisoformat(value)
-            except ValueError:
-                day = None
-        if not isinstance(day, date) or isinstance(day, datetime):
-            _refuse(f"except_dates holds {shown(value)}, which is no date. {hint}, without a time.")
-        _check_year(day, f"except_dates holds {shown(value)}, which")
-        days.add(date(day.year, day.month, day.day))
-    return tuple(sorted(days))
-
-
-def _aware(moment: Any, method: str) -> datetime:
-    if not isinstance(moment, datetime):
-        _refuse(f"{method} takes a datetime, not {shown(moment)}.")
-    if moment.utcoffset() is None:
-        _refuse(
-            f"{method} was given {moment.isoformat()}, a datetime without time zone. "
-            "Pass an aware one, such as dag_run.run_after."
-        )
-    _check_year(moment, f"{method} was given {moment.isoformat()}, which")
-    return datetime.fromtimestamp(moment.timestamp(), UTC)
+        refuse(f"{what} is not of the years {FIRST_DATE.year} to {LAST_DATE.year - 1}. Is it a typo?")

@@ -1,8 +1,7 @@
-"""A calendar file: which campaigns should be live when. Read, checked, shown and drawn.
+"""A calendar file: which campaigns should be live when. ``python -m airflow_batch.calendars show`` is the command.
 
 ``model.py`` is what a calendar is, ``nodes.py`` and ``reading.py`` how a file becomes one, ``schedule.py`` when Airflow
-runs, ``words.py``, ``showing.py`` and ``drawing.py`` how a person sees it. ``python -m airflow_batch.calendars show``
-is the command. The DAG of a calendar is made in ``airflow_batch/calendar_dag.py``.
+runs, ``words.py`` and ``drawing.py`` how a person sees it. Its DAG is made in ``airflow_batch/calendar_dag.py``.
 """
 
 from __future__ import annotations

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 import pendulum
 
-from airflow_batch.calendars.model import CalendarCampaign, CampaignCalendar
+from airflow_batch.calendars.model import CampaignCalendar
+from airflow_batch.calendars.schedule import clock_changes
 from airflow_batch.calendars.words import name_words, offset_words
 from airflow_batch.exceptions import BatchConfigurationError
 
@@ -22,23 +23,17 @@ if TYPE_CHECKING:
 SUFFIXES = (".svg", ".png")
 MAX_CAMPAIGNS = 500
 MAX_NAME = 40
-MAX_HOURS, MAX_DAYS = 15, 18
-"""Labels that have room below the picture."""
+WIDTH_INCHES, ROW_INCHES, FRAME_INCHES = 14.0, 0.32, 1.9
 
+# Blue and vermilion of Okabe and Ito, which colour-blind people tell apart; the lines differ in their dashes too.
 BAR, NOW, CLOCKS = "#0072B2", "#D55E00", "#555555"
-"""Blue and vermilion of Okabe and Ito, which colour-blind people tell apart; the lines differ in their dashes too."""
-
-_WIDTH, _ROW = 12.0, 0.32
-"""Inches."""
-_HOURS = (1, 2, 3, 6, 12)
-_DAYS = (1, 2, 7, 14, 28)
-_SETTINGS: Any = {
+TICK_FORMATS = {1 / 24: "%H:%M\n%a %d %b", 1.0: "%a\n%d %b", 30.0: "%b\n%Y"}
+"""By the unit of the ticks in days."""
+SETTINGS: Any = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans", "Verdana", "Arial", "sans-serif"],
-    "font.size": 10,
     "svg.fonttype": "none",  # text stays text, to be searched and read aloud
     "svg.hashsalt": "airflow_batch",
-    "axes.unicode_minus": False,
 }
 
 
@@ -50,7 +45,8 @@ def draw_calendar(calendar: CampaignCalendar, now: datetime, days: int, path: Pa
     :raises BatchConfigurationError: for another suffix, more than 500 campaigns, a file that cannot be written, and
         where matplotlib is not installed.
     """
-    if path.suffix.lower() not in SUFFIXES:
+    form = path.suffix.lower()
+    if form not in SUFFIXES:
         raise BatchConfigurationError(f"{path}: a picture's name must end in {' or '.join(SUFFIXES)}.")
     if len(calendar.campaigns) > MAX_CAMPAIGNS:
         raise BatchConfigurationError(
@@ -60,13 +56,12 @@ def draw_calendar(calendar: CampaignCalendar, now: datetime, days: int, path: Pa
         from matplotlib import rc_context
     except ImportError:
         raise BatchConfigurationError("Drawing needs matplotlib: pip install 'airflow-provider-batch[plot]'") from None
-    form = path.suffix.lower()[1:]
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # Airflow would print its notes on fonts to stdout
-    with rc_context(_SETTINGS), warnings.catch_warnings():
+    with rc_context(SETTINGS), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # an SVG's reader has fonts of his own
         figure = _figure(calendar, pendulum.instance(now).in_timezone(calendar.timezone), days)
         try:
-            figure.savefig(path, format=form, dpi=110, metadata={"Date": None} if form == "svg" else None)
+            figure.savefig(path, format=form[1:], dpi=110, metadata={"Date": None} if form == ".svg" else None)
         except OSError as error:
             raise BatchConfigurationError(f"{path}: cannot be written: {error.strerror}.") from None
 
@@ -75,133 +70,64 @@ def _figure(calendar: CampaignCalendar, now: pendulum.DateTime, days: int) -> Fi
     from matplotlib.figure import Figure
 
     zone, rows = calendar.timezone, len(calendar.campaigns)
-    first = now.subtract(minutes=90 * days).start_of("day")
-    last = now.add(days=days)
-    labels = [_label(campaign) for campaign in calendar.campaigns]
-    left = 0.35 + 0.082 * max(map(len, labels))
-    clocks = _clock_changes(zone, first, last)
-    top, bottom = 0.98 if clocks else 0.77, 0.8
-    height = rows * _ROW + top + bottom
-    figure = Figure(figsize=(_WIDTH + left, height), facecolor="white")
-    axes = figure.add_axes(
-        (left / (_WIDTH + left), bottom / height, (_WIDTH - 0.35) / (_WIDTH + left), rows * _ROW / height)
-    )
-    axes.set_xlim(first.timestamp(), last.timestamp())
+    first, last = now.subtract(minutes=90 * days).start_of("day"), now.add(days=days)
+    clocks = [moment for moment, _ in clock_changes(zone, first, last)]
+    figure = Figure((WIDTH_INCHES, rows * ROW_INCHES + FRAME_INCHES), facecolor="white", layout="constrained")
+    axes = figure.add_subplot()
+    title = f"{calendar.path.name}: the bars are when campaigns are live"
+    axes.set_title(title, loc="left", pad=45 if clocks else 30, fontsize=13, fontweight="bold", parse_math=False)
     axes.set_ylim(rows - 0.5, -0.5)
+    labels = [name_words(item, MAX_NAME) + (f" ({item.app})" if item.app else "") for item in calendar.campaigns]
     axes.set_yticks(range(rows), labels, parse_math=False)
-    axes.tick_params(axis="y", length=0, pad=8)
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    _time_axis(axes, zone, first, last)
     _rows(axes, calendar, first, last)
-    _ticks(axes, first, last)
-    for moment in clocks:
-        axes.axvline(moment.timestamp(), color=CLOCKS, linestyle=":", linewidth=1.6, zorder=4)
-    _marked(axes, now, f"now, {now.format('ddd D MMM YYYY HH:mm')}", NOW, row=0)
-    for moment in clocks[:1]:
-        _marked(axes, moment, f"the clocks change: {offset_words(moment, zone)}", CLOCKS, row=1)
-    axes.axvline(now.timestamp(), color=NOW, linestyle="--", linewidth=1.8, zorder=5)
-    places = [offset_words(first, zone), *(offset_words(moment, zone) for moment in clocks)]
-    axes.set_xlabel(f"Local time in {zone} ({', then '.join(places)})", labelpad=8)
-    figure.text(
-        0.1 / (_WIDTH + left),
-        1 - 0.12 / height,
-        f"{calendar.path.name}: the bars are when campaigns are live",
-        fontsize=13,
-        fontweight="bold",
-        verticalalignment="top",
-        parse_math=False,
-    )
+    middle = first + (last - first) / 2
+    marks: list[tuple[datetime, str, str, str, int]] = [
+        (now, NOW, "--", f"now, {now.format('ddd D MMM YYYY HH:mm')}", 6)
+    ]
+    marks += [(moment, CLOCKS, ":", f"the clocks change: {offset_words(moment, zone)}", 21) for moment in clocks]
+    for moment, colour, dashes, text, height in marks[::-1]:
+        axes.axvline(_x(moment), color=colour, linestyle=dashes, linewidth=1.7, zorder=4)
+        if moment in (now, *clocks[:1]):  # on the side of the line where there is room
+            side, shift = ("right", -4) if moment > middle else ("left", 4)
+            place: Any = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
+            axes.annotate(text, (_x(moment), 1), (shift, height), ha=side, color=colour, annotation_clip=False, **place)
+    offsets = ", then ".join(offset_words(moment, zone) for moment in (first, *clocks))
+    axes.set_xlabel(f"Local time in {zone} ({offsets})", labelpad=8)
     return figure
 
 
-def _label(campaign: CalendarCampaign) -> str:
-    return name_words(campaign, MAX_NAME) + (f" ({campaign.app})" if campaign.app else "")
+def _time_axis(axes: Axes, zone: str, first: datetime, last: datetime) -> None:
+    from matplotlib.dates import AutoDateFormatter, AutoDateLocator
 
-
-def _rows(axes: Axes, calendar: CampaignCalendar, first: pendulum.DateTime, last: pendulum.DateTime) -> None:
-    edges: dict[int, list[float]] = {id(campaign): [] for campaign in calendar.campaigns}
-    for moment, campaign, _ in calendar.changes(first, last):
-        edges[id(campaign)].append(moment.timestamp())
-    for row, campaign in enumerate(calendar.campaigns):
-        if row % 2 == 0:
-            axes.axhspan(row - 0.5, row + 0.5, color="#F4F4F4", linewidth=0, zorder=0)
-        moments = [*edges[id(campaign)], last.timestamp()]
-        if campaign.is_live_at(first):
-            moments.insert(0, first.timestamp())
-        bars = [(begin, end - begin) for begin, end in zip(moments[::2], moments[1::2], strict=False)]
-        if bars:
-            # The edge keeps a bar of minutes visible in a picture of weeks.
-            axes.broken_barh(bars, (row - 0.31, 0.62), facecolor=BAR, edgecolor=BAR, linewidth=0.8, zorder=3)
-            continue
-        axes.annotate(
-            "not live in this time",
-            (last.timestamp(), row),
-            xytext=(-6, 0),
-            textcoords="offset points",
-            color="#555555",
-            fontsize=9,
-            style="italic",
-            horizontalalignment="right",
-            verticalalignment="center",
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5},
-            zorder=6,
-        )
-
-
-def _ticks(axes: Axes, first: pendulum.DateTime, last: pendulum.DateTime) -> None:
-    span = last - first
-    hours = next((step for step in _HOURS if span.total_seconds() / 3600 / step <= MAX_HOURS), None)
-    if hours and hours < 12:
-        ticks = [moment for moment in _midnights(first, last, 1) for moment in _within(moment, hours) if moment <= last]
-        labels = [tick.format("HH:mm\nddd D MMM" if tick.hour == 0 else "HH:mm") for tick in ticks]
-    else:
-        days = next((step for step in _DAYS if span.total_days() / step <= MAX_DAYS), _DAYS[-1])
-        ticks = list(_midnights(first, last, days))
-        labels = [tick.format("ddd\nD MMM") for tick in ticks]
-    axes.set_xticks([tick.timestamp() for tick in ticks], labels)
-    axes.grid(axis="x", color="#D8D8D8", linewidth=0.8, zorder=1)
+    locator: Any = AutoDateLocator(tz=ZoneInfo(zone), minticks=7, maxticks=13)  # type: ignore[no-untyped-call]
+    formatter: Any = AutoDateFormatter(locator, tz=ZoneInfo(zone))  # type: ignore[no-untyped-call]
+    formatter.scaled = TICK_FORMATS
+    axes.set_xlim(_x(first), _x(last))
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(formatter)
+    axes.grid(axis="x", color="#D8D8D8", linewidth=0.8)
     axes.set_axisbelow(True)
 
 
-def _midnights(first: pendulum.DateTime, last: pendulum.DateTime, step: int) -> Iterator[pendulum.DateTime]:
-    day = first
-    while day <= last:
-        yield day
-        day = day.add(days=step).start_of("day")
+def _rows(axes: Axes, calendar: CampaignCalendar, first: datetime, last: datetime) -> None:
+    edges: dict[int, list[float]] = {
+        id(campaign): [_x(first)] if campaign.is_live_at(first) else [] for campaign in calendar.campaigns
+    }
+    for moment, campaign, _ in calendar.changes(first, last):
+        edges[id(campaign)].append(_x(moment))
+    for row, moments in enumerate(edges.values()):
+        if row % 2 == 0:
+            axes.axhspan(row - 0.5, row + 0.5, color="#F4F4F4", linewidth=0, zorder=0)
+        bars = [(begin, end - begin) for begin, end in zip(moments[::2], [*moments[1::2], _x(last)], strict=False)]
+        # The edge keeps a bar of minutes visible in a picture of weeks.
+        axes.broken_barh(bars, (row - 0.31, 0.62), facecolor=BAR, edgecolor=BAR, linewidth=0.8, zorder=3)
+        if not bars:
+            axes.text(_x(last), row, "not live in this time", ha="right", va="center", style="italic", color=CLOCKS)
 
 
-def _within(midnight: pendulum.DateTime, step: int) -> Iterator[pendulum.DateTime]:
-    for hour in range(0, 24, step):
-        tick = midnight.set(hour=hour)
-        if tick.hour == hour:  # else the clocks skip it
-            yield tick
-
-
-def _clock_changes(zone: str, first: pendulum.DateTime, last: pendulum.DateTime) -> list[pendulum.DateTime]:
-    """Return the moments between the two at which the clocks of the zone change."""
-    found, hour = [], timedelta(minutes=30)
-    begin, end = first.in_timezone("UTC"), last.in_timezone("UTC")
-    while begin < end:
-        after = begin + hour
-        if begin.in_timezone(zone).utcoffset() != after.in_timezone(zone).utcoffset():
-            found.append(after.in_timezone(zone))
-        begin = after
-    return found
-
-
-def _marked(axes: Axes, moment: pendulum.DateTime, text: str, colour: str, row: int) -> None:
-    """Write what a line marks above the picture, on the side of the line where there is room."""
-    first, last = axes.get_xlim()
-    right = moment.timestamp() > (first + last) / 2
-    axes.annotate(
-        text,
-        (moment.timestamp(), 1),
-        xycoords=("data", "axes fraction"),
-        xytext=(-4 if right else 4, 6 + 15 * row),
-        textcoords="offset points",
-        horizontalalignment="right" if right else "left",
-        color=colour,
-        fontsize=10,
-        fontweight="bold" if row == 0 else "normal",
-        annotation_clip=False,
-    )
+def _x(moment: datetime) -> float:
+    """Return where a moment is in the picture: matplotlib counts days since 1970."""
+    return moment.timestamp() / 86_400

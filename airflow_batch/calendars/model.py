@@ -12,13 +12,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from itertools import groupby, islice, takewhile
+from itertools import groupby, repeat, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pendulum
 
-from airflow_batch.windows import SEARCH_STEPS, CampaignWindow, check_count
+from airflow_batch.windows import SEARCH_STEPS, CampaignWindow
 
 if TYPE_CHECKING:
     from airflow.timetables.trigger import MultipleCronTriggerTimetable
@@ -51,11 +51,11 @@ class LiveWindows:
         states = [window.is_live_at(after) for window in self.windows]
         live, steps = any(states), 0
         moves = heapq.merge(
-            *(_numbered(index, window.changes(after)) for index, window in enumerate(self.windows)),
-            key=lambda move: move[0],
+            *(zip(window.changes(after), repeat(index)) for index, window in enumerate(self.windows)),
+            key=lambda move: move[0][0],
         )
-        for moment, together in groupby(moves, key=lambda move: move[0]):
-            for _, index, state in together:
+        for moment, together in groupby(moves, key=lambda move: move[0][0]):
+            for (_, state), index in together:
                 states[index] = state
             steps += 1
             if any(states) != live:
@@ -71,62 +71,45 @@ def _is_live_in(window: CampaignWindow, minute: int) -> bool:
     return window.is_live_at(datetime.fromtimestamp(60 * minute, UTC))
 
 
-def _numbered(
-    index: int, changes: Iterator[tuple[pendulum.DateTime, bool]]
-) -> Iterator[tuple[pendulum.DateTime, int, bool]]:
-    return ((moment, index, live) for moment, live in changes)
-
-
 @dataclass(frozen=True)
 class CalendarCampaign:
-    """One campaign of a calendar. Immutable; ``definition`` is shared and not to be changed."""
+    """One campaign of a calendar. Immutable.
+
+    :param token: What Batch gave the campaign when it was created.
+    :param app: Name of the app in the connection's ``api_keys``; None where the connection has one key.
+    :param name: What the campaign must be called in Batch.
+    :param windows: At least one, all in the calendar's time zone; it is live when any of them says so.
+    :param definition: What the campaign was created from. Shared, and not to be changed.
+    """
 
     token: str
-    """What Batch gave the campaign when it was created."""
     app: str | None
-    """Name of the app in the connection's ``api_keys``; None where the connection has one key."""
     name: str
-    """What the campaign must be called in Batch."""
     windows: tuple[CampaignWindow, ...]
-    """At least one, all in the calendar's time zone; the campaign is live when any of them says so."""
     definition: dict[str, Any] | None = field(default=None, hash=False)
-    """What the campaign was created from."""
-    line: int = 1
-    """Where the campaign begins in the file, from 1."""
 
     @property
     def live(self) -> LiveWindows:
-        """Return its windows as one."""
+        """Its windows as one."""
         return LiveWindows(self.windows)
 
     def is_live_at(self, moment: datetime) -> bool:
-        """Return whether the campaign should be live at ``moment``, an aware datetime.
-
-        :raises BatchConfigurationError: when it is naive or no datetime.
-        """
+        """Return whether the campaign should be live at ``moment``, as :meth:`LiveWindows.is_live_at` does."""
         return self.live.is_live_at(moment)
-
-    def next_changes(self, after: datetime, count: int = 10) -> list[tuple[pendulum.DateTime, bool]]:
-        """Return the next moments, in UTC and strictly after ``after``, at which ``is_live_at`` changes.
-
-        Each with its value from then on; fewer than ``count`` where there are no more.
-
-        :raises BatchConfigurationError: when ``after`` is not an aware datetime of the years 1900 to 8999, or ``count``
-            no whole number from 1 to 1,000,000.
-        """
-        return list(islice(self.live.changes(after), check_count(count)))
 
 
 @dataclass(frozen=True)
 class CampaignCalendar:
-    """What a calendar file says. Immutable."""
+    """What a calendar file says. Immutable.
+
+    :param path: The file, absolute.
+    :param timezone: IANA name of the time zone that all of its times are in.
+    :param campaigns: At least one, in the file's order; no two of the same app and token.
+    """
 
     path: Path
-    """The file, absolute."""
     timezone: str
-    """IANA name of the time zone that all of its times are in."""
     campaigns: tuple[CalendarCampaign, ...]
-    """At least one, in the file's order; no two of the same app and token."""
 
     def changes(self, after: datetime, until: datetime) -> list[tuple[pendulum.DateTime, CalendarCampaign, bool]]:
         """Return all changes after ``after`` and up to ``until``, both aware: moment in UTC, campaign, live from then.
@@ -165,17 +148,12 @@ class CampaignCalendar:
         Each is ``{"campaign": token, "app", "live": LiveWindows, "expect_name": name, "definition"}``; ``app`` and
         ``definition`` are left out where there is none.
         """
-        wanted = []
-        for campaign in self.campaigns:
-            item = {
-                "campaign": campaign.token,
-                "app": campaign.app,
-                "live": campaign.live,
-                "expect_name": campaign.name,
-                "definition": campaign.definition,
-            }
-            wanted.append({key: value for key, value in item.items() if value is not None})
-        return wanted
+        return [
+            {"campaign": campaign.token, "live": campaign.live, "expect_name": campaign.name}
+            | ({"app": campaign.app} if campaign.app else {})
+            | ({} if campaign.definition is None else {"definition": campaign.definition})
+            for campaign in self.campaigns
+        ]
 
     def digest(self) -> str:
         """Return the SHA-256 of what the calendar says, definitions included; comments and layout do not change it."""

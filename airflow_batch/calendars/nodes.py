@@ -1,17 +1,17 @@
-"""YAML as a calendar needs it: every value knows its line, and text stays text. Nothing here knows about campaigns.
+"""YAML as a calendar needs it: text, lists and mappings that know their lines. Nothing here knows about campaigns.
 
 YAML 1.1, which PyYAML reads, takes ``on`` for true, ``2026-07-01 10:00:00`` for a moment in UTC, a token of digits for
-a number, and lets a key come twice. So the file is only composed, not constructed: a value is the text that is written
-there, and what it means is decided by who reads it.
+a number, and lets a key come twice. Here a scalar is the text that is written, and who reads it decides what it means.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
+
+import yaml  # type: ignore[import-untyped]
 
 from airflow_batch.exceptions import BatchConfigurationError
 from airflow_batch.payloads import shown
@@ -19,183 +19,207 @@ from airflow_batch.payloads import shown
 MAX_SIZE = 10_000_000
 """Bytes of a file that is read."""
 MAX_DEPTH = 50
-"""Levels of lists and objects within each other."""
+"""Levels of lists and mappings within each other, aliases written out."""
 MAX_VALUES = 500_000
-"""Values and keys of a file, and what merge keys (``<<``) write again. Each takes PyYAML half a kilobyte."""
-
-_TAG = "tag:yaml.org,2002:"
-_SCALARS = frozenset(_TAG + name for name in ("str", "int", "float", "bool", "null", "timestamp", "value", "merge"))
+"""Values and keys of a file, aliases and merge keys (``<<``) written out. Each takes PyYAML half a kilobyte."""
+MAX_MISTAKES = 20
+"""Mistakes that one message lists."""
 MAX_PATH = 1_000
 """Characters of a path, from its end, that a message shows."""
+
+_TAG = "tag:yaml.org,2002:"
+_SCALARS = ("str", "int", "float", "bool", "null", "timestamp", "value", "merge")
+_NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][-+]?\d+)?")
 _LONG = 1_000
 """Digits of a number that no JSON reader holds."""
-_NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][-+]?\d+)?")
+
+Mistake = tuple[int | None, str]
+"""The line, None where the file cannot be read at all, and what is wrong."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A value of the file and where it stands."""
+class PlainText(str):
+    """A scalar without quotes, which may be more than text."""
 
-    value: str | list[Entry] | dict[str, Entry] | None
-    """Text for every scalar; None where nothing is written, or ``null`` or ``~``."""
+
+class _Placed:
+    """Where a list or a mapping stands, the lines of its items, its size and depth with aliases written out."""
+
     line: int
-    """From 1."""
-    plain: bool = False
-    """Whether it is a scalar without quotes, which may be more than text."""
-    keys: dict[str, int] = field(default_factory=dict)
-    """The line of each key of a mapping."""
+    lines: dict[Any, int]
+    size: int
+    depth: int
 
 
-class CalendarFile:
-    """A file of which errors can be told with their lines."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def refuse(self, line: int | None, found: str) -> NoReturn:
-        """Raise the error about what was found in a line; None where the file cannot be read at all."""
-        raise self.error(line, found)
-
-    def error(self, line: int | None, found: str) -> BatchConfigurationError:
-        """Return the error about what was found in a line."""
-        name = str(self.path)[-MAX_PATH:]
-        place = name if name.isprintable() else repr(name)
-        return BatchConfigurationError(f"{place}{'' if line is None else f', line {line}'}: {found}")
-
-    def root(self) -> Entry:
-        """Return all of the file.
-
-        :raises BatchConfigurationError: when it cannot be read, is too large, is not UTF-8 or not YAML, when a key
-            comes twice, a tag is unknown, or it is nested too deep or holds too much.
-        """
-        import yaml  # type: ignore[import-untyped]
-
-        text = self.text()
-        if not text.strip():
-            self.refuse(1, "the file is empty. A mapping with timezone and campaigns is needed.")
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        try:
-            self._check_measure(yaml.parse(text, Loader=loader))
-            node = yaml.compose(text, Loader=loader)
-        except yaml.reader.ReaderError as error:
-            line = text.encode().count(b"\n", 0, error.position) + 1
-            raise self.error(line, f"not YAML: {error.reason}. Only printable characters are allowed.") from None
-        except yaml.MarkedYAMLError as error:
-            mark = error.problem_mark or error.context_mark
-            why = ", ".join(part for part in (error.context, error.problem) if part)
-            raise self.error(mark.line + 1 if mark else 1, f"not YAML: {why}.") from None
-        if node is None:
-            self.refuse(1, "the file holds comments only. A mapping with timezone and campaigns is needed.")
-        return _Composer(self, yaml).entry(node)
-
-    def _check_measure(self, events: Iterable[Any]) -> None:
-        """Refuse what is so deep or so much that composing it would end the process."""
-        depth = -2  # the stream and the document
-        for count, event in enumerate(events):
-            name = type(event).__name__
-            if count > MAX_VALUES:
-                self.refuse(event.start_mark.line + 1, f"too much. At most {MAX_VALUES:,} values and keys are allowed.")
-            depth += name.endswith("StartEvent") - name.endswith("EndEvent")
-            if depth > MAX_DEPTH:
-                self.refuse(event.start_mark.line + 1, f"nested too deep. At most {MAX_DEPTH} levels are allowed.")
-
-    def text(self) -> str:
-        """Return the file's text.
-
-        :raises BatchConfigurationError: when it cannot be read, is too large, or is not UTF-8.
-        """
-        try:
-            with self.path.open("rb") as file:
-                raw = file.read(MAX_SIZE + 1)
-        except FileNotFoundError:
-            raise self.error(None, "there is no such file.") from None
-        except (OSError, ValueError) as error:  # ValueError: a NUL, or half a surrogate pair, in the name
-            reason = getattr(error, "strerror", None) or "this cannot be the name of a file"
-            raise self.error(None, f"cannot be read: {reason}.") from None
-        if len(raw) > MAX_SIZE:
-            self.refuse(None, f"larger than {MAX_SIZE // 1_000_000} MB, the most that is allowed.")
-        try:
-            return raw.decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            line = raw.count(b"\n", 0, error.start) + 1
-            raise self.error(line, f"not UTF-8: the byte 0x{raw[error.start]:02x}. Save the file as UTF-8.") from None
+class YamlList(_Placed, list[Any]): ...
 
 
-class _Composer:
-    """Turns PyYAML's nodes into entries; what an alias repeats becomes one entry."""
-
-    def __init__(self, file: CalendarFile, yaml: Any) -> None:
-        self.file, self.yaml = file, yaml
-        self.done: dict[Any, Entry] = {}
-        self.open: set[Any] = set()
-        self.merged = 0
-
-    def entry(self, node: Any) -> Entry:
-        line = node.start_mark.line + 1
-        if node in self.open:
-            self.file.refuse(line, "an alias of something that it stands in itself, which would never end.")
-        if node not in self.done:
-            self.open.add(node)
-            self.done[node] = self._read(node, line)
-            self.open.remove(node)
-        return self.done[node]
-
-    def _read(self, node: Any, line: int) -> Entry:
-        if isinstance(node, self.yaml.ScalarNode) and node.tag in _SCALARS:
-            if node.tag == _TAG + "null" and not node.style:
-                return Entry(None, line)
-            return Entry(node.value, line, plain=not node.style and node.tag != _TAG + "str")
-        if isinstance(node, self.yaml.SequenceNode) and node.tag == _TAG + "seq":
-            return Entry([self.entry(item) for item in node.value], line)
-        if isinstance(node, self.yaml.MappingNode) and node.tag == _TAG + "map":
-            return self._mapping(node, line)
-        tag = shown(node.tag.replace(_TAG, "!!"))
-        self.file.refuse(line, f"the tag {tag}. Text, lists and mappings are allowed.")
-
-    def _mapping(self, node: Any, line: int) -> Entry:
-        own: dict[str, Entry] = {}
-        keys: dict[str, int] = {}
-        merged: list[Entry] = []
-        for key, value in node.value:
-            at = key.start_mark.line + 1
-            if not isinstance(key, self.yaml.ScalarNode):
-                self.file.refuse(at, "a key that is no text. Does a template without quotes stand there?")
-            if key.value in keys:
-                self.file.refuse(
-                    at, f"the key {shown(key.value)} again, which stands in line {keys[key.value]}. Keep one."
-                )
-            keys[key.value] = at
-            entry = self.entry(value)
-            if key.tag == _TAG + "merge":
-                merged += entry.value if isinstance(entry.value, list) else [entry]
-            else:
-                own[key.value] = entry
-        for entry in merged:
-            if not isinstance(entry.value, dict):
-                self.file.refuse(entry.line, "something else than a mapping as the value of <<.")
-            self.merged += len(entry.value)
-            if self.merged > MAX_VALUES:
-                self.file.refuse(line, f"more than {MAX_VALUES:,} keys by <<. Merge smaller mappings.")
-            for name, value in entry.value.items():
-                if name not in own:
-                    own[name], keys[name] = value, entry.keys[name]
-        return Entry(own, line, keys=keys)
+class YamlMapping(_Placed, dict[str, Any]): ...
 
 
-def json_value(entry: Entry) -> Any:
-    """Return an entry as JSON has it: plain scalars that JSON knows are numbers, booleans and null, all others text.
+def line_of(value: Any, path: Iterable[str | int]) -> int:
+    """Return the line of the value at a path of keys and indices, or of the last part of it that is there."""
+    line: int = getattr(value, "line", 1)
+    for part in path:
+        if part in getattr(value, "lines", ()):
+            line, value = value.lines[part], value[part]
+    return line
+
+
+def json_value(value: Any) -> Any:
+    """Return a value of the file as JSON has it: plain scalars that JSON knows are numbers and booleans, others text.
 
     So ``no``, the language, and ``10:30`` are text, and so is a date.
     """
-    if isinstance(entry.value, dict):
-        return {name: json_value(value) for name, value in entry.value.items()}
-    if isinstance(entry.value, list):
-        return [json_value(item) for item in entry.value]
-    if entry.value is None or not entry.plain:
-        return entry.value
-    if entry.value.lower() in ("true", "false"):
-        return entry.value.lower() == "true"
-    if match := _NUMBER.fullmatch(entry.value):
+    if isinstance(value, dict):
+        return {name: json_value(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [json_value(item) for item in value]
+    if not isinstance(value, PlainText):
+        return value
+    if value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    if match := _NUMBER.fullmatch(value):
         # Cut where Python would not read it any more: it is far beyond what JSON may hold all the same.
-        return float(entry.value) if match[2] or match[3] else int(entry.value[:_LONG])
-    return entry.value
+        return float(value) if match[2] or match[3] else int(value[:_LONG])
+    return str(value)
+
+
+def read_text(path: Path) -> str:
+    """Return a file's text.
+
+    :raises BatchConfigurationError: when it cannot be read, is too large, or is not UTF-8.
+    """
+    raw, line = b"", None
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_SIZE + 1)
+        if len(raw) <= MAX_SIZE:
+            return raw.decode("utf-8-sig")
+        found = f"larger than {MAX_SIZE // 1_000_000} MB, the most that is allowed."
+    except FileNotFoundError:
+        found = "there is no such file."
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        found = f"not UTF-8: the byte 0x{raw[error.start]:02x}. Save the file as UTF-8."
+    except (OSError, ValueError) as error:  # ValueError: a NUL, or half a surrogate pair, in the name
+        found = f"cannot be read: {getattr(error, 'strerror', None) or 'this cannot be the name of a file'}."
+    raise file_error(path, [(line, found)])
+
+
+def file_error(path: Path, mistakes: Iterable[Mistake]) -> BatchConfigurationError:
+    """Return the error that names a file and its mistakes, one in each line."""
+    name = str(path)[-MAX_PATH:]
+    ordered = sorted(mistakes, key=lambda mistake: mistake[0] or 0)
+    told = [f": {found}" if line is None else f", line {line}: {found}" for line, found in ordered[:MAX_MISTAKES]]
+    if len(ordered) > MAX_MISTAKES:
+        told.append(f"and {len(ordered) - MAX_MISTAKES} more mistakes.")
+    return BatchConfigurationError((name if name.isprintable() else repr(name)) + "\n".join(told).replace("\n, ", "\n"))
+
+
+def read_yaml(path: Path) -> tuple[Any, list[Mistake]]:
+    """Return what a file holds, and the mistakes that are left out of it: keys that come twice or are no text.
+
+    :raises BatchConfigurationError: when it cannot be read, is empty, not YAML, holds too much, or has a tag.
+    """
+    text = read_text(path)
+    try:
+        _check_measure(yaml.parse(text, Loader=_SafeLoader))
+        loader = _Loader(text)
+        root = loader.get_single_data()
+    except yaml.reader.ReaderError as error:
+        line = text.encode().count(b"\n", 0, error.position) + 1
+        found = f"not YAML: {error.reason}. Only printable characters are allowed."
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = mark.line + 1 if mark else 1
+        kind = "" if isinstance(error, yaml.constructor.ConstructorError) else "not YAML: "
+        found = kind + ", ".join(part[:200] for part in (error.context, error.problem) if part) + "."
+    else:
+        if root is not None:
+            return root, loader.mistakes
+        line, found = 1, "the file is empty. A mapping with timezone and campaigns is needed."
+    raise file_error(path, [(line, found)])
+
+
+def _check_measure(events: Iterable[Any]) -> None:
+    """Refuse what is so deep or so much that composing it would end the process."""
+    depth = -2  # the stream and the document
+    for count, event in enumerate(events):
+        name = type(event).__name__
+        depth += name.endswith("StartEvent") - name.endswith("EndEvent")
+        _check(event, count, depth)
+
+
+def _check(place: Any, values: int, depth: int = 0) -> None:
+    if values > MAX_VALUES:
+        _refuse(place, f"too much. At most {MAX_VALUES:,} values and keys are allowed, aliases included")
+    if depth > MAX_DEPTH:
+        _refuse(place, f"nested too deep. At most {MAX_DEPTH} levels are allowed, aliases included")
+
+
+def _refuse(place: Any, found: str) -> NoReturn:
+    raise yaml.constructor.ConstructorError(problem=found, problem_mark=place.start_mark)
+
+
+_SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _Loader(_SafeLoader):  # type: ignore[misc]
+    """Makes values that know their lines. What an alias repeats is one object."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.mistakes: list[Mistake] = []
+        self._merged = 0
+
+    def _scalar(self, node: Any) -> str | None:
+        if node.tag == _TAG + "null" and not node.style:
+            return None
+        return node.value if node.style or node.tag == _TAG + "str" else PlainText(node.value)
+
+    def _list(self, node: Any) -> YamlList:
+        value = YamlList(self.construct_object(item) for item in node.value)
+        value.lines = {index: item.start_mark.line + 1 for index, item in enumerate(node.value)}
+        self._measure(value, node, value)
+        return value
+
+    def _mapping(self, node: Any) -> YamlMapping:
+        own, merged = YamlMapping(), []
+        own.lines = {}
+        for key, value in node.value:
+            line, name = key.start_mark.line + 1, key.value
+            if not isinstance(name, str):
+                self.mistakes.append((line, "a key that is no text. Does a template without quotes stand there?"))
+            elif key.tag == _TAG + "merge":
+                found = self.construct_object(value)
+                merged += found if isinstance(found, list) else [found]
+            elif name in own:
+                found = f"the key {shown(name)} again, which stands in line {own.lines[name]}. Keep one."
+                self.mistakes.append((line, found))
+            else:
+                own[name], own.lines[name] = self.construct_object(value), line
+        for other in merged:
+            if not isinstance(other, YamlMapping):
+                _refuse(node, "something else than a mapping as the value of <<")
+            self._merged += len(other)
+            _check(node, self._merged)
+            own.lines = other.lines | own.lines
+            own.update({name: value for name, value in other.items() if name not in own})
+        self._measure(own, node, [*own, *own.values()])
+        return own
+
+    def _measure(self, value: _Placed, node: Any, parts: list[Any]) -> None:
+        value.line = node.start_mark.line + 1
+        value.size = 1 + sum(getattr(part, "size", 1) for part in parts)
+        value.depth = 1 + max((getattr(part, "depth", 0) for part in parts), default=0)
+        _check(node, value.size, value.depth)
+
+    def _unknown(self, node: Any) -> NoReturn:
+        _refuse(node, f"the tag {shown(node.tag.replace(_TAG, '!!'))}. Text, lists and mappings are allowed")
+
+    yaml_constructors: ClassVar[dict[str | None, Any]] = {
+        **dict.fromkeys([_TAG + name for name in _SCALARS], _scalar),
+        _TAG + "seq": _list,
+        _TAG + "map": _mapping,
+        None: _unknown,
+    }

@@ -1,35 +1,36 @@
-"""From a calendar file to a calendar: what each key may hold, and the errors that say so with file and line.
+"""From a calendar file to a calendar: what each key may hold, and one error with the line of every mistake.
 
 What the values are as YAML is in ``nodes.py``.
 """
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
-from collections.abc import Mapping
-from datetime import date
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import lru_cache
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import pydantic
+from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
+from pydantic_core import ErrorDetails
 
 from airflow_batch._campaigns.reference import check_token
 from airflow_batch.calendars.model import CalendarCampaign, CampaignCalendar
-from airflow_batch.calendars.nodes import MAX_DEPTH, CalendarFile, Entry, json_value
+from airflow_batch.calendars.nodes import Mistake, file_error, json_value, line_of, read_text, read_yaml
 from airflow_batch.exceptions import BatchConfigurationError, BatchError
 from airflow_batch.payloads import check_payload, shown
-from airflow_batch.windows import CampaignWindow
+from airflow_batch.windows import CampaignWindow, read_dates, read_timezone
 
-CALENDAR_KEYS = ("timezone", "campaigns")
-CAMPAIGN_KEYS = ("name", "app", "token", "windows", "except_dates", "definition")
-OPTIONAL_KEYS = frozenset({"app", "except_dates", "definition"})
-WINDOW_KEYS = ("on", "off", "start", "end")
-MAX_DEFINITION_VALUES = 1_000_000
-"""Values of all definitions together; aliases can write more in a few lines than a memory holds."""
-MAX_WINDOWS = 100_000
-"""Windows of all campaigns together, each counted once for the same ``except_dates``."""
+OWN_KEYS = "x-"
+"""How the keys of the file begin that are for the author's anchors."""
 
-_Windows = tuple[CampaignWindow, ...]
+_shared_window = lru_cache(maxsize=10_000)(CampaignWindow)
+"""One object for each window, however many campaigns have it."""
 
 
 def read_calendar(path: str | PathLike[str]) -> CampaignCalendar:
@@ -53,183 +54,160 @@ def read_calendar(path: str | PathLike[str]) -> CampaignCalendar:
     Dates, times, names and tokens are read as they are written, whatever YAML thinks of them.
 
     :param path: The file; UTF-8, at most 10 MB.
-    :raises BatchConfigurationError: for anything else, with file, line, what was found and what is allowed.
+    :raises BatchConfigurationError: for anything else, with the file, and for every mistake its line, what was found
+        and what is allowed.
     """
-    return _Reader(Path(path).absolute()).calendar()
+    path = Path(path).absolute()
+    root, mistakes = read_yaml(path)
+    known = root
+    if isinstance(root, dict):
+        known = {key: value for key, value in root.items() if not key.startswith(OWN_KEYS)}
+    found: dict[str, Any] = {}
+    try:
+        found = dict(_File.model_validate(known, context=_Reading(path.parent)))
+    except pydantic.ValidationError as failed:
+        mistakes += [_mistake(root, error) for error in failed.errors(include_url=False)]
+    if mistakes:
+        raise file_error(path, mistakes)
+    return CampaignCalendar(path, found["timezone"], tuple(found["campaigns"]))
 
 
-class _Reader:
-    def __init__(self, path: Path) -> None:
-        self.file = CalendarFile(path)
-        self.timezone = "UTC"
-        self.windows_read: dict[tuple[int, tuple[date, ...]], _Windows] = {}
-        self.window_read: dict[tuple[Any, ...], CampaignWindow] = {}
-        self.files_read: dict[Path, dict[str, Any]] = {}
-        self.definition_values = 0
-        self.windows_counted = 0
+@dataclass
+class _Reading:
+    """What the values of one file share."""
 
-    def calendar(self) -> CampaignCalendar:
-        root = self.file.root()
-        kept = self._mapping(root, "the file", CALENDAR_KEYS, own_keys="x-")
-        zone = kept["timezone"]
-        self.timezone = self._text(zone, "timezone")
-        # Any window will do: it refuses a zone that is not known, here with the zone's own line.
-        self._window({"on": "0 9 * * *", "off": "0 18 * * *"}, {}, zone.line, ())
-        items = self._list(kept["campaigns"], "campaigns", "a campaign")
-        campaigns: list[CalendarCampaign] = []
-        lines: dict[tuple[str | None, str], int] = {}
-        for item in items:
-            campaign = self._campaign(item)
-            first = lines.setdefault((campaign.app, campaign.token), campaign.line)
-            if len(lines) == len(campaigns):
-                app = f" of app {campaign.app!r}" if campaign.app else ""
-                self.file.refuse(
-                    campaign.line,
-                    f"campaign {campaign.token!r}{app} again, which stands in line {first}. A campaign may be there "
-                    "once, with several windows.",
-                )
-            campaigns.append(campaign)
-        return CampaignCalendar(path=self.file.path, timezone=self.timezone, campaigns=tuple(campaigns))
+    folder: Path
+    timezone: str = "UTC"
+    lines: dict[tuple[str | None, str], list[int]] = field(default_factory=dict)
+    """Where each app and token stands."""
+    definitions: dict[Path, dict[str, Any] | ValueError] = field(default_factory=dict)
 
-    def _campaign(self, item: Entry) -> CalendarCampaign:
-        kept = self._mapping(item, "a campaign", CAMPAIGN_KEYS, OPTIONAL_KEYS)
-        token, excepted = kept["token"], self._dates(kept.get("except_dates"))
+
+def _checked_by(check: Callable[[Any, Any], Any]) -> AfterValidator:
+    """Return a validator whose refusals are mistakes of the file."""
+
+    def validate(value: Any, info: pydantic.ValidationInfo) -> Any:
         try:
-            check_token(self._text(token, "token"))
+            return check(value, info)
         except BatchError as error:
-            self.file.refuse(token.line, str(error))
-        return CalendarCampaign(
-            token=self._text(token, "token"),
-            app=self._text(kept["app"], "app") if "app" in kept else None,
-            name=self._text(kept["name"], "name", strip=False),
-            windows=self._windows(kept["windows"], excepted),
-            definition=self._definition(kept["definition"]) if "definition" in kept else None,
-            line=item.line,
+            raise ValueError(str(error)) from None
+
+    return AfterValidator(validate)
+
+
+def _timezone(value: str, info: Any) -> str:
+    info.context.timezone = read_timezone(value)
+    return value
+
+
+def _window(value: _Window, info: Any) -> CampaignWindow:
+    excepted = tuple(sorted(set(info.data.get("except_dates") or ())))
+    return _shared_window(**dict(value), timezone=info.context.timezone, except_dates=excepted)
+
+
+def _definition(value: Any, info: Any) -> Any:
+    if isinstance(value, str):
+        path = info.context.folder / value
+        if path not in info.context.definitions:
+            info.context.definitions[path] = _definition_file(value, path)
+        found = info.context.definitions[path]
+        if isinstance(found, ValueError):
+            raise found
+        return found
+    if isinstance(value, list):
+        raise ValueError("definition is a list. The name of a JSON file, or an object, is allowed.")
+    return None if value is None else check_payload(json_value(value), "definition")
+
+
+def _definition_file(name: str, path: Path) -> dict[str, Any] | ValueError:
+    source = f"definition file {name!r}"
+    try:
+        return check_payload(json.loads(read_text(path)), source)
+    except BatchConfigurationError as error:
+        return ValueError(f"definition file {error} It must be beside the calendar.")
+    except BatchError as error:
+        found = str(error)
+        return ValueError(found if source in found else f"{source}: {found}")
+    except (ValueError, RecursionError) as error:
+        return ValueError(f"{source} is not JSON: {error}.")
+
+
+def _campaign(value: Any, read: pydantic.ValidatorFunctionWrapHandler, info: Any) -> CalendarCampaign:
+    found = dict(read(value))
+    del found["except_dates"]
+    campaign = CalendarCampaign(**{**found, "windows": tuple(found["windows"])})
+    lines = info.context.lines.setdefault((campaign.app, campaign.token), [])
+    lines.append(value.line)
+    if len(lines) > 1:
+        app = f" of app {campaign.app!r}" if campaign.app else ""
+        raise ValueError(
+            f"campaign {campaign.token!r}{app} again, which stands in line {lines[0]}. A campaign may be there once, "
+            "with several windows."
         )
-
-    def _windows(self, entry: Entry, excepted: tuple[date, ...]) -> _Windows:
-        known = (id(entry), excepted)
-        if known not in self.windows_read:
-            windows = []
-            for item in self._list(entry, "windows", 'a window such as {on: "0 9 * * 1-5", off: "0 18 * * 1-5"}'):
-                kept = self._mapping(item, "a window", WINDOW_KEYS, frozenset(WINDOW_KEYS))
-                texts = {key: self._text(value, key) for key, value in kept.items()}
-                lines = {key: value.line for key, value in kept.items()}
-                windows.append(self._window(texts, lines, item.line, excepted))
-                self.windows_counted += 1
-                if self.windows_counted > MAX_WINDOWS:
-                    self.file.refuse(item.line, f"more than {MAX_WINDOWS:,} windows, aliases included.")
-            self.windows_read[known] = tuple(windows)
-        return self.windows_read[known]
-
-    def _window(
-        self, texts: Mapping[str, str], lines: Mapping[str, int], line: int, excepted: tuple[date, ...]
-    ) -> CampaignWindow:
-        known = (*sorted(texts.items()), excepted)
-        if known not in self.window_read:
-            arguments: dict[str, Any] = dict(texts)
-            try:
-                window = CampaignWindow(**arguments, timezone=self.timezone, except_dates=excepted)
-            except BatchConfigurationError as error:
-                about = re.match(r"(on|off|start|end)\b", str(error))
-                found = str(error).replace("A CampaignWindow takes", "A window takes")
-                raise self.file.error(lines.get(about[1], line) if about else line, found) from None
-            self.window_read[known] = window
-        return self.window_read[known]
-
-    def _dates(self, entry: Entry | None) -> tuple[date, ...]:
-        days = []
-        items = [] if entry is None or entry.value == [] else self._list(entry, "except_dates", "a date")
-        for item in items:
-            text = self._text(item, "a date of except_dates")
-            try:
-                days.append(date.fromisoformat(text))
-            except ValueError:
-                self.file.refuse(item.line, f"except_dates holds {shown(text)}. Dates such as 2026-12-25 are allowed.")
-        return tuple(sorted(set(days)))
-
-    def _definition(self, entry: Entry) -> dict[str, Any]:
-        if isinstance(entry.value, str):
-            path = self.file.path.parent / entry.value
-            if path not in self.files_read:
-                self.files_read[path] = self._definition_file(entry.line, entry.value, path)
-            return self.files_read[path]
-        if not isinstance(entry.value, dict):
-            self.file.refuse(entry.line, "definition is a list. The name of a JSON file, or an object, is allowed.")
-        self._count(entry, 0)
-        return self._checked(entry.line, json_value(entry), "definition")
-
-    def _definition_file(self, line: int, name: str, path: Path) -> dict[str, Any]:
-        try:
-            found = json.loads(CalendarFile(path).text())
-        except BatchConfigurationError as error:
-            raise self.file.error(line, f"definition file {error} It must be beside the calendar.") from None
-        except (ValueError, RecursionError) as error:
-            raise self.file.error(line, f"definition file {name!r} is not JSON: {error}.") from None
-        return self._checked(line, found, f"definition file {name!r}")
-
-    def _checked(self, line: int, definition: Any, source: str) -> dict[str, Any]:
-        try:
-            return check_payload(definition, source)
-        except BatchError as error:
-            found = str(error)
-            raise self.file.error(line, found if source in found else f"{source}: {found}") from None
-
-    def _count(self, entry: Entry, depth: int) -> None:
-        """Refuse what aliases make too deep or too much of."""
-        if depth > MAX_DEPTH:
-            self.file.refuse(
-                entry.line, f"nested too deep by aliases. At most {MAX_DEPTH} levels are allowed in a definition."
-            )
-        self.definition_values += 1
-        if self.definition_values > MAX_DEFINITION_VALUES:
-            self.file.refuse(
-                entry.line, f"definitions of more than {MAX_DEFINITION_VALUES:,} values, aliases included."
-            )
-        items = entry.value.values() if isinstance(entry.value, dict) else entry.value
-        for item in items if not isinstance(items, str) and items is not None else ():
-            self._count(item, depth + 1)
-
-    def _mapping(
-        self,
-        entry: Entry,
-        what: str,
-        allowed: tuple[str, ...],
-        optional: frozenset[str] = frozenset(),
-        own_keys: str | None = None,
-    ) -> dict[str, Entry]:
-        """Return the entries of a mapping that hold something, once its keys are known to be the allowed ones."""
-        hint = f"Allowed in {what}: {', '.join(allowed)}"
-        if not isinstance(entry.value, dict):
-            self.file.refuse(entry.line, f"{what} must be a mapping, not {_kind(entry)}. {hint}.")
-        also = f", and keys that begin with {own_keys!r} for your own anchors" if own_keys else ""
-        for key in entry.value:
-            if key not in allowed and not (own_keys and key.startswith(own_keys)):
-                self.file.refuse(entry.keys[key], f"unknown key {shown(key)}. {hint}{also}.")
-        needed = [key for key in allowed if key not in optional]
-        for key in needed:
-            if key not in entry.value:
-                self.file.refuse(entry.line, f"{what} has no {key}. Needed: {', '.join(needed)}. {hint}.")
-            if entry.value[key].value is None:
-                self.file.refuse(entry.keys[key], f"{key} has no value. Needed: {', '.join(needed)}.")
-        return {key: value for key, value in entry.value.items() if key in allowed and value.value is not None}
-
-    def _list(self, entry: Entry, name: str, of: str) -> list[Entry]:
-        if not isinstance(entry.value, list):
-            self.file.refuse(entry.line, f"{name} must be a list, not {_kind(entry)}. Each item is {of}.")
-        if not entry.value:
-            self.file.refuse(entry.line, f"{name} is empty. At least one item is needed: {of}.")
-        return entry.value
-
-    def _text(self, entry: Entry, name: str, *, strip: bool = True) -> str:
-        if not isinstance(entry.value, str) or not entry.value.strip():
-            self.file.refuse(entry.line, f"{name} must be text, not {_kind(entry)}.")
-        return entry.value.strip() if strip else entry.value
+    return campaign
 
 
-def _kind(entry: Entry) -> str:
-    if isinstance(entry.value, dict):
+_Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+
+
+class _Model(pydantic.BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class _Window(_Model):
+    on: _Text | None = None
+    off: _Text | None = None
+    start: _Text | None = None
+    end: _Text | None = None
+
+
+class _Campaign(_Model):
+    name: Annotated[str, StringConstraints(pattern=r"\S")]
+    app: _Text | None = None
+    token: Annotated[_Text, _checked_by(lambda value, _: check_token(value))]
+    except_dates: list[Annotated[_Text, _checked_by(lambda value, _: read_dates([value])[0])]] | None = None
+    windows: Annotated[list[Annotated[_Window, _checked_by(_window)]], Field(min_length=1)]
+    definition: Annotated[Any, _checked_by(_definition)] = None
+
+
+class _File(_Model):
+    timezone: Annotated[_Text, _checked_by(_timezone)]
+    campaigns: Annotated[list[Annotated[_Campaign, pydantic.WrapValidator(_campaign)]], Field(min_length=1)]
+
+
+_PLACES: dict[int, tuple[str, type[_Model]]] = {
+    1: ("the file", _File),
+    3: ("a campaign", _Campaign),
+    5: ("a window", _Window),
+}
+"""What a key stands in, by the length of its path."""
+_ALLOWED = {"list_type": "a list", "too_short": "a list of at least one item", "model_type": "a mapping"}
+
+
+def _mistake(root: Any, error: ErrorDetails) -> Mistake:
+    """Return the line and the text of an error of pydantic."""
+    kind, path = error["type"], error["loc"]
+    if kind == "value_error":
+        found = str(error["ctx"]["error"])
+        # A message about a part of the value begins with its key.
+        return line_of(root, (*path, re.split(r"\W", found)[0])), found
+    if kind in ("extra_forbidden", "missing"):
+        what, model = _PLACES[len(path)]
+        key, fields = str(path[-1]), model.model_fields
+        if kind == "missing":
+            needed = ", ".join(name for name, field in fields.items() if field.is_required())
+            return line_of(root, path), f"{what} has no {key}. Needed: {needed}."
+        near = difflib.get_close_matches(key[:50], fields, n=1)
+        meant = f" Is {near[0]!r} meant?" if near else ""
+        own = f", and keys that begin with {OWN_KEYS!r} for your own anchors" if model is _File else ""
+        return line_of(root, path), f"unknown key {shown(key)}.{meant} Allowed in {what}: {', '.join(fields)}{own}."
+    name = "the file" if not path else path[-1] if isinstance(path[-1], str) else f"{path[-2]}[{path[-1]}]"
+    return line_of(root, path), f"{name} must be {_ALLOWED.get(kind, 'text')}, not {_kind(error['input'])}."
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, dict):
         return "a mapping"
-    if isinstance(entry.value, list):
-        return "a list"
-    return "nothing" if entry.value is None else f"the text {shown(entry.value)}"
+    if isinstance(value, list):
+        return "a list" if value else "an empty list"
+    return "nothing" if value is None else f"the text {shown(value)}"

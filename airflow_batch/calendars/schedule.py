@@ -10,7 +10,7 @@ minutes are added as such a cron: ``30 2 * * *`` brings ``30 * * * *``. The peri
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
 
@@ -25,7 +25,7 @@ PERIODS = tuple(
 )
 """Minutes from one periodic check to the next that a cron can say."""
 
-_YEARS = 2020, 2040
+_YEARS = datetime(2020, 1, 1, tzinfo=UTC), datetime(2040, 1, 1, tzinfo=UTC)
 """The years whose changes of the clocks tell which hours a zone skips or repeats. Long enough for Ramadan in Morocco,
 and fixed, so that the same file always makes the same timetable."""
 
@@ -38,7 +38,8 @@ def crons_of(windows: Iterable[CampaignWindow], timezone: str, reconcile_every: 
     check = None if reconcile_every is None else _check(reconcile_every)
     crons = dict.fromkeys(cron for window in dict.fromkeys(windows) for cron in window.crons())
     sparse = sorted(_minutes_at_risk(crons, timezone))
-    if sparse and not (check and _every_hour(check) and set(sparse) <= _minutes(check)):
+    checked, hours = _fields(check) if check else (frozenset(), frozenset())
+    if sparse and not (hours is None and checked.issuperset(sparse)):
         crons["* * * * *" if len(sparse) == HOUR else f"{','.join(map(str, sparse))} * * * *"] = None
     if check:
         crons[check] = None
@@ -56,31 +57,28 @@ def _check(every: Any) -> str:
     step = int(minutes)
     if step < HOUR:
         return f"*/{step} * * * *" if step > 1 else "* * * * *"
-    hours = step // HOUR
-    return "0 * * * *" if hours == 1 else f"0 */{hours} * * *" if hours < 24 else "0 0 * * *"
+    return {HOUR: "0 * * * *", DAY: "0 0 * * *"}.get(step, f"0 */{step // HOUR} * * *")
 
 
 def _minutes_at_risk(crons: Iterable[str], timezone: str) -> set[int]:
-    hours, shifts = _moved(timezone)
+    moved, shifts = _moved(timezone)
     uneven = {shift % HOUR for shift in shifts} - {0}
-    minutes: set[int] = set()
+    found: set[int] = set()
     for cron in crons:
-        if _every_hour(cron):
-            minutes |= _minutes(cron) if uneven else set()
-        elif _hours(cron) & hours:
-            minutes |= _minutes(cron)
-    while more := {(minute + shift) % HOUR for minute in minutes for shift in uneven} - minutes:
-        minutes |= more
-    return minutes
+        minutes, hours = _fields(cron)
+        if uneven if hours is None else hours & moved:
+            found |= minutes
+    while more := {(minute + shift) % HOUR for minute in found for shift in uneven} - found:
+        found |= more
+    return found
 
 
 @cache
 def _moved(timezone: str) -> tuple[frozenset[int], frozenset[int]]:
     """Return the hours of the day in which wall times are skipped, repeated, or put off to; and by how many minutes."""
     hours, shifts = set(), set()
-    for moment, shift in _clock_changes(timezone, *_YEARS):
-        zone = pendulum.timezone(timezone)
-        after = moment.astimezone(zone).replace(tzinfo=None)
+    for moment, shift in clock_changes(timezone, *_YEARS):
+        after = moment.replace(tzinfo=None)
         first = min(after, after - shift)
         for minute in range(0, int(2 * abs(shift) / timedelta(minutes=1)) + 1):
             hours.add((first + timedelta(minutes=minute)).hour)
@@ -88,42 +86,32 @@ def _moved(timezone: str) -> tuple[frozenset[int], frozenset[int]]:
     return frozenset(hours), frozenset(shifts)
 
 
-def _clock_changes(timezone: str, first_year: int, last_year: int) -> Iterator[tuple[datetime, timedelta]]:
-    """Yield the moments at which the clocks of a zone change, to the minute, and by how much they go forward."""
+def clock_changes(timezone: str, first: datetime, last: datetime) -> Iterator[tuple[datetime, timedelta]]:
+    """Yield the moments from ``first`` to ``last`` at which a zone's clocks change, and by how much they go forward."""
     zone = pendulum.timezone(timezone)
 
     def offset(moment: datetime) -> timedelta:
         return moment.astimezone(zone).utcoffset() or timedelta(0)
 
-    day, last = datetime(first_year, 1, 1, tzinfo=UTC), datetime(last_year, 1, 1, tzinfo=UTC)
-    while day < last:
-        before, after = day, day + timedelta(days=1)
+    day, end = (datetime.fromtimestamp(moment.timestamp(), UTC) for moment in (first, last))
+    while day < end:
+        before, after = day, min(day + timedelta(days=1), end)
         day, old = after, offset(before)
         if offset(after) == old:
             continue
         while after - before > timedelta(minutes=1):
             middle = before + timedelta(minutes=(after - before) // timedelta(minutes=2))
             before, after = (middle, after) if offset(middle) == old else (before, middle)
-        yield after, offset(after) - old
+        yield after.astimezone(zone), offset(after) - old
 
 
 @cache
-def _fields(cron: str) -> list[list[Any]]:
+def _fields(cron: str) -> tuple[frozenset[int], frozenset[int] | None]:
+    """Return a cron's minutes and hours; None for every hour, as Airflow steps such a cron by real time.
+
+    So in ``airflow.timetables._cron._covers_every_hour``.
+    """
     from croniter import croniter  # type: ignore[import-untyped]
 
-    fields: list[list[Any]] = croniter(cron, datetime.combine(date(2024, 1, 1), datetime.min.time())).expanded
-    return fields
-
-
-def _every_hour(cron: str) -> bool:
-    """Return whether Airflow steps a cron by real time: ``airflow.timetables._cron._covers_every_hour``."""
-    return _fields(cron)[1] == ["*"]
-
-
-def _minutes(cron: str) -> set[int]:
-    minutes = _fields(cron)[0]
-    return set(range(HOUR)) if minutes == ["*"] else set(minutes)
-
-
-def _hours(cron: str) -> set[int]:
-    return set(_fields(cron)[1])
+    minutes, hours = croniter(cron, datetime(2024, 1, 1)).expanded[:2]
+    return frozenset(range(HOUR) if minutes == ["*"] else minutes), None if hours == ["*"] else frozenset(hours)

@@ -1,7 +1,6 @@
-"""What every sensor of this provider shares: its connection, and how it keeps quiet when Batch asks for it.
+"""What the sensors share: the connection, and how they back off when Batch throttles.
 
-What a sensor waits for is in ``sensors/campaigns.py``, how long to wait in ``policies/retry.py``, how it waits when it
-is deferred in ``triggers/campaigns.py``.
+How long to wait is in ``policies/retry.py``, how a deferred sensor waits in ``triggers/campaigns.py``.
 """
 
 from __future__ import annotations
@@ -32,11 +31,10 @@ class BatchSensor(RetryDefaults, BaseSensorOperator):
     :param batch_conn_id: Airflow connection of type ``batch``. Templated.
     :param app: App to read for, where the connection has ``api_keys``. Templated.
     :param mode: ``reschedule`` (default) or ``poke``.
-    :param poke_interval: Seconds or a timedelta between two looks, default 30 s.
-    :param timeout: Seconds or a timedelta from the first look, default 10 min.
-    :param deferrable: Wait in the triggerer, whatever the ``mode``: the first look is made in the worker, the others by
-        a :class:`~airflow_batch.triggers.campaigns.BatchCampaignTrigger`, each ``poke_interval`` (which does not grow,
-        ``exponential_backoff`` or not). Default ``[operators] default_deferrable``.
+    :param poke_interval: Seconds or a timedelta between two requests, default 30 s.
+    :param timeout: Seconds or a timedelta from the first request, default 10 min.
+    :param deferrable: Wait in the triggerer, whatever the ``mode``, after a first look in the worker. The
+        ``poke_interval`` does not grow then. Default ``[operators] default_deferrable``.
 
     A 429, a 5xx, a failed connection and an answer that cannot be read mean "not yet": no request is made before
     Batch's wait has passed (at least 5 s, and Retry-After), and the timeout holds. Where Batch asks to wait longer than
@@ -83,10 +81,9 @@ class BatchSensor(RetryDefaults, BaseSensorOperator):
 
     def execute(self, context: Context) -> Any:
         """Poke until done, as every sensor does, but never before Batch's wait has passed."""
-        now = datetime.now(UTC)
         first = context["ti"].get_first_reschedule_date(context) if self.reschedule else None
-        self._deadline = (first or now) + timedelta(seconds=self.timeout)
-        self._quiet_until = now
+        self._quiet_until = datetime.now(UTC)
+        self._deadline = (first or self._quiet_until) + timedelta(seconds=self.timeout)
         try:
             return super().execute(context)
         except AirflowRescheduleException as reschedule:
@@ -95,22 +92,22 @@ class BatchSensor(RetryDefaults, BaseSensorOperator):
         raise reschedule_at(self._quiet_until)
 
     def poke(self, context: Context) -> PokeReturnValue:
-        """Look once, unless Batch has asked for silence."""
+        """Look once, unless Batch has asked to wait."""
         if datetime.now(UTC) < self._quiet_until:
             return PokeReturnValue(is_done=False)
         look = self.look_for(context)
         if look.about:
             name_index(context, *look.about)
-        failed = True
         hooks = Hooks(BatchHook(self.batch_conn_id, look.about[0] if look.about else None))
+        failed = False
         try:
             seen = look(hooks)
         except BatchApiError as error:
             if not error.transient:
                 raise
-            self._keep_quiet(error, context)
+            self._back_off(error, context)
+            failed = True
         else:
-            failed = False
             seen.tell(self.log)
             if seen.about:
                 name_index(context, *seen.about)
@@ -151,7 +148,7 @@ class BatchSensor(RetryDefaults, BaseSensorOperator):
             name_index(context, *about)
         return outcome(event)
 
-    def _keep_quiet(self, error: BatchApiError, context: Context) -> None:
+    def _back_off(self, error: BatchApiError, context: Context) -> None:
         floor = delay_floor(error)
         now = datetime.now(UTC)
         if now + timedelta(seconds=floor) > self._deadline:

@@ -1,7 +1,4 @@
-"""Wait until a campaign, or many, are what they should be. Reads only.
-
-How a sensor waits, and keeps quiet when Batch asks for it, is in ``sensors/base.py``; what a look is, in ``looks.py``.
-"""
+"""Wait until a campaign, or many, are what they should be. Reads only. What one look shows is in ``looks.py``."""
 
 from __future__ import annotations
 
@@ -31,18 +28,17 @@ class BatchCampaignLiveSensor(BatchSensor):
     (``campaigns.ASSUMPTIONS["live_in_view"]``).
 
     :param campaign: Token of the campaign, or the result of another Batch task (``other.output``); or a list of these,
-        such as the output of a mapped task. Templated.
+        such as the output of a mapped task. Without ``app`` it is that of the given result. Templated.
     :param live: What to wait for, default True; or a :class:`~airflow_batch.windows.CampaignWindow`, which is asked at
         every look, so that a wait that lasts over a change follows it. Templated.
 
     The other arguments, and what happens when Batch throttles or fails, are those of
-    :class:`~airflow_batch.sensors.base.BatchSensor`. Without ``app`` it is that of the given result.
+    :class:`~airflow_batch.sensors.base.BatchSensor`.
 
-    Of a list, all must be as wanted at the same look. A look costs one request for each 100 campaigns of each app
-    among them, from the newest on, and ends at the oldest that is asked for. A campaign that is not in the list is not
-    yet as wanted; the log names it. A sensor of a list makes at most 12 requests a minute: the
-    pause after a look is at least 6 s for each request that it took (1,000 campaigns: 60 s), and a minute where it has
-    failed, however short the ``poke_interval``. A look of more than 12 requests is not spread over its minute.
+    The campaigns of a list must all be in the desired state at the same look. A look costs one request for each 100
+    campaigns of each app, from the newest to the oldest that is asked for. A campaign that is not in Batch's list is
+    not in the desired state; the log names it. At most 12 requests a minute are made: the pause after a look is at
+    least 6 s for each of its requests, and a minute where it has failed, however short the ``poke_interval``.
 
     The result in XCom is a :class:`~airflow_batch.results.CampaignSummary`; for a list, a list of them in the order
     given, each campaign once. Batch's list has no ``push_time``, so it is null there.
@@ -61,26 +57,26 @@ class BatchCampaignLiveSensor(BatchSensor):
     def look_for(self, context: Context) -> LiveLook:
         """Return what is waited for."""
         live = self.live if isinstance(self.live, CampaignWindow) else read_live(self.live)
-        many = _is_many(self.campaign)
-        references = self._references() if many else (self._reference(self.campaign),)
+        given = self.campaign
+        many = isinstance(given, Sequence) and not isinstance(given, str | bytes | bytearray | memoryview)
+        references = self._references() if many else (self._reference(given),)
         return LiveLook(references, many, live, run_began(context))
 
     def _references(self) -> tuple[Reference, ...]:
         """Return the campaigns of the list, each once, in the order given."""
+        references = []
         # Sliced: Airflow's lazy sequence takes one request for a slice, but one for each item when it is iterated, and
         # logs an error at its end.
-        campaigns = list(self.campaign[:])
-        if not campaigns:
+        for index, campaign in enumerate(self.campaign[:]):
+            try:
+                references.append(self._reference(campaign))
+            except BatchPayloadError as error:
+                raise BatchPayloadError(f"campaign[{index}]: {error}") from None
+        if not references:
             raise BatchPayloadError(
                 "campaign is an empty list: there is nothing to wait for. Did the task that it comes from run?"
             )
-        return tuple(dict.fromkeys(self._item(index, campaign) for index, campaign in enumerate(campaigns)))
-
-    def _item(self, index: int, campaign: Any) -> Reference:
-        try:
-            return self._reference(campaign)
-        except BatchPayloadError as error:
-            raise BatchPayloadError(f"campaign[{index}]: {error}") from None
+        return tuple(dict.fromkeys(references))
 
     def _reference(self, campaign: Any) -> Reference:
         token, app = read_reference(campaign)
@@ -92,19 +88,18 @@ class BatchCampaignStatsSensor(BatchSensor):
 
     Reads Batch's stats endpoint (https://doc.batch.com/developer/api/mep/campaigns/get), which supports Live API keys
     only, and adds up ``sent`` over all its dates; for a recurring campaign, over those of earlier occurrences too.
-
     That a campaign is finished cannot be read from this API: a completed one is ``live`` as a running one is, and the
-    counters have no end mark. It can only be inferred, for instance from counters that have stopped to grow, or from a
-    ``min_sent`` near the size of the audience.
+    counters have no end mark.
 
-    :param campaign: Token of the campaign, or the result of another Batch task (``other.output``). Templated.
+    :param campaign: Token of the campaign, or the result of another Batch task (``other.output``). Without ``app`` it
+        is that of the given result. Templated.
     :param min_sent: Number of pushes to wait for, a whole number of at least 1 or its text. Default 1: sending has
         begun. Templated.
     :param poke_interval: Default 60 s.
-    :param timeout: Default 1 h, from the first poke.
+    :param timeout: Default 1 h, from the first request.
 
     The other arguments, and what happens when Batch throttles or fails, are those of
-    :class:`~airflow_batch.sensors.base.BatchSensor`. Without ``app`` it is that of the given result.
+    :class:`~airflow_batch.sensors.base.BatchSensor`.
 
     The result in XCom is ``{"campaign_token", "app", "sent", "detail": [row, ...]}``: the sum, and the rows as
     :meth:`~airflow_batch.hooks.batch.BatchHook.get_campaign_stats` gives them.
@@ -131,16 +126,9 @@ class BatchCampaignStatsSensor(BatchSensor):
     def look_for(self, context: Context) -> StatsLook:
         """Return what is waited for."""
         token, app = read_reference(self.campaign)
-        return StatsLook(Reference(token, self.app_for(app)), _read_min_sent(self.min_sent))
-
-
-def _is_many(campaign: Any) -> bool:
-    return isinstance(campaign, Sequence) and not isinstance(campaign, str | bytes | bytearray | memoryview)
-
-
-def _read_min_sent(value: Any) -> int:
-    if count := read_count(value):
-        return count
-    raise BatchPayloadError(
-        f"min_sent must be a whole number of at least 1, not {shown(value)}. Does its template render as intended?"
-    )
+        if count := read_count(self.min_sent):
+            return StatsLook(Reference(token, self.app_for(app)), count)
+        raise BatchPayloadError(
+            f"min_sent must be a whole number of at least 1, not {shown(self.min_sent)}. Does its template render as "
+            "intended?"
+        )

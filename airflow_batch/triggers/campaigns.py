@@ -11,18 +11,12 @@ import contextvars
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Any
 
 from airflow.sdk import BaseHook
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_batch.exceptions import (
-    BatchApiError,
-    BatchAuthenticationError,
-    BatchConnectionError,
-    BatchError,
-)
+from airflow_batch.exceptions import BatchApiError, BatchAuthenticationError, BatchConnectionError, BatchError
 from airflow_batch.hooks.batch import BatchHook
 from airflow_batch.looks import Hooks, Look, Seen, read_look
 from airflow_batch.policies.retry import delay_floor, jitter
@@ -82,13 +76,13 @@ class BatchCampaignTrigger(BaseTrigger):
     async def _wait(self) -> Event:
         now = datetime.now(UTC)
         # A triggerer that takes over for another starts all triggers at once.
-        moment = self.not_before if now <= self.not_before else now + self._spread()
+        moment = self.not_before if now <= self.not_before else now + timedelta(seconds=self._spread())
         reason = ""
         while moment < self.deadline:
             await _sleep_until(moment)
             self._looks += 1
             self._requests = 0
-            floor, failing = timedelta(0), True
+            floor, failing = 0.0, True
             try:
                 async with asyncio.timeout(max((self.deadline - datetime.now(UTC)).total_seconds(), 0)):
                     seen = await self._look()
@@ -98,41 +92,32 @@ class BatchCampaignTrigger(BaseTrigger):
             except BatchError as error:
                 if not error.transient:
                     return failed(error, self.look.about)
-                reason = f" {error}"
-                floor = timedelta(seconds=delay_floor(error))
-                if datetime.now(UTC) + floor > self.deadline:
-                    reason += f" Batch asks to wait {floor.total_seconds():.0f} s."
+                reason, floor = f" {error}", delay_floor(error)
+                if datetime.now(UTC) + timedelta(seconds=floor) > self.deadline:
+                    reason += f" Batch asks to wait {floor:.0f} s."
                     break
                 if isinstance(error, BatchApiError) and error.throttled:
                     floor += self._spread()
-                self.log.warning(
-                    "Not yet: %s No request for %.0f s.", error, self._pause(floor, failing).total_seconds()
-                )
             else:
                 seen.tell(self.log)
                 if seen.done:
                     return success(seen.result, seen.about)
                 reason, failing = "", False
-            moment = datetime.now(UTC) + self._pause(floor, failing)
+            pause = max(floor, self.poke_interval, self.look.pause(self._requests, failed=failing))
+            if failing:
+                self.log.warning("Not yet:%s No request for %.0f s.", reason, pause)
+            moment = datetime.now(UTC) + timedelta(seconds=pause)
         else:
             await _sleep_until(self.deadline)
-        return timed_out(
-            f"Sensor has timed out: its timeout ends at {iso_utc(self.deadline)}.{reason}", self.look.about
-        )
+        message = f"Sensor has timed out: its timeout ends at {iso_utc(self.deadline)}.{reason}"
+        return timed_out(message, self.look.about)
 
-    def _pause(self, floor: timedelta, failed: bool) -> timedelta:
-        least = max(self.poke_interval, self.look.pause(self._requests, failed=failed))
-        return max(floor, timedelta(seconds=least))
-
-    def _spread(self) -> timedelta:
-        context = {"ti": self.task_instance, "task_reschedule_count": self._looks}
-        return timedelta(seconds=jitter(context, self.poke_interval))
+    def _spread(self) -> float:
+        return jitter({"ti": self.task_instance, "task_reschedule_count": self._looks}, self.poke_interval)
 
     async def _look(self) -> Seen:
         """Look once, and once more where a 401 came because the connection has other keys by now."""
-        hooks = self._hooks
-        if hooks is None:
-            hooks = self._hooks = await self._connect()
+        hooks = self._hooks = self._hooks or await self._connect()
         try:
             return await self._in_thread(hooks)
         except BatchAuthenticationError:
@@ -146,24 +131,23 @@ class BatchCampaignTrigger(BaseTrigger):
     async def _in_thread(self, hooks: Hooks) -> Seen:
         sent = hooks.requests
         # The log line of a thread finds its trigger by the context.
-        call = partial(contextvars.copy_context().run, self.look, hooks)
+        run = contextvars.copy_context().run
         try:
-            return await asyncio.get_running_loop().run_in_executor(_THREADS, call)
+            return await asyncio.get_running_loop().run_in_executor(_THREADS, run, self.look, hooks)
         finally:
             self._requests += hooks.requests - sent
 
     async def _connect(self) -> Hooks:
         """Read the connection. The sync way fails in a triggerer for one that is stored in Airflow's database."""
-        problem = None
         try:
             connection = await BaseHook.aget_connection(self.batch_conn_id)
         except Exception as error:
             # Airflow says "not defined" for what it failed to ask, too; and the sensor has read it once already.
-            problem = type(error).__name__
-        if problem is not None:
-            raise BatchConnectionError(f"Connection {self.batch_conn_id!r} cannot be read: {problem}.")
-        # Here and not in the thread: masking speaks to Airflow's supervisor, which 3.1 allows in the loop alone.
-        return Hooks(BatchHook.of_connection(connection))
+            problem = f"Connection {self.batch_conn_id!r} cannot be read: {type(error).__name__}."
+        else:
+            # Here and not in the thread: masking speaks to Airflow's supervisor, which 3.1 allows in the loop alone.
+            return Hooks(BatchHook.of_connection(connection))
+        raise BatchConnectionError(problem)  # outside, so that the other error, which may name a key, is not chained
 
 
 async def _sleep_until(moment: datetime) -> None:

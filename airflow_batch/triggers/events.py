@@ -13,6 +13,7 @@ from airflow_batch import exceptions
 from airflow_batch.compat import AirflowSensorTimeout
 from airflow_batch.exceptions import BatchApiError, BatchError
 from airflow_batch.hooks.answers import MAX_RETRY_AFTER
+from airflow_batch.results import About
 
 _DETAILS: dict[str, Any] = {
     "status_code": int,
@@ -24,7 +25,6 @@ _DETAILS: dict[str, Any] = {
 }
 """What an event may tell of a failed request, and in which type."""
 _FOREIGN = "The trigger sent no event of this provider. Do triggerer and worker have the same version of it?"
-About = tuple[str | None, str] | None
 Event = dict[str, Any]
 
 
@@ -40,12 +40,8 @@ def timed_out(message: str, about: About) -> Event:
 
 def failed(error: BatchError, about: About) -> Event:
     """Return the event of a permanent failure."""
-    event: Event = {
-        "status": "error",
-        "class": type(error).__name__,
-        "message": str(error),
-        "about": about and list(about),
-    }
+    event: Event = {"status": "error", "class": type(error).__name__, "message": str(error)}
+    event["about"] = about and list(about)
     if isinstance(error, BatchApiError):
         event |= {"message": error.message, "details": error.details}
     return event
@@ -70,30 +66,24 @@ def outcome(event: Any) -> Any:
     :raises AirflowSensorTimeout: when the wait was too long.
     :raises BatchError: the failure, as it was raised in the triggerer.
     """
-    if isinstance(event, Mapping):
-        if event.get("status") == "success":
+    match event:
+        case {"status": "success"}:
             return event.get("result")
-        if event.get("status") == "timeout":
+        case {"status": "timeout"}:
             raise AirflowSensorTimeout(event.get("message"))
-        if event.get("status") == "error":
+        case {"status": "error"}:
             raise _failure(event)
     raise BatchError(_FOREIGN)
 
 
 def _failure(event: Mapping[str, Any]) -> BatchError:
-    message = str(event.get("message"))
+    """Return the error with what this version of the provider knows of it: the triggerer may have another one."""
     cls = getattr(exceptions, str(event.get("class")), None)
     if not isinstance(cls, type) or not issubclass(cls, BatchError):
-        return BatchError(message)
-    if issubclass(cls, BatchApiError):
-        return cls(message, **_known(event.get("details")))
-    return cls(message)
-
-
-def _known(details: Any) -> dict[str, Any]:
-    """Return the details that this version of the provider knows: triggerer and worker may have different ones."""
-    given = details if isinstance(details, Mapping) else {}
-    known = {name: given[name] for name, kind in _DETAILS.items() if isinstance(given.get(name), kind)}
+        cls = BatchError
+    known = {}
+    if issubclass(cls, BatchApiError) and isinstance(given := event.get("details"), Mapping):
+        known = {name: given[name] for name, kind in _DETAILS.items() if isinstance(given.get(name), kind)}
     if "retry_after" in known:
         known["retry_after"] = min(max(0.0, known["retry_after"]), MAX_RETRY_AFTER)
-    return known
+    return cls(str(event.get("message")), **known)

@@ -39,7 +39,7 @@ def test_it_prints_the_state_and_the_changes_by_local_day_across_a_change_of_the
         """\
 calendar.yaml: 2 campaigns, times in Europe/Paris
 
-Now, Sat 2026-03-28 22:00 (CET, UTC+01:00)
+Now, Sat 2026-03-28 22:00 (CET +01:00)
   live  Summer sale  ios
   off   Once
 
@@ -59,18 +59,18 @@ Sun 2026-03-29  (the clocks go forward 60 min: CET +01:00 to CEST +02:00)
 
 def test_a_moment_with_an_offset_is_shown_in_the_calendars_zone(show):
     _, out, _ = show(SALE, "--at", "2026-06-01T00:00+09:00")
-    assert "Now, Sun 2026-05-31 17:00 (CEST, UTC+02:00)" in out
+    assert "Now, Sun 2026-05-31 17:00 (CEST +02:00)" in out
 
 
 def test_a_zone_without_an_abbreviation_shows_its_offset_alone(show):
     _, out, _ = show(SALE.replace("Europe/Paris", "Asia/Kathmandu"), "--at", "2026-06-01T00:00", "--days", 1)
-    assert "Now, Mon 2026-06-01 00:00 (UTC+05:45)" in out
+    assert "Now, Mon 2026-06-01 00:00 (+05:45)" in out
     assert "  02:30 +05:45  off  Summer sale  ios" in out
 
 
 def test_utc_is_shown_as_utc(show):
     _, out, _ = show(SALE.replace("Europe/Paris", "UTC"), "--at", "2026-06-01T00:00")
-    assert "Now, Mon 2026-06-01 00:00 (UTC)" in out
+    assert "Now, Mon 2026-06-01 00:00 (UTC +00:00)" in out
 
 
 def test_without_changes_it_says_so(show):
@@ -90,8 +90,11 @@ def test_control_characters_of_a_name_do_not_reach_the_shell(show):
 def test_a_broken_calendar_is_an_error_with_file_and_line(show, tmp_path):
     code, out, errors = show(SALE.replace("token: b", "tokn: b"))
     assert (code, out) == (2, "")
-    assert errors.startswith(f"{tmp_path / 'calendar.yaml'}, line 4: unknown key 'tokn'. Allowed in a campaign: ")
-    assert errors.count("\n") == 1
+    assert errors.splitlines() == [
+        f"{tmp_path / 'calendar.yaml'}, line 4: a campaign has no token. Needed: name, token, windows.",
+        "line 4: unknown key 'tokn'. Is 'token' meant? Allowed in a campaign: name, app, token, except_dates, windows, "
+        "definition.",
+    ]
 
 
 @pytest.mark.parametrize("at", ["today", "2026-13-01", "10000-01-01", "0001-01-01T00:00+10:00"])
@@ -100,12 +103,18 @@ def test_what_is_no_moment_is_an_error(show, at):
     assert (code, errors) == (2, f"--at must be a moment such as 2026-07-01T00:00, not '{at}'.\n")
 
 
-@pytest.mark.parametrize("days", ["0", "367", "x", "1.5", "-1"])
-def test_a_number_of_days_out_of_range_is_an_error(show, capsys, days):
+@pytest.mark.parametrize("days", ["0", "367", "-1"])
+def test_a_number_of_days_out_of_range_is_an_error(show, days):
+    code, _, errors = show(SALE, f"--days={days}")
+    assert (code, errors) == (2, f"--days must be a whole number from 1 to 366, not {days}.\n")
+
+
+@pytest.mark.parametrize("days", ["x", "1.5"])
+def test_days_that_are_no_whole_number_are_an_error(show, capsys, days):
     with pytest.raises(SystemExit) as left:
         show(SALE, f"--days={days}")
     assert left.value.code == 2
-    assert "no whole number from 1 to 366" in capsys.readouterr().err
+    assert "--days: invalid int value" in capsys.readouterr().err
 
 
 def test_as_a_command_it_leaves_no_traceback_and_says_2(tmp_path):
@@ -141,8 +150,8 @@ def test_the_picture_has_a_row_for_each_campaign_now_and_the_time_zone(show, tmp
         "Summer sale (ios)",
         "Once",
         "now, Sat 28 Mar 2026 22:00",
-        "the clocks change: CEST, UTC+02:00",
-        "Local time in Europe/Paris (CET, UTC+01:00, then CEST, UTC+02:00)",
+        "the clocks change: CEST +02:00",
+        "Local time in Europe/Paris (CET +01:00, then CEST +02:00)",
     ):
         assert expected in written
     assert "not live in this time" not in written

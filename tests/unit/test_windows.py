@@ -382,7 +382,7 @@ def test_crons_that_never_change_anything_end_the_search():
         ({**OFFICE, "on": "H 9 * * *"}, "random field"),
         ({**OFFICE, "on": "R 9 * * *"}, "random field"),
         ({**OFFICE, "on": ""}, "has 0 fields"),
-        ({**OFFICE, "on": 9}, "on must be a cron, not 9"),
+        ({**OFFICE, "on": 9}, "on must be a cron of at most 500 characters, not 9"),
         ({**OFFICE, "off": "0 0 30 2 *"}, "'0 0 30 2 *' never fires"),
         ({**OFFICE, "off": "00  9 * * MON-FRI"}, "the same cron"),
         ({**OFFICE, "timezone": "Paris"}, "timezone 'Paris' is not known"),
@@ -403,11 +403,9 @@ def test_what_is_no_window_is_refused_with_what_was_given(arguments, words):
 
 
 @pytest.mark.parametrize("ask", [CampaignWindow.is_live_at, CampaignWindow.next_changes])
-@pytest.mark.parametrize(
-    ("moment", "words"), [(datetime(2026, 6, 1), "without time zone"), ("2026-06-01T00:00Z", "takes a datetime")]
-)
-def test_a_moment_that_is_naive_or_none_at_all_is_refused(ask, moment, words):
-    with pytest.raises(BatchConfigurationError, match=words):
+@pytest.mark.parametrize("moment", [datetime(2026, 6, 1), "2026-06-01T00:00Z"])
+def test_a_moment_that_is_naive_or_none_at_all_is_refused(ask, moment):
+    with pytest.raises(BatchConfigurationError, match="must be a datetime with a time zone"):
         ask(CampaignWindow(**OFFICE), moment)
 
 
@@ -432,7 +430,7 @@ EACH = pytest.mark.parametrize(
 
 def test_it_reads_as_it_is_written():
     assert repr(CampaignWindow(**OFFICE, except_dates=[date(2026, 12, 25)])) == (
-        "CampaignWindow(on='0 9 * * 1-5', off='0 18 * * 1-5', timezone='Europe/Paris', except_dates=('2026-12-25',))"
+        "CampaignWindow(on='0 9 * * 1-5', off='0 18 * * 1-5', timezone='Europe/Paris', except_dates=['2026-12-25'])"
     )
     assert repr(CampaignWindow(start="2026-07-01T09:00", end="2026-07-15T18:00", timezone=PARIS)) == (
         "CampaignWindow(start='2026-07-01T09:00:00+02:00', end='2026-07-15T18:00:00+02:00', timezone='Europe/Paris')"
