@@ -148,7 +148,7 @@ class BatchMalformedJsonError(BatchRequestError):
 
 
 class BatchRepeatRefusedError(AirflowFailException, BatchApiError):
-    """An earlier attempt may have sent the push, and whether it did cannot be told: it is not sent again."""
+    """An earlier attempt may have sent the push, and Batch does not show whether it did: it is not sent again."""
 
 
 class BatchWaitExceededError(AirflowFailException, BatchApiError):

@@ -31,7 +31,9 @@ with DAG(
 ):
     create = BatchCreateCampaignOperator(task_id="create", payload="launch_campaign.json", app="ios")
     launch = BatchSetCampaignLiveOperator(task_id="launch", campaign=create.output, live=True)
+    # [START first_sends]
     first_sends = BatchCampaignStatsSensor(task_id="first_sends", campaign=create.output, poke_interval=30)
+    # [END first_sends]
     stats = BatchGetCampaignStatsOperator(task_id="stats", campaign=create.output)
 
     @task

@@ -28,11 +28,12 @@ with DAG(
     tags=["batch", "example"],
     doc_md=__doc__,
 ):
-
+    # [START callback]
     @task(on_failure_callback=SetCampaignLiveNotifier(campaign=CAMPAIGN, app="ios"))
     def check_offers(params: Any = None) -> None:
         if not params["offers"] or any(offer["price"] <= 0 for offer in params["offers"]):
             raise ValueError("the offers are not right")
+        # [END callback]
 
     @task
     def publish_offers(params: Any = None) -> None:

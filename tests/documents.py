@@ -20,6 +20,8 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+import errors_page
+
 CHECKOUT = Path(__file__).resolve().parents[1]
 SOURCED = {"python", "yaml", "json"}
 """Languages whose blocks must come from a file."""
@@ -201,7 +203,9 @@ def main() -> int:
     if "--write" in sys.argv[1:]:
         for document in documents():
             document.path.write_text(mended(document), encoding="utf-8")
+        (CHECKOUT / errors_page.PAGE).write_text(errors_page.written(CHECKOUT), encoding="utf-8")
     found = [problem for document in documents() for problem in problems(document)]
+    found += errors_page.disagreements(CHECKOUT)
     print("\n".join(found) or f"{len(documents())} documents: links, snippets and names hold.")
     return bool(found)
 
