@@ -110,10 +110,11 @@ def file_error(path: Path, mistakes: Iterable[Mistake]) -> BatchConfigurationErr
     """Return the error that names a file and its mistakes, one in each line."""
     name = str(path)[-MAX_PATH:]
     ordered = sorted(mistakes, key=lambda mistake: mistake[0] or 0)
-    told = [f": {found}" if line is None else f", line {line}: {found}" for line, found in ordered[:MAX_MISTAKES]]
+    told = [found if line is None else f"line {line}: {found}" for line, found in ordered[:MAX_MISTAKES]]
     if len(ordered) > MAX_MISTAKES:
         told.append(f"and {len(ordered) - MAX_MISTAKES} more mistakes.")
-    return BatchConfigurationError((name if name.isprintable() else repr(name)) + "\n".join(told).replace("\n, ", "\n"))
+    place = (name if name.isprintable() else repr(name)) + (": " if ordered[0][0] is None else ", ")
+    return BatchConfigurationError(place + "\n".join(told))
 
 
 def read_yaml(path: Path) -> tuple[Any, list[Mistake]]:
@@ -186,16 +187,17 @@ class _Loader(_SafeLoader):  # type: ignore[misc]
     def _mapping(self, node: Any) -> YamlMapping:
         own, merged = YamlMapping(), []
         own.lines = {}
+        seen: dict[str, Any] = {}
         for key, value in node.value:
             line, name = key.start_mark.line + 1, key.value
             if not isinstance(name, str):
                 self.mistakes.append((line, "a key that is no text. Does a template without quotes stand there?"))
+            elif seen.setdefault(name, key) is not key:
+                first = seen[name].start_mark.line + 1
+                self.mistakes.append((line, f"the key {shown(name)} again, which stands in line {first}. Keep one."))
             elif key.tag == _TAG + "merge":
                 found = self.construct_object(value)
                 merged += found if isinstance(found, list) else [found]
-            elif name in own:
-                found = f"the key {shown(name)} again, which stands in line {own.lines[name]}. Keep one."
-                self.mistakes.append((line, found))
             else:
                 own[name], own.lines[name] = self.construct_object(value), line
         for other in merged:

@@ -245,6 +245,8 @@ AGAIN = f"- {{name: Sale, token: {TOKEN}, windows: [{OFFICE}]}}\n"
         (one("  definition: .\n"), 6, "cannot be read"),
         (one("  app: *none\n"), 6, "not YAML: found undefined alias"),
         (one("  app: &a {<<: *a}\n"), 6, "recursive node"),
+        (one("  app: {<<: {}, <<: {}}\n"), 6, "the key '<<' again, which stands in line 6"),
+        (one("  app: {<<: ios}\n"), 6, "something else than a mapping as the value of <<"),
         (one("  app: !!python/name:os.system x\n"), 6, "the tag"),
         (one("  app: !!binary aGk=\n"), 6, "the tag '!!binary'"),
         (one("\tapp: ios\n"), 6, "not YAML: "),
