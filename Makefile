@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 
-.PHONY: demo test test-all lint simulate simulate-mutations bench bench-faults bench-storm test-celery matrix clean
+.PHONY: demo test test-all lint simulate simulate-mutations bench bench-faults bench-storm test-celery matrix docs clean
 
 demo: .venv/installed
 	$(BIN)/python dags_examples/demo.py
@@ -43,6 +43,10 @@ lint: .venv/installed
 	$(BIN)/mypy
 	$(BIN)/python tests/documents.py
 
+# The documents as a site, with the reference of the API: site/index.html. A broken link fails the build.
+docs: .docs/installed
+	NO_MKDOCS_2_WARNING=1 .docs/bin/python -m mkdocs build --strict --quiet
+
 bench: .venv/installed
 	$(BIN)/python benchmarks/run.py
 
@@ -73,5 +77,9 @@ CELERY := apache-airflow-providers-celery asyncpg psycopg2-binary pytest
 .celery/installed: pyproject.toml constraints.txt tests/celery/constraints.txt
 	$(call environment,.celery,--constraint tests/celery/constraints.txt --editable '.[sandbox]' $(CELERY))
 
+SITE := mkdocs mkdocs-material mkdocstrings-python
+.docs/installed: constraints.txt docs/constraints.txt
+	$(call environment,.docs,--constraint docs/constraints.txt $(SITE))
+
 clean:
-	rm -rf .venv .celery .matrix .demo
+	rm -rf .venv .celery .docs .matrix .demo site

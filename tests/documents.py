@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import errors_page
+import wording
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 SOURCED = {"python", "yaml", "json"}
@@ -167,14 +168,7 @@ def _top(root: Path) -> frozenset[str]:
 @cache
 def _words(root: Path) -> frozenset[str]:
     """Return every name that the sources hold; texts count, comments and docstrings of ours do as well."""
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", *SOURCES],
-        cwd=root,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    paths = [root / line for line in listed.stdout.splitlines()]
+    paths = [root / name for name in _listed(root, *SOURCES)]
     return frozenset().union(*(_words_of(path) for path in paths if path.is_file() and path != Path(__file__)))
 
 
@@ -189,14 +183,14 @@ def _words_of(path: Path) -> frozenset[str]:
 
 def documents(root: Path = CHECKOUT) -> list[Document]:
     """Return the documents of the checkout, tracked or new."""
-    found = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.md"],
-        cwd=root,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.splitlines()
-    return [Document(root / name, (root / name).read_text(encoding="utf-8"), root) for name in sorted(found)]
+    return [Document(root / name, (root / name).read_text(encoding="utf-8"), root) for name in _listed(root, "*.md")]
+
+
+def _listed(root: Path, *patterns: str) -> list[str]:
+    """Return the files of the checkout, tracked or new."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", *patterns]
+    listed = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout.splitlines()
+    return sorted(name for name in set(listed) if (root / name).is_file())
 
 
 def main() -> int:
@@ -205,7 +199,7 @@ def main() -> int:
             document.path.write_text(mended(document), encoding="utf-8")
         (CHECKOUT / errors_page.PAGE).write_text(errors_page.written(CHECKOUT), encoding="utf-8")
     found = [problem for document in documents() for problem in problems(document)]
-    found += errors_page.disagreements(CHECKOUT)
+    found += [*errors_page.disagreements(CHECKOUT), *wording.check(CHECKOUT, _listed(CHECKOUT, *wording.CHECKED))]
     print("\n".join(found) or f"{len(documents())} documents: links, snippets and names hold.")
     return bool(found)
 
