@@ -229,13 +229,18 @@ def _read_base_url(connection: Connection) -> tuple[str, bool]:
 def redact(text: str, secrets: Iterable[str]) -> str:
     """Return ``text`` without the secrets, in upper or lower case, and without their starts of LEAST_PREFIX characters.
 
-    At each place the longest part of any secret is taken out, so that nothing of a similar one is left.
+    Of secrets that start alike, the longest part that a place holds is taken out.
     """
-    parts = {secret[:end] for secret in secrets for end in range(min(LEAST_PREFIX, len(secret)), len(secret) + 1)}
-    if not parts:
-        return text
-    pattern = "|".join(map(re.escape, sorted(parts, key=len, reverse=True)))
-    return re.sub(pattern, REDACTED, text, flags=re.IGNORECASE | re.ASCII)
+    tails: dict[str, set[str]] = {}
+    for secret in secrets:
+        head, tail = secret[:LEAST_PREFIX].lower(), secret[LEAST_PREFIX:]
+        tails.setdefault(head, set()).update(tail[:end] for end in range(len(tail) + 1))
+    # The longest first: of two alternatives that fit, a pattern takes the first.
+    pattern = "|".join(
+        f"{re.escape(head)}(?:{'|'.join(map(re.escape, sorted(tails[head], key=len, reverse=True)))})"
+        for head in sorted(tails, key=len, reverse=True)
+    )
+    return re.sub(pattern, REDACTED, text, flags=re.IGNORECASE | re.ASCII) if tails else text
 
 
 def show_name(name: str) -> str:

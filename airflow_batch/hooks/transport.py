@@ -216,12 +216,17 @@ class BatchSession(requests.Session):
             problem = BatchConfigurationError(NO_PYSOCKS)
         except Exception as error:
             problem = no_answer(endpoint, subject, settings.base_url, _reason(error), sent=watch.sent)
+            for cause in _causes(error):  # Else the libraries' frames and the session would hold each other.
+                cause.__traceback__ = None
         except BaseException as error:  # Such as Airflow's timeout of a task
             problem = error
         finally:
             _current.reset(current)
         # Raised outside of the handler, so that the library's exception is not even its context.
-        raise problem.with_traceback(None)
+        try:
+            raise problem.with_traceback(None)
+        finally:
+            del problem  # As above
 
 
 def _read(response: requests.Response) -> bytes | None:
