@@ -8,13 +8,16 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from airflow_batch.exceptions import BatchApiError, BatchError, BatchMaintenanceError
 from airflow_batch.hooks.answers import Answer, Endpoint
 from airflow_batch.hooks.batch import LIST, BatchHook
 from airflow_batch.pacing import Pacer
 from airflow_batch.policies.retry import delay_floor, required_wait
+
+T = TypeVar("T")
 
 HOLD, HOLD_IN_ALL = 30.0, 120.0
 """Seconds of one throttle, and of throttles without an answer between them, for which the worker slot is kept."""
@@ -41,9 +44,17 @@ class Outdated(Exception):
 class Gate:
     """Lets the requests of all threads out at the pacer's pace, and counts them."""
 
-    def __init__(self, limit: float | None) -> None:
+    blink = BLINK
+
+    def __init__(
+        self,
+        limit: float | None,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         self._lock, self._turnstile = threading.Lock(), threading.Lock()
-        self._pacer = Pacer(limit, time.monotonic())
+        self._monotonic, self._sleep = monotonic, sleep
+        self._pacer = Pacer(limit, monotonic())
         self._refused_since: float | None = None
         self._closed: BatchError | None = None
         self.requests = 0
@@ -60,16 +71,47 @@ class Gate:
             while True:
                 self._wait_until(moment)
                 later = self._next_slot()
-                if later <= time.monotonic():
+                if later <= self._monotonic():
                     with self._lock:
                         self._pacer.take(moment)
                         self.requests += 1
-                    return time.monotonic()
+                    return self._monotonic()
                 moment = later
+
+    def send(self, endpoint: Endpoint, request: Callable[[], T], still_wanted: Callable[[], bool]) -> T:
+        """Make a request when its turn has come, and return what it returns.
+
+        A read that is throttled is repeated, and so is a page of the list that fails for a reason that may pass: the
+        pages before it would have to be read again. A write is not: it is asked anew what is wanted then.
+
+        :raises Outdated: for a write that is not wanted any more.
+        :raises GateClosed: where nothing is to be sent any more.
+        """
+        tries = 0
+        while True:
+            sent = self.enter()
+            if endpoint.writes and not still_wanted():
+                raise Outdated
+            try:
+                answer = request()
+            except BatchApiError as error:
+                if error.throttled:
+                    self.refused(sent, error)
+                    if endpoint.writes:
+                        raise
+                    continue
+                self.answered()
+                tries += 1
+                if endpoint is not LIST or not error.transient or tries == TRIES:
+                    raise
+            else:
+                self.answered()
+                return answer
+            self.rest(tries)
 
     def _next_slot(self) -> float:
         with self._lock:
-            return self._pacer.next_slot(time.monotonic())
+            return self._pacer.next_slot(self._monotonic())
 
     def rest(self, tries: int) -> None:
         """Wait before something is tried again that was tried so often."""
@@ -77,7 +119,7 @@ class Gate:
 
     def pause(self, seconds: float) -> None:
         """Wait, but not after the gate was closed."""
-        self._wait_until(time.monotonic() + seconds)
+        self._wait_until(self._monotonic() + seconds)
 
     def close(self, reason: BatchError) -> None:
         """Let nothing out any more. Takes no lock, for a signal's handler may call it."""
@@ -92,7 +134,7 @@ class Gate:
         """Note a throttle; close the gate where the worker slot should not be kept so long."""
         seconds = delay_floor(error) if isinstance(error, BatchMaintenanceError) else required_wait(error)
         with self._lock:
-            now = time.monotonic()
+            now = self._monotonic()
             self._refused_since = now if self._refused_since is None else self._refused_since
             if seconds <= HOLD and now + seconds - self._refused_since <= HOLD_IN_ALL:
                 self._pacer.refused(sent, now, seconds)
@@ -111,18 +153,14 @@ class Gate:
         while True:
             if self._closed is not None:
                 raise GateClosed(self._closed)
-            left = moment - time.monotonic()
+            left = moment - self._monotonic()
             if left <= 0:
                 return
-            time.sleep(min(left, BLINK))
+            self._sleep(min(left, self.blink))
 
 
 class PacedHook(BatchHook):
-    """A hook whose requests go through a gate. For one thread at a time.
-
-    A read that is throttled is repeated, and so is a page of the list that fails for a reason that may pass: the pages
-    before it would have to be read again. A write is not: it is asked anew what is wanted then.
-    """
+    """A hook whose requests go through a gate. For one thread at a time."""
 
     def __init__(self, batch_conn_id: str, app: str | None, gate: Gate) -> None:
         super().__init__(batch_conn_id, app)
@@ -131,27 +169,8 @@ class PacedHook(BatchHook):
         """Asked when a write's turn has come; where it says no, the write raises :class:`Outdated`."""
 
     def _request(self, endpoint: Endpoint, subject: str, **request: Any) -> Answer:
-        tries = 0
-        while True:
-            sent = self.gate.enter()
-            if endpoint.writes and not self.still_wanted():
-                raise Outdated
-            try:
-                answer = super()._request(endpoint, subject, **request)
-            except BatchApiError as error:
-                if error.throttled:
-                    self.gate.refused(sent, error)
-                    if endpoint.writes:
-                        raise
-                    continue
-                self.gate.answered()
-                tries += 1
-                if endpoint is not LIST or not error.transient or tries == TRIES:
-                    raise
-            else:
-                self.gate.answered()
-                return answer
-            self.gate.rest(tries)
+        send = partial(super()._request, endpoint, subject, **request)
+        return self.gate.send(endpoint, send, lambda: self.still_wanted())
 
 
 class HookMaker:

@@ -20,6 +20,7 @@ class Progress:
     """What is known of each campaign, by its index. A failed one may have an outcome as well."""
 
     total: int
+    to: logging.Logger = log
     outcomes: dict[int, Outcome] = field(default_factory=dict)
     failed: dict[int, BatchError] = field(default_factory=dict)
     skipped: dict[int, str] = field(default_factory=dict)
@@ -60,7 +61,7 @@ class Progress:
         if not last and self._writing and done > self._writing[1]:
             each = (now - self._writing[0]) / (done - self._writing[1])
             left = f"; about {each * (self.total - done):.0f} s left"
-        log.info(
+        self.to.info(
             "%d of %d campaigns: %d changed, %d unchanged, %d failed%s%s. "
             "%d requests, %.1f a second; %d refused (429), %.0f s waited for them%s.",
             done,

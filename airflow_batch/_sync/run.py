@@ -14,6 +14,7 @@ from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExec
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 from airflow_batch._campaigns import rules
@@ -33,6 +34,7 @@ from airflow_batch.exceptions import (
     BatchError,
     BatchNotFoundError,
     BatchParametersLostError,
+    BatchSyncError,
     BatchSyncIncompleteError,
     BatchVerificationError,
 )
@@ -42,8 +44,8 @@ from airflow_batch.wanted import WantedCampaign
 
 log = logging.getLogger(__name__)
 # One line for each of thousands of campaigns would hide those of the progress.
-_per_campaign_log = logging.getLogger(f"{__name__}.changes")
-_per_campaign_log.setLevel(logging.WARNING)
+details_log = logging.getLogger(f"{__name__}.changes")
+details_log.setLevel(logging.WARNING)
 
 VIEW_INSTEAD_OF_LIST = 3
 """Up to so many campaigns of an app are viewed rather than listed, for a list costs at least one request as well; and
@@ -61,7 +63,9 @@ class CampaignSync:
     :param connect: Returns hooks that have read the connection anew; called at the start and after a 401.
     :param at: The moment by which schedules are evaluated; None for that of each request.
     :param latest_on: Moment after which no fixed ``live: true`` is sent any more.
+    :param throttled_until: The same, for a task that Batch has throttled for long.
     :param max_changes: With more differences than that nothing is written.
+    :param max_failures: With more failures than that the sync fails as a whole.
     :param dry_run: Compare, but write nothing.
     :param max_in_flight: Requests at a time.
     """
@@ -72,14 +76,18 @@ class CampaignSync:
     clock: Clock = field(default_factory=SystemClock)
     at: datetime | None = None
     latest_on: datetime | None = None
+    throttled_until: datetime | None = None
     max_changes: int | None = None
+    max_failures: int = 0
     dry_run: bool = False
     max_in_flight: int = 4
+    log: logging.Logger = log
+    details: logging.Logger = details_log
     executor: Callable[[int], Executor] = lambda count: ThreadPoolExecutor(count, thread_name_prefix="batch-sync")
 
     def __post_init__(self) -> None:
         self.progress = Progress(len(self.desired))
-        self.journal = Journal(self.attempt, self.clock, None, None, log)
+        self.journal = Journal(self.attempt, self.clock, None, None, self.log)
         self.before = self.journal.load()
         """What earlier attempts left: whether they have written, and whether one of their writes is in doubt."""
         kept = self.before.extra if isinstance(self.before.extra, Mapping) else {}
@@ -128,9 +136,11 @@ class CampaignSync:
         :raises BatchAuthenticationError: for keys that are refused twice.
         :raises BatchSyncIncompleteError: when it was stopped, and where stops are left after a lost parameter.
         :raises BatchApiError: for a throttle that lasts long, and where the list cannot be read.
+        :raises BatchSyncIncompleteError: when more than ``max_failures`` failed, and trying again may help.
+        :raises BatchSyncError: when it does not help.
         """
         if not self.desired:
-            log.warning("No campaign is declared: there is nothing to do.")
+            self.log.warning("No campaign is declared: there is nothing to do.")
         try:
             for app in {campaign.app for campaign in self.desired}:
                 self._hooks.own(app)
@@ -155,7 +165,25 @@ class CampaignSync:
             if any(not self._wants_on(index) for index in self._again):
                 raise BatchSyncIncompleteError(f"Some campaigns are still to be stopped. {error}")
             raise error
+        self._judge()
         return self.progress
+
+    def _judge(self) -> None:
+        """Say what failed and what was skipped; raise where more failed than may."""
+        failed = {self.desired[index].token: error for index, error in self.progress.failed.items()}
+        for token, error in failed.items():
+            self.log.error("Campaign %r: %s", token, error)
+        for index, reason in self.progress.skipped.items():
+            self.log.warning("Campaign %r: %s", self.desired[index].token, reason)
+        if len(failed) <= self.max_failures:
+            return
+        first = "; ".join(f"{token!r}: {str(error)[:200]}" for token, error in islice(failed.items(), MAX_NAMED))
+        more = f"; and {len(failed) - MAX_NAMED} more" if len(failed) > MAX_NAMED else ""
+        kind = BatchSyncIncompleteError if any(error.transient for error in failed.values()) else BatchSyncError
+        raise kind(
+            f"{len(failed)} of {len(self.desired)} campaigns failed, more than max_failures={self.max_failures}; "
+            f"{len(self.progress.changed)} were changed. {first}{more}"
+        )
 
     def _request(self, campaign: WantedCampaign) -> ChangeRequest:
         live = campaign.live
@@ -167,7 +195,7 @@ class CampaignSync:
             live=live,
             definition=campaign.definition,
             expect_name=campaign.expect_name,
-            latest_on=self.latest_on if is_fixed else None,
+            latest_on=min(filter(None, (self.latest_on, self.throttled_until)), default=None) if is_fixed else None,
         )
 
     def _is_to_be_live(self, index: int) -> bool:
@@ -226,7 +254,7 @@ class CampaignSync:
             keys_are_wrong = isinstance(error, BatchAuthenticationError | BatchNotFoundError)
             if keys_are_wrong or (error.transient and not self.attempt.is_last):
                 raise
-            log.warning("The campaigns cannot be listed, so each one is viewed, or written without. %s", error)
+            self.log.warning("The campaigns cannot be listed, so each one is viewed, or written without. %s", error)
         return found
 
     def _viewed(self, app: str | None, tokens: Iterable[str]) -> dict[str, State]:
@@ -239,7 +267,7 @@ class CampaignSync:
                 except (BatchApiMisuseError, BatchAuthenticationError) as error:
                     refused.append(error)
                 except BatchApiError as error:
-                    _per_campaign_log.info("Campaign %r could not be read: %s", token, error)
+                    self.details.info("Campaign %r could not be read: %s", token, error)
             return token, None
 
         found: dict[str, State] = {}
@@ -332,7 +360,7 @@ class CampaignSync:
         self._round([index for queue in by_app.values() for index in queue])
         for tries in range(1, TRIES):
             if self._again:
-                log.info("%d campaigns failed for a reason that may pass: trying them again.", len(self._again))
+                self.log.info("%d campaigns failed for a reason that may pass: trying them again.", len(self._again))
                 self.gate.rest(tries)
                 self._round(list(self._again))
         unsettled = self._unsettled()
@@ -355,7 +383,7 @@ class CampaignSync:
         """Wait until writes in doubt have taken effect or not, read the list, and stop what should be off (rule 10)."""
         left = (moment - self.clock.now()).total_seconds()
         if left > 0:
-            log.info("Waiting %.0f s: the answers to some requests were lost, and they may still take effect.", left)
+            self.log.info("Waiting %.0f s: answers to some requests were lost, and they may still take effect.", left)
             self.gate.pause(left)
         state = self._state(range(len(self.desired)))
         named = {index for index in self.in_doubt if index >= 0} | self._again.keys()
@@ -381,7 +409,7 @@ class CampaignSync:
                     except Outdated:
                         queue.appendleft(index)
                     except TooLateError as late:
-                        self.progress.skipped[index] = str(late)
+                        self.progress.skipped[index] = self._why_skipped(late)
                         self._again.pop(index, None)
                     except BatchAuthenticationError as error:
                         # Those that were on their way with the old keys say nothing of the new ones.
@@ -400,6 +428,15 @@ class CampaignSync:
         if stopped is not None:
             raise stopped
 
+    def _why_skipped(self, late: TooLateError) -> str:
+        until = self.throttled_until
+        if until is None or (self.latest_on is not None and self.latest_on <= until):
+            return str(late)
+        return (
+            f"Not switched on: Batch has throttled this task for longer than max_wait allows, which ended at "
+            f"{until:%Y-%m-%d %H:%M:%S} UTC. This attempt sent nothing."
+        )
+
     def _change(self, index: int, hooks: HookMaker) -> Outcome:
         """Change one campaign; runs in a thread."""
         campaign, request = self.desired[index], self._requests[index]
@@ -411,8 +448,8 @@ class CampaignSync:
             began=self.before.began, is_known=self.is_known, may_push=self.is_known
         )
         attempt = replace(self.attempt, store=None)
-        journal = Journal(attempt, self.clock, campaign.token, campaign.app, _per_campaign_log)
-        change = Change(hook, self.clock, attempt, request, journal, _per_campaign_log, history=history, waits=False)
+        journal = Journal(attempt, self.clock, campaign.token, campaign.app, self.details)
+        change = Change(hook, self.clock, attempt, request, journal, self.details, history=history, waits=False)
         change.verifies = campaign.app not in self._proven
         hook.still_wanted = change.still_sends
         try:
@@ -434,7 +471,7 @@ class CampaignSync:
         """Read the connection again after a 401, once: the key may have been rotated."""
         if self._is_renewed:
             return False
-        log.warning("Batch refuses the keys (401). Reading the connection again, once.")
+        self.log.warning("Batch refuses the keys (401). Reading the connection again, once.")
         self._is_renewed = True
         self._hooks = self.connect(self.gate)
         return True
@@ -461,7 +498,7 @@ class CampaignSync:
         try:
             seen = self._state(sorted(written)) if written else {}
         except BatchApiError as error:
-            log.warning("All writes are confirmed, but they could not be compared with the list afterwards: %s", error)
+            self.log.warning("All writes are confirmed, but could not be compared with the list: %s", error)
             return
         for index, state in seen.items():
             live = self._wants_on(index)
