@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -38,7 +38,7 @@ from airflow_batch.exceptions import (
     BatchSyncIncompleteError,
     BatchVerificationError,
 )
-from airflow_batch.gate import TRIES, Gate, GateClosed, HookMaker, Outdated
+from airflow_batch.gate import TRIES, Gate, GateClosed, HookMaker, Outdated, PacedHook
 from airflow_batch.hooks.batch import MAX_PAGE
 from airflow_batch.wanted import WantedCampaign
 
@@ -51,6 +51,9 @@ VIEW_INSTEAD_OF_LIST = 3
 """Up to so many campaigns of an app are viewed rather than listed, for a list costs at least one request as well; and
 so many "on" of an app are sent one after the other until one is confirmed and checked."""
 MAX_NAMED = 10
+MAX_SETTLES = 2
+"""How often an attempt waits until its writes in doubt have taken effect or not."""
+LOOK_AT_WINDOWS_SECONDS = 15.0
 
 State = Mapping[str, Any]
 
@@ -91,12 +94,18 @@ class CampaignSync:
         self.before = self.journal.load()
         """What earlier attempts left: whether they have written, and whether one of their writes is in doubt."""
         kept = self.before.extra if isinstance(self.before.extra, Mapping) else {}
-        self.wrote_before = bool(kept.get("wrote")) or self.attempt.number > 1 or self.attempt.is_rescheduled
-        self.is_known = self.before.is_known and not kept.get("in_doubt")
+        self.wrote_before = not self.dry_run and (
+            bool(kept.get("wrote")) or self.attempt.number > 1 or self.attempt.is_rescheduled
+        )
+        self.was_known = self.is_known = self.before.is_known and not kept.get("in_doubt")
         self._hooks = self.connect(None)
-        self._is_renewed = False
+        self._is_renewed = self._is_noted = False
         self._requests = [self._request(campaign) for campaign in self.desired]
+        self._changes: dict[int, Change] = {}
+        """Those that have failed, for they are gone on with."""
         self._histories: dict[int, History] = {}
+        self._wanted_on: dict[int, bool] = {}
+        """What was wanted of each window when its campaign was last looked at."""
         self._proven: set[str | None] = set()
         """Apps of which a write was confirmed and checked."""
         self._lost: dict[str | None, BatchParametersLostError] = {
@@ -117,11 +126,10 @@ class CampaignSync:
         return any(outcome.http_status is not None for outcome in self.progress.outcomes.copy().values())
 
     @property
-    def in_doubt(self) -> dict[int, datetime]:
-        """When the last write that is in doubt was sent, by index; also what an earlier attempt may have sent."""
-        histories = self._histories.copy().items()
-        doubts = {i: last.at for i, h in histories if h.is_in_doubt and (last := h.last) is not None}
-        return doubts if self.is_known else {-1: self.before.began, **doubts}
+    def in_doubt(self) -> set[int]:
+        """Those with a write in doubt of this attempt which no look has shown since."""
+        shown = self.progress.outcomes.keys() - self.progress.failed.keys() - self._again.keys()
+        return {index for index, history in self._histories.copy().items() if history.is_in_doubt} - shown
 
     def stop(self) -> None:
         """Send nothing more and let :meth:`run` end; for another thread, or the handler of a signal."""
@@ -148,18 +156,20 @@ class CampaignSync:
             pending = self._differing(state)
             self._check_count([index for index in pending if not self._shows_desired(index, state)])
             if self.dry_run:
-                self._only_compare(pending, state)
+                self.progress.would_change.update(pending)
+                for index in pending:
+                    live = self._is_to_be_live(index)
+                    self.progress.outcomes[index] = self._unsent(index, state.get(index, {}), live, would_change=True)
             else:
                 self._write_all(pending)
         except GateClosed as closed:
             if isinstance(closed.reason, BatchApiError):
-                own_doubts = any(index >= 0 for index in self.in_doubt)
-                closed.reason.may_be_rescheduled = self.attempt.store is not None or not own_doubts
+                closed.reason.may_be_rescheduled = self.attempt.store is not None or not self.in_doubt
             raise closed.reason from None
         finally:
             self.progress.failed.update(self._again)
             if not self.dry_run:
-                self._note(in_doubt=bool(self.in_doubt))
+                self._note(in_doubt=bool(self.in_doubt) or not self.is_known)
             self.progress.log(self.gate, last=True)
         for error in self._lost.values():
             if any(not self._wants_on(index) for index in self._again):
@@ -286,6 +296,7 @@ class CampaignSync:
         pending: list[tuple[bool, int]] = []
         for index, campaign in enumerate(self.desired):
             state = seen.get(index)
+            self._wanted_on[index] = self._wants_on(index)
             try:
                 live = self._is_to_be_live(index)
                 if state is not None and rules.has_other_name(state, campaign.expect_name, None):
@@ -296,21 +307,24 @@ class CampaignSync:
             may_come_on = not (live or self.is_known or self.dry_run) and self._may_have_flipped(index)
             if state is None or state.get("live") is not live or may_come_on:
                 pending.append((live, index))
-                continue
-            now = self.clock.now()
-            self.progress.as_desired.add(index)
-            self.progress.outcomes[index] = Outcome(
-                token=campaign.token,
-                requested_at=now,
-                completed_at=now,
-                changed=None if self.wrote_before else False,
-                sent={"live": live},
-                live=live,
-                name=state.get("name"),
-                before=state,
-                would_change=False if self.dry_run else None,
-            )
+            else:
+                self.progress.as_desired.add(index)
+                self.progress.outcomes[index] = self._unsent(index, state, live, would_change=False)
         return [index for _, index in sorted(pending)]
+
+    def _unsent(self, index: int, seen: State, live: bool, *, would_change: bool) -> Outcome:
+        now = self.clock.now()
+        return Outcome(
+            token=self.desired[index].token,
+            requested_at=now,
+            completed_at=now,
+            changed=None if self.wrote_before else False,
+            sent={"live": live},
+            live=seen.get("live"),
+            name=seen.get("name"),
+            before=seen,
+            would_change=would_change if self.dry_run else None,
+        )
 
     def _shows_desired(self, index: int, seen: Mapping[int, State]) -> bool:
         return index in seen and seen[index].get("live") is self._wants_on(index)
@@ -328,27 +342,9 @@ class CampaignSync:
             "desired states, or raise max_changes."
         )
 
-    def _only_compare(self, pending: Iterable[int], state: Mapping[int, State]) -> None:
-        for index in pending:
-            seen, now = state.get(index), self.clock.now()
-            self.progress.would_change.add(index)
-            self.progress.outcomes[index] = Outcome(
-                token=self.desired[index].token,
-                requested_at=now,
-                completed_at=now,
-                changed=False,
-                sent={"live": self._is_to_be_live(index)},
-                live=(seen or {}).get("live"),
-                name=(seen or {}).get("name"),
-                before=seen or {},
-                would_change=True,
-            )
-
     def _write_all(self, pending: Sequence[int]) -> None:
         """Write these campaigns, stops first; try those again that failed for a reason that may pass."""
-        if pending:
-            self.progress.writing_begins()
-            self._note(in_doubt=True)
+        self.progress.writing_begins()
         stops = [index for index in pending if not self._wants_on(index)]
         self._round(stops)
         by_app: dict[str | None, deque[int]] = {}
@@ -362,11 +358,13 @@ class CampaignSync:
             if self._again:
                 self.log.info("%d campaigns failed for a reason that may pass: trying them again.", len(self._again))
                 self.gate.rest(tries)
-                self._round(list(self._again))
-        unsettled = self._unsettled()
-        if unsettled:
-            self._settle(max(unsettled) + SETTLE_TIME)
-        self._check(pending)
+            self._round({*self._again, *self._flipped()})
+        for _ in range(TRIES):
+            self._settle()
+            self._check()
+            if not (flipped := self._flipped()):
+                break
+            self._round(flipped)
 
     def _wants_on(self, index: int) -> bool:
         try:
@@ -374,26 +372,44 @@ class CampaignSync:
         except BatchClockError:
             return True
 
-    def _unsettled(self) -> list[datetime]:
-        """Return when each write was sent that is in doubt, or that stopped a campaign with less than the whole."""
-        offs = [history.off for history in self._histories.values()]
-        return [*self.in_doubt.values(), *(off.at for off in offs if off is not None and off.partial)]
+    def _flipped(self) -> set[int]:
+        """Return the campaigns whose window has opened or closed since they were looked at (rule 7)."""
+        return {index for index, live in self._wanted_on.items() if self._wants_on(index) is not live}
 
-    def _settle(self, moment: datetime) -> None:
-        """Wait until writes in doubt have taken effect or not, read the list, and stop what should be off (rule 10)."""
-        left = (moment - self.clock.now()).total_seconds()
-        if left > 0:
-            self.log.info("Waiting %.0f s: answers to some requests were lost, and they may still take effect.", left)
-            self.gate.pause(left)
-        state = self._state(range(len(self.desired)))
-        named = {index for index in self.in_doubt if index >= 0} | self._again.keys()
-        late = {index for index, seen in state.items() if seen.get("live") is True and not self._wants_on(index)}
-        self.is_known = True
-        self._round(sorted(named | set(self._again) | (late - self.progress.failed.keys())))
+    def _unsettled(self) -> datetime | None:
+        """Return until when a request may take effect on which it depends what is to be sent (rules 7 and 10).
 
-    def _round(self, indexes: Iterable[int]) -> None:
-        """Write these campaigns once."""
-        queue = deque(indexes)
+        What a look has shown does not count: the request has had its effect. What an earlier attempt has sent does, to
+        whichever campaign, for that cannot be told from what somebody else did.
+        """
+        moments = [] if self.is_known else [self.before.began]
+        for index in self._again.keys() | self.in_doubt:
+            if (history := self._histories.get(index)) is not None:
+                moments += [write.at for write in (history.on, history.off) if write is not None]
+        return max(moments) + SETTLE_TIME if moments else None
+
+    def _settle(self) -> None:
+        """Wait until writes in doubt have taken effect or not, list all, and write what is not as desired (rule 10)."""
+        for _ in range(MAX_SETTLES):
+            until = self._unsettled()
+            if until is None:
+                return
+            self.log.info("Waiting until %s: what some requests did is not known yet.", until)
+            while (left := (until - self.clock.now()).total_seconds()) > 0:
+                self.gate.pause(min(left, LOOK_AT_WINDOWS_SECONDS))
+                self._round(self._flipped())
+            state = self._state(range(len(self.desired)))
+            self.is_known = True
+            given_up = self.progress.failed.keys() | self.progress.skipped.keys()
+            differing = {index for index in state if not self._shows_desired(index, state)} - given_up
+            self._round({*self._again, *self.in_doubt, *differing})
+
+    def _round(self, indexes: Collection[int]) -> None:
+        """Write these campaigns once, stops first."""
+        if indexes and not self._is_noted:
+            self._is_noted = True
+            self._note(in_doubt=True)
+        queue = deque(sorted(indexes, key=lambda index: (self._wants_on(index), index)))
         running: dict[Future[Outcome], tuple[int, HookMaker]] = {}
         stopped: Exception | None = None
         with self._threads() as pool:
@@ -409,8 +425,8 @@ class CampaignSync:
                     except Outdated:
                         queue.appendleft(index)
                     except TooLateError as late:
+                        self._forget(index)
                         self.progress.skipped[index] = self._why_skipped(late)
-                        self._again.pop(index, None)
                     except BatchAuthenticationError as error:
                         # Those that were on their way with the old keys say nothing of the new ones.
                         if hooks is not self._hooks or self._renew():
@@ -439,23 +455,33 @@ class CampaignSync:
 
     def _change(self, index: int, hooks: HookMaker) -> Outcome:
         """Change one campaign; runs in a thread."""
-        campaign, request = self.desired[index], self._requests[index]
+        campaign = self.desired[index]
+        self._wanted_on[index] = self._wants_on(index)
         lost = self._lost.get(campaign.app)
         if lost is not None and self._wants_on(index):
             raise BatchChangeRefusedError(f"Not switched on, for another campaign of the same app was damaged: {lost}")
-        hook = hooks.own(campaign.app)
-        history = self._histories.get(index) or History(
-            began=self.before.began, is_known=self.is_known, may_push=self.is_known
-        )
-        attempt = replace(self.attempt, store=None)
-        journal = Journal(attempt, self.clock, campaign.token, campaign.app, self.details)
-        change = Change(hook, self.clock, attempt, request, journal, self.details, history=history, waits=False)
-        change.verifies = campaign.app not in self._proven
+        change = self._changes.pop(index, None) or self._begin(index, hooks.own(campaign.app))
+        change.api = hook = hooks.own(campaign.app)
+        change.stops_sent, change.verifies = 0, campaign.app not in self._proven
+        if change.sent is not None and change.sent.step.desired["live"] is not self._wants_on(index):
+            change.sent = None  # It is a write of the other kind that is to be confirmed now.
         hook.still_wanted = change.still_sends
         try:
             return change.make()
+        except Exception:
+            self._changes[index] = change
+            raise
         finally:
             self._histories[index] = change.history
+
+    def _begin(self, index: int, hook: PacedHook) -> Change:
+        history = self._histories.get(index) or History(
+            began=self.before.began, is_known=self.was_known, may_push=self.was_known
+        )
+        attempt = replace(self.attempt, store=None)
+        journal = Journal(attempt, self.clock, self.desired[index].token, hook.app, self.details)
+        request = self._requests[index]
+        return Change(hook, self.clock, attempt, request, journal, self.details, history=history, waits=False)
 
     @contextmanager
     def _threads(self) -> Iterator[Executor]:
@@ -477,24 +503,29 @@ class CampaignSync:
         return True
 
     def _note_outcome(self, index: int, outcome: Outcome) -> None:
-        self.progress.as_desired.discard(index)
+        self._forget(index)
         if outcome.http_status is not None:
             self._proven.add(self.desired[index].app)
         elif outcome.changed is False:
             self.progress.as_desired.add(index)
             outcome = replace(outcome, changed=None if self.wrote_before else False)
         self.progress.outcomes[index] = outcome
-        self._again.pop(index, None)
+
+    def _forget(self, index: int) -> None:
+        """Forget what an earlier round made of a campaign."""
+        self.progress.as_desired.discard(index)
+        for place in (self._again, self.progress.failed, self.progress.skipped):
+            place.pop(index, None)
 
     def _note_failure(self, index: int, error: BatchError) -> None:
         if isinstance(error, BatchParametersLostError):
             self._lost.setdefault(self.desired[index].app, error)
-        self._again.pop(index, None)
+        self._forget(index)
         (self._again if error.transient else self.progress.failed)[index] = error
 
-    def _check(self, pending: Iterable[int]) -> None:
+    def _check(self) -> None:
         """Compare what was written with the list, in one go. What does not show yet is a failure that may pass."""
-        written = self.progress.changed & set(pending)
+        written = self.progress.changed
         try:
             seen = self._state(sorted(written)) if written else {}
         except BatchApiError as error:

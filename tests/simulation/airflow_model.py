@@ -121,6 +121,10 @@ class Report:
     failed: dict[str, str]
     skipped: dict[str, str]
 
+    def __str__(self) -> str:
+        done = {token: f"live={one.live} changed={one.changed}" for token, one in self.outcomes.items()}
+        return f"{done} failed={self.failed} skipped={list(self.skipped)}"
+
     @classmethod
     def of(cls, sync: Any) -> Report:
         """Return the report of a sync that has ended."""
@@ -192,7 +196,7 @@ def run(world: World, instance: TaskInstance) -> None:
         return _ended(world, instance, "failed", "endless")
     offsets = instance.plan.worker_offsets
     offset = offsets[min(instance.runs - 1, len(offsets) - 1)]
-    api = FakeApi(world, instance, offset)
+    api = FakeApi(world, instance, offset, instance.task.app)
     instance.last_api, instance.crashed, instance.running = api, False, True
     instance.dead, instance.sync, instance.report = False, None, None
     date = world.batch.nature.date_offset

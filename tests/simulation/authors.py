@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -105,6 +105,15 @@ class Task:
     app: str | None = None
     items: tuple[Task, ...] = ()
     """The campaigns of a sync, each as the toggle of its own that it stands for."""
+
+    def __str__(self) -> str:
+        mild = Task(kind=self.kind, items=self.items)
+        shown = [
+            f"{item.name}={value!r}"
+            for item in fields(self)
+            if (value := getattr(self, item.name)) != getattr(mild, item.name)
+        ]
+        return f"{self.kind}({', '.join([*shown, *map(str, self.items)])})"
 
     @property
     def action(self) -> str:

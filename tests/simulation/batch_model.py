@@ -426,6 +426,7 @@ class FakeApi:
         """View a campaign."""
         world = self.world
         fault = self._begin("r", f"view {campaign_token}")
+        is_tried = campaign_token in self.seen.tried
         self.seen.tried.add(campaign_token)
         self._read_fault(fault, "view")
         if self.dev_key:
@@ -445,7 +446,8 @@ class FakeApi:
             self.seen.fresh_at[campaign_token] = world.batch.time
         view = world.batch.view(campaign, state)
         self.seen.views[campaign_token], self.seen.names[campaign_token] = view, str(view.get("name", ""))
-        self.seen.tried.discard(campaign_token)
+        if not is_tried:
+            self.seen.tried.discard(campaign_token)
         self._answered(200, f"live={view['live']} push_time={view.get('push_time')}")
         self._end(fault)
         return dict(view)

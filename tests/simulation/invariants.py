@@ -338,7 +338,10 @@ def _check_parameters(
         if name in asked or not value or (swapped and name in PUSH_TIMES) or name == "view_only":
             continue
         if not campaign.params.get(name) and name != "live":
-            world.violation("green, but lost", f"{instance.name}: {name}")
+            # What the whole was is not kept for the next attempt, unless less than it was sent.
+            is_own = not batch.nature.drops or all(write.attempt == instance.runs for write in applied)
+            apart = "" if is_own else "apart: by an earlier attempt: "
+            world.violation(f"{apart}green, but lost", f"{instance.name}: {name}")
 
 
 def check_pushes(world: World, instances: list[TaskInstance]) -> None:

@@ -49,7 +49,9 @@ class SyncApi(FakeApi):
         if written == campaign_token:
             last = self.world.batch.campaigns[campaign_token].writes[-1]
             before = self.world.batch.campaigns[campaign_token].state_at((last.applied_at or 0.0) - 0.001) or {}
-            if last.sender is self.instance and before.get("targeting") and not view.get("targeting"):
+            # After less than the whole was sent, a loss is found two minutes later.
+            is_whole = last.sender is self.instance and "messages" in last.payload
+            if is_whole and before.get("targeting") and not view.get("targeting"):
                 self.world.note("a sync saw that a parameter was lost")
                 self.seen.lost.add(self.app)
         return view

@@ -508,7 +508,7 @@ def describe(spec: Spec) -> list[str]:
     """Return the dimensions of a world that are not the mild ones."""
     lines = [f"world {spec.seed}: {_unusual(spec.nature)}"]
     lines += [f"  campaign {token}: {_unusual(campaign)}" for token, campaign in spec.campaigns]
-    lines += [f"  {_unusual(task)}, {_unusual(plan)}" for task, plan in spec.tasks]
+    lines += [f"  {task}, {_unusual(plan)}" for task, plan in spec.tasks]
     lines.append(f"  faults {spec.faults} periods {spec.periods} crash points {spec.crash_points}")
     return lines
 
