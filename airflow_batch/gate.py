@@ -55,7 +55,8 @@ class Gate:
         self._lock, self._turnstile = threading.Lock(), threading.Lock()
         self._monotonic, self._sleep = monotonic, sleep
         self._pacer = Pacer(limit, monotonic())
-        self._refused_since: float | None = None
+        self._refused_since: dict[bool, float] = {}
+        """Since when reads (False) and writes (True) are refused: reads may be answered while writes are not."""
         self._closed: BatchError | None = None
         self.requests = 0
 
@@ -96,16 +97,16 @@ class Gate:
                 answer = request()
             except BatchApiError as error:
                 if error.throttled:
-                    self.refused(sent, error)
+                    self.refused(sent, error, writes=endpoint.writes)
                     if endpoint.writes:
                         raise
                     continue
-                self.answered()
+                self.answered(writes=endpoint.writes)
                 tries += 1
                 if endpoint is not LIST or not error.transient or tries == TRIES:
                     raise
             else:
-                self.answered()
+                self.answered(writes=endpoint.writes)
                 return answer
             self.rest(tries)
 
@@ -125,18 +126,20 @@ class Gate:
         """Let nothing out any more. Takes no lock, for a signal's handler may call it."""
         self._closed = self._closed or reason
 
-    def answered(self) -> None:
+    def answered(self, *, writes: bool) -> None:
         """Note that Batch has answered a request other than by a throttle."""
         with self._lock:
-            self._refused_since = None
+            self._refused_since.pop(False, None)
+            if writes:
+                self._refused_since.pop(True, None)
 
-    def refused(self, sent: float, error: BatchApiError) -> None:
+    def refused(self, sent: float, error: BatchApiError, *, writes: bool) -> None:
         """Note a throttle; close the gate where the worker slot should not be kept so long."""
         seconds = delay_floor(error) if isinstance(error, BatchMaintenanceError) else required_wait(error)
         with self._lock:
             now = self._monotonic()
-            self._refused_since = now if self._refused_since is None else self._refused_since
-            if seconds <= HOLD and now + seconds - self._refused_since <= HOLD_IN_ALL:
+            since = self._refused_since.setdefault(writes, now)
+            if seconds <= HOLD and now + seconds - since <= HOLD_IN_ALL:
                 self._pacer.refused(sent, now, seconds)
             else:
                 self.close(error)

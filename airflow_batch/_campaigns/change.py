@@ -111,6 +111,7 @@ class Change:
         self._planned: Campaign | None = None
         self._last_seen: Campaign | None = None
         self._asked: Campaign | None = None
+        self._before: Campaign | None = None
 
     def make(self) -> Outcome:
         """Read, plan, send, and begin again until nothing is left to do. The last read is the check."""
@@ -236,7 +237,9 @@ class Change:
                 return
             self.history = history.confirmed(stops=step.stops)
             self.journal.save(self.history)
-            self.sent = Sent(step=step, payload=payload, before=seen, status=status, at=write.at)
+            # A write that is repeated is compared with what was there before the first one.
+            self._before = self._before or seen
+            self.sent = Sent(step=step, payload=payload, before=self._before, status=status, at=write.at)
             return
 
     def _record(self, step: Send, history: History) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 
 from airflow_batch._campaigns import rules
 from airflow_batch._campaigns.change import Change
+from airflow_batch._campaigns.diff import read_moment
 from airflow_batch._campaigns.history import History, Journal
 from airflow_batch._campaigns.plan import desired_now
 from airflow_batch._campaigns.protocol import Attempt, Clock, SystemClock
@@ -51,6 +52,8 @@ VIEW_INSTEAD_OF_LIST = 3
 """Up to so many campaigns of an app are viewed rather than listed, for a list costs at least one request as well; and
 so many "on" of an app are sent one after the other until one is confirmed and checked."""
 MAX_NAMED = 10
+MAX_PUSHES = 500
+"""Pushes that the record names; after more than that, no later attempt sends one that goes out at once."""
 MAX_SETTLES = 2
 """How often an attempt waits until its writes in doubt have taken effect or not."""
 LOOK_AT_WINDOWS_SECONDS = 15.0
@@ -97,6 +100,8 @@ class CampaignSync:
         self.wrote_before = not self.dry_run and (
             bool(kept.get("wrote")) or self.attempt.number > 1 or self.attempt.is_rescheduled
         )
+        self._pushes: dict[str, str] = dict(kept.get("pushes") or {})
+        """When the pushes of earlier attempts went out or go out, by campaign (rule 5)."""
         self.was_known = self.is_known = self.before.is_known and not kept.get("in_doubt")
         self._hooks = self.connect(None)
         self._is_renewed = self._is_noted = False
@@ -220,8 +225,16 @@ class CampaignSync:
     def _note(self, *, in_doubt: bool) -> None:
         """Record that this attempt has written, or is about to (rule 7)."""
         wrote = self.wrote_before or self.has_written or in_doubt
-        extra = {"wrote": wrote, "in_doubt": in_doubt, "lost": list(self._lost)}
-        self.journal.save(replace(self.before, is_known=True, extra=extra))
+        pushes = {self._key(i): h.push_at.isoformat() for i, h in self._histories.items() if h.push_at is not None}
+        self._pushes.update(pushes)
+        fits = len(self._pushes) <= MAX_PUSHES
+        extra = {"wrote": wrote, "in_doubt": in_doubt, "lost": list(self._lost), "pushes": self._pushes if fits else {}}
+        may_push = self.before.may_push and fits
+        self.journal.save(replace(self.before, is_known=True, may_push=may_push, extra=extra))
+
+    def _key(self, index: int) -> str:
+        campaign = self.desired[index]
+        return f"{campaign.token} {campaign.app or ''}"
 
     def _state(self, indexes: Iterable[int]) -> dict[int, State]:
         """Return what Batch shows of the campaigns; one that cannot be read or does not exist is left out."""
@@ -236,6 +249,13 @@ class CampaignSync:
                 if not self._renew():
                     raise
                 found = self._read(app, set(places))
+            except BatchNotFoundError as error:
+                # Most likely the app's key is wrong. Stops are sent all the same, and Batch decides (rule 4).
+                switched_on = [index for index in places.values() if self._wants_on(index)]
+                if self._is_noted or self.dry_run or len(switched_on) == len(places):
+                    raise
+                self.progress.failed.update(dict.fromkeys(switched_on, error))
+                continue
             seen.update((places[token], campaign) for token, campaign in found.items())
         return seen
 
@@ -295,12 +315,14 @@ class CampaignSync:
         """Return the campaigns to write, stops first; note those that are as desired, and those with another name."""
         pending: list[tuple[bool, int]] = []
         for index, campaign in enumerate(self.desired):
+            if index in self.progress.failed:
+                continue
             state = seen.get(index)
-            self._wanted_on[index] = self._wants_on(index)
             try:
-                live = self._is_to_be_live(index)
                 if state is not None and rules.has_other_name(state, campaign.expect_name, None):
                     raise rules.other_name_error(campaign.token, state, campaign.expect_name)
+                self._note_wanted(index)
+                live = self._is_to_be_live(index)
             except BatchError as error:
                 (self._again if error.transient else self.progress.failed)[index] = error
                 continue
@@ -372,6 +394,10 @@ class CampaignSync:
         except BatchClockError:
             return True
 
+    def _note_wanted(self, index: int) -> None:
+        if not isinstance(self._requests[index].live, bool):
+            self._wanted_on[index] = self._wants_on(index)
+
     def _flipped(self) -> set[int]:
         """Return the campaigns whose window has opened or closed since they were looked at (rule 7)."""
         return {index for index, live in self._wanted_on.items() if self._wants_on(index) is not live}
@@ -396,7 +422,7 @@ class CampaignSync:
                 return
             self.log.info("Waiting until %s: what some requests did is not known yet.", until)
             while (left := (until - self.clock.now()).total_seconds()) > 0:
-                self.gate.pause(min(left, LOOK_AT_WINDOWS_SECONDS))
+                self.gate.pause(min(left, LOOK_AT_WINDOWS_SECONDS) if self._wanted_on else left)
                 self._round(self._flipped())
             state = self._state(range(len(self.desired)))
             self.is_known = True
@@ -456,7 +482,7 @@ class CampaignSync:
     def _change(self, index: int, hooks: HookMaker) -> Outcome:
         """Change one campaign; runs in a thread."""
         campaign = self.desired[index]
-        self._wanted_on[index] = self._wants_on(index)
+        self._note_wanted(index)
         lost = self._lost.get(campaign.app)
         if lost is not None and self._wants_on(index):
             raise BatchChangeRefusedError(f"Not switched on, for another campaign of the same app was damaged: {lost}")
@@ -476,7 +502,10 @@ class CampaignSync:
 
     def _begin(self, index: int, hook: PacedHook) -> Change:
         history = self._histories.get(index) or History(
-            began=self.before.began, is_known=self.was_known, may_push=self.was_known
+            began=self.before.began,
+            push_at=read_moment(self._pushes.get(self._key(index))),
+            is_known=self.was_known,
+            may_push=self.was_known and self.before.may_push,
         )
         attempt = replace(self.attempt, store=None)
         journal = Journal(attempt, self.clock, self.desired[index].token, hook.app, self.details)
@@ -504,9 +533,9 @@ class CampaignSync:
 
     def _note_outcome(self, index: int, outcome: Outcome) -> None:
         self._forget(index)
-        if outcome.http_status is not None:
+        if outcome.http_status is not None and outcome.before is not None:
             self._proven.add(self.desired[index].app)
-        elif outcome.changed is False:
+        if outcome.http_status is None and outcome.changed is False:
             self.progress.as_desired.add(index)
             outcome = replace(outcome, changed=None if self.wrote_before else False)
         self.progress.outcomes[index] = outcome

@@ -525,6 +525,7 @@ class FakeApi:
         batch.writes.append(write)
         world.sent(write, self)
         if name in ("429", "503") or name in WRITE_REFUSALS:
+            self.instance.crashed |= name == "401" and instance.sync is not None
             write.answer, write.may_apply = name, False
             if name in WRITE_REFUSALS:
                 raise self._refused(*WRITE_REFUSALS[name], kind)
@@ -587,6 +588,7 @@ class FakeApi:
         if fault == "killed" and self.instance.sync is not None:
             world.note("a sync was stopped by Airflow")
             self.instance.sync.stop()
+            self.instance.crashed = True
             fault = ""
         # A callback cuts the time of a request to what it has left.
         longest = 60.0 if self.instance.task.kind != "notifier" else 5.0
@@ -648,6 +650,9 @@ class FakeApi:
 
     def _read_fault(self, fault: str, endpoint: str) -> None:
         name = fault.split(":")[0]
+        if name == "401" and self.instance.sync is not None:
+            # Keys that are refused twice end a sync: nothing gets through with them.
+            self.instance.crashed = True
         if not name or name.startswith("crash"):
             if name == "crash_applied":
                 self._crash("after a read, before its answer")

@@ -36,7 +36,7 @@ class SyncApi(FakeApi):
     def __init__(self, root: FakeApi, app: str | None, gate: Gate) -> None:
         super().__init__(root.world, root.instance, root.worker_offset, app)
         self.root, self.seen, self.gate = root, root.seen, gate
-        self.still_wanted: Callable[[], bool] = lambda: True
+        self.still_wanted: Callable[[], bool] = self._has_no_change
         self.has_just_written: str | None = None
 
     def _send(self, endpoint: Endpoint, request: Callable[[], Any]) -> Any:
@@ -45,6 +45,7 @@ class SyncApi(FakeApi):
     def get_campaign(self, campaign_token: str) -> dict[str, Any]:
         """View a campaign; keep in mind for the invariants where the check of a write shows a loss."""
         written, self.has_just_written = self.has_just_written, None
+        views, fresh_at = dict(self.seen.views), dict(self.seen.fresh_at)
         view: dict[str, Any] = self._send(VIEW, partial(super().get_campaign, campaign_token))
         if written == campaign_token:
             last = self.world.batch.campaigns[campaign_token].writes[-1]
@@ -54,7 +55,13 @@ class SyncApi(FakeApi):
             if is_whole and before.get("targeting") and not view.get("targeting"):
                 self.world.note("a sync saw that a parameter was lost")
                 self.seen.lost.add(self.app)
+        if self.still_wanted == self._has_no_change:
+            # What stands in for the list only tells what is to be done. Each change reads for itself.
+            self.seen.views, self.seen.fresh_at = views, fresh_at
         return view
+
+    def _has_no_change(self) -> bool:
+        return True
 
     def _page(self, start: int, first: int) -> list[dict[str, Any]]:
         page: list[dict[str, Any]] = self._send(LIST, partial(super()._page, start, first))
