@@ -18,7 +18,7 @@ from itertools import islice
 from typing import Any
 
 from airflow_batch._campaigns import rules
-from airflow_batch._campaigns.change import Change
+from airflow_batch._campaigns.change import MAX_IN_SLOT, Change
 from airflow_batch._campaigns.diff import read_moment
 from airflow_batch._campaigns.history import History, Journal
 from airflow_batch._campaigns.plan import desired_now
@@ -54,8 +54,6 @@ so many "on" of an app are sent one after the other until one is confirmed and c
 MAX_NAMED = 10
 MAX_PUSHES = 500
 """Pushes that the record names; after more than that, no later attempt sends one that goes out at once."""
-MAX_SETTLES = 2
-"""How often an attempt waits until its writes in doubt have taken effect or not."""
 LOOK_AT_WINDOWS_SECONDS = 15.0
 
 State = Mapping[str, Any]
@@ -100,7 +98,7 @@ class CampaignSync:
         self.wrote_before = not self.dry_run and (
             bool(kept.get("wrote")) or self.attempt.number > 1 or self.attempt.is_rescheduled
         )
-        self._pushes: dict[str, str] = dict(kept.get("pushes") or {})
+        self._pushes: dict[str, str] = dict(kept.get("pushes", {}))
         """When the pushes of earlier attempts went out or go out, by campaign (rule 5)."""
         self.was_known = self.is_known = self.before.is_known and not kept.get("in_doubt")
         self._hooks = self.connect(None)
@@ -410,20 +408,23 @@ class CampaignSync:
         """
         moments = [] if self.is_known else [self.before.began]
         for index in self._again.keys() | self.in_doubt:
-            if (history := self._histories.get(index)) is not None:
-                moments += [write.at for write in (history.on, history.off) if write is not None]
+            history = self._histories.get(index)
+            on, off = (None, None) if history is None else (history.on, history.off)
+            stops_again = on is not None and off is not None and not off.partial and not self._wants_on(index)
+            moments += [write.at for write in ((on,) if stops_again else (on, off)) if write is not None]
         return max(moments) + SETTLE_TIME if moments else None
 
     def _settle(self) -> None:
         """Wait until writes in doubt have taken effect or not, list all, and write what is not as desired (rule 10)."""
-        for _ in range(MAX_SETTLES):
-            until = self._unsettled()
-            if until is None:
-                return
-            self.log.info("Waiting until %s: what some requests did is not known yet.", until)
-            while (left := (until - self.clock.now()).total_seconds()) > 0:
+        ends, settled = self.clock.now() + MAX_IN_SLOT, None
+        while (until := self._unsettled()) is not None and until != settled and self.clock.now() < ends:
+            left = (until - self.clock.now()).total_seconds()
+            if left > 0:
+                self.log.info("Waiting %.0f s: what some requests did is not known yet.", left)
                 self.gate.pause(min(left, LOOK_AT_WINDOWS_SECONDS) if self._wanted_on else left)
                 self._round(self._flipped())
+                continue
+            settled = until
             state = self._state(range(len(self.desired)))
             self.is_known = True
             given_up = self.progress.failed.keys() | self.progress.skipped.keys()
