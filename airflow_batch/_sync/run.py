@@ -95,12 +95,14 @@ class CampaignSync:
         self.before = self.journal.load()
         """What earlier attempts left: whether they have written, and whether one of their writes is in doubt."""
         kept = self.before.extra if isinstance(self.before.extra, Mapping) else {}
-        self.wrote_before = not self.dry_run and (
-            bool(kept.get("wrote")) or self.attempt.number > 1 or self.attempt.is_rescheduled
-        )
         self._pushes: dict[str, str] = dict(kept.get("pushes", {}))
         """When the pushes of earlier attempts went out or go out, by campaign (rule 5)."""
-        self.was_known = self.is_known = self.before.is_known and not kept.get("in_doubt")
+        self._was_known = self.is_known = self.before.is_known and not kept.get("in_doubt")
+        self.wrote_before = not self.dry_run and (
+            not self.is_known or bool(kept.get("wrote")) or self.attempt.is_rescheduled
+        )
+        forgets = self.attempt.is_rescheduled and self.attempt.store is None
+        self._may_push = self.is_known and self.before.may_push and not forgets
         self._hooks = self.connect(None)
         self._is_renewed = self._is_noted = False
         self._requests = [self._request(campaign) for campaign in self.desired]
@@ -324,8 +326,7 @@ class CampaignSync:
             except BatchError as error:
                 (self._again if error.transient else self.progress.failed)[index] = error
                 continue
-            may_come_on = not (live or self.is_known or self.dry_run) and self._may_have_flipped(index)
-            if state is None or state.get("live") is not live or may_come_on:
+            if state is None or state.get("live") is not live or self._may_differ(index):
                 pending.append((live, index))
             else:
                 self.progress.as_desired.add(index)
@@ -349,8 +350,10 @@ class CampaignSync:
     def _shows_desired(self, index: int, seen: Mapping[int, State]) -> bool:
         return index in seen and seen[index].get("live") is self._wants_on(index)
 
-    def _may_have_flipped(self, index: int) -> bool:
-        return rules.may_have_flipped(self._requests[index].live, self.attempt.run_after, self.clock.now())
+    def _may_differ(self, index: int) -> bool:
+        """Return whether an earlier attempt may have sent the contrary, so that a look is not enough (rule 7)."""
+        live = self._requests[index].live
+        return self.wrote_before and rules.may_have_flipped(live, self.attempt.run_after, self.clock.now())
 
     def _check_count(self, pending: Sequence[int]) -> None:
         if self.max_changes is None or len(pending) <= self.max_changes:
@@ -407,11 +410,12 @@ class CampaignSync:
         whichever campaign, for that cannot be told from what somebody else did.
         """
         moments = [] if self.is_known else [self.before.began]
-        for index in self._again.keys() | self.in_doubt:
-            history = self._histories.get(index)
-            on, off = (None, None) if history is None else (history.on, history.off)
+        for index in (self._again.keys() | self.in_doubt) & self._histories.keys():
+            history = self._histories[index]
+            on, off = history.on, history.off
             stops_again = on is not None and off is not None and not off.partial and not self._wants_on(index)
             moments += [write.at for write in ((on,) if stops_again else (on, off)) if write is not None]
+            moments += [] if history.is_known else [history.began]
         return max(moments) + SETTLE_TIME if moments else None
 
     def _settle(self) -> None:
@@ -505,8 +509,8 @@ class CampaignSync:
         history = self._histories.get(index) or History(
             began=self.before.began,
             push_at=read_moment(self._pushes.get(self._key(index))),
-            is_known=self.was_known,
-            may_push=self.was_known and self.before.may_push,
+            is_known=self._was_known and not self._may_differ(index),
+            may_push=self._may_push,
         )
         attempt = replace(self.attempt, store=None)
         journal = Journal(attempt, self.clock, self.desired[index].token, hook.app, self.details)
