@@ -210,6 +210,8 @@ class Change:
         for warning in step.warnings:
             self.log.warning(warning)
         self.stops_sent += step.stops
+        # A write that is repeated, or in doubt, is compared with what was there before the first one.
+        self._before = self._before or seen
         for index, payload in enumerate(step.payloads):
             if self.budget:
                 self.api.time_limit = self._left()
@@ -237,8 +239,6 @@ class Change:
                 return
             self.history = history.confirmed(stops=step.stops)
             self.journal.save(self.history)
-            # A write that is repeated is compared with what was there before the first one.
-            self._before = self._before or seen
             self.sent = Sent(step=step, payload=payload, before=self._before, status=status, at=write.at)
             return
 
@@ -335,7 +335,7 @@ class Change:
         if self.sent is None:
             may_have_written = self.unanswered is not None or self.history.last is not None or not self.history.is_known
             if seen is not None and may_have_written and not self.request.is_new:
-                check_lost(self.request.token, None, seen, desired)
+                check_lost(self.request.token, self._before, seen, desired)
             how = {False: "already", True: "by an earlier request of this task", None: "now"}[step.changed]
             self.log.info("%s is %s %s. Nothing is sent.", title, state, how)
         else:

@@ -127,8 +127,9 @@ class CampaignSync:
 
     @property
     def has_written(self) -> bool:
-        """Whether this attempt has had a write confirmed."""
-        return any(outcome.http_status is not None for outcome in self.progress.outcomes.copy().values())
+        """Whether a write of this attempt was applied, or may have been."""
+        writes = [write for h in self._histories.copy().values() for write in (h.on, h.off)]
+        return any(write is not None and write.is_own for write in writes)
 
     @property
     def in_doubt(self) -> set[int]:
@@ -316,6 +317,7 @@ class CampaignSync:
         pending: list[tuple[bool, int]] = []
         for index, campaign in enumerate(self.desired):
             if index in self.progress.failed:
+                self._note_wanted(index)
                 continue
             state = seen.get(index)
             try:
@@ -436,11 +438,18 @@ class CampaignSync:
             self._round({*self._again, *self.in_doubt, *differing})
 
     def _round(self, indexes: Collection[int]) -> None:
-        """Write these campaigns once, stops first."""
+        """Write these campaigns once: first the stops."""
         if indexes and not self._is_noted:
             self._is_noted = True
             self._note(in_doubt=True)
-        queue = deque(sorted(indexes, key=lambda index: (self._wants_on(index), index)))
+        switched_on = {index for index in indexes if self._wants_on(index)}
+        for part in (set(indexes) - switched_on, switched_on):
+            self._write(deque(sorted(part)))
+
+    def _write(self, queue: deque[int]) -> None:
+        """Write these campaigns, several at a time."""
+        if not queue:
+            return
         running: dict[Future[Outcome], tuple[int, HookMaker]] = {}
         stopped: Exception | None = None
         with self._threads() as pool:

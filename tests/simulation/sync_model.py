@@ -50,8 +50,9 @@ class SyncApi(FakeApi):
         if written == campaign_token:
             last = self.world.batch.campaigns[campaign_token].writes[-1]
             before = self.world.batch.campaigns[campaign_token].state_at((last.applied_at or 0.0) - 0.001) or {}
-            # After less than the whole was sent, a loss is found two minutes later.
-            is_whole = last.sender is self.instance and "messages" in last.payload
+            # After less than the whole was sent, and where a stop is sent again, a loss is found two minutes later.
+            part = self.instance.task.of(campaign_token)
+            is_whole = last.sender is self.instance and "messages" in last.payload and part and part.window is None
             if is_whole and before.get("targeting") and not view.get("targeting"):
                 self.world.note("a sync saw that a parameter was lost")
                 self.seen.lost.add(self.app)
