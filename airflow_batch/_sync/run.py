@@ -252,10 +252,9 @@ class CampaignSync:
                 found = self._read(app, set(places))
             except BatchNotFoundError as error:
                 # Most likely the app's key is wrong. Stops are sent all the same, and Batch decides (rule 4).
-                switched_on = [index for index in places.values() if self._wants_on(index)]
-                if self._is_noted or self.dry_run or len(switched_on) == len(places):
+                if self._is_noted or self.dry_run or all(map(self._wants_on, range(len(self.desired)))):
                     raise
-                self.progress.failed.update(dict.fromkeys(switched_on, error))
+                self.progress.failed.update({index: error for index in places.values() if self._wants_on(index)})
                 continue
             seen.update((places[token], campaign) for token, campaign in found.items())
         return seen
@@ -547,6 +546,9 @@ class CampaignSync:
 
     def _note_outcome(self, index: int, outcome: Outcome) -> None:
         self._forget(index)
+        if index in self._wanted_on:
+            # It was judged with Batch's clock as well, which a hook learns by its first answer.
+            self._wanted_on[index] = outcome.live is True
         if outcome.http_status is not None and outcome.before is not None:
             self._proven.add(self.desired[index].app)
         if outcome.http_status is None and outcome.changed is False:
