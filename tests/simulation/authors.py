@@ -187,7 +187,7 @@ class Task:
         latest = self.latest_on(plan, run_after, corrected)
         latest_on = None if latest is None else moment(latest)
         if self.kind == "create":
-            return CreateRequest(payload={**asked, "live": bool(self.live)}, latest_on=latest_on)
+            return CreateRequest(payload={**asked, "live": bool(self.live)}, latest_on=latest_on, dry_run=self.dry_run)
         return ChangeRequest(
             token=self.token,
             live=Window(*self.window) if self.window is not None else self.live,

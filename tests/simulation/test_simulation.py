@@ -10,8 +10,11 @@ from simulation.worlds import run_world, shrunk, spec_of
 
 WORLDS = 20_000
 FIRST_SEED = 1_000_000
-FAILING_SEEDS: list[int] = []
-"""Seeds that once showed a violation of the core."""
+FAILING_SEEDS = [
+    *(1411, 1412, 1450, 2109, 2431, 4612, 7619, 11848, 17338, 21688, 24914, 25218, 125011, 171971),
+    *(10001723, 10004297, 10017372, 10020845, 10025948),
+]
+"""Seeds that once showed a violation."""
 
 needs_core = pytest.mark.skipif(not subject.core_exists(), reason="the entry points of the core are not there yet")
 
@@ -47,6 +50,8 @@ def test_a_client_that_sends_blindly_is_seen():
         "name not checked",
         "changed is not false",
         "green, but not stopped",
+        "a dry run sent something",
+        "on sent before a stop",
     ):
         assert tally.violations[kind] > 0, f"{kind}: {tally.violations}"
 
@@ -54,7 +59,7 @@ def test_a_client_that_sends_blindly_is_seen():
 def test_a_client_that_sends_nothing_breaks_no_promise_but_that_of_the_stop():
     tally = run_many(3_000, 0, jobs=1, client="silent")
     assert set(tally.violations) == {"red, and no stop was tried"}
-    assert not any(note.startswith("pushes: 3") for note in tally.notes)
+    assert [note for note in tally.notes if note.startswith("pushes by tasks")] == ["pushes by tasks: 0"]
 
 
 def test_a_violation_is_shrunk_to_what_it_needs():

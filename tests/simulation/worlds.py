@@ -214,7 +214,8 @@ class World:
         if len(spec.tasks) > 1:
             same = spec.tasks[0][0].token == spec.tasks[1][0].token
             self.note("two runs on one campaign" if same else "mapped tasks")
-        self.note(f"pushes: {min(len(self.batch.pushes), 3)}")
+        sent = [push for push in self.batch.pushes if push.write is not None and push.write.sender is not None]
+        self.note(f"pushes by tasks: {min(len(sent), 3)}")
 
 
 def run_world(spec: Spec, client: str = "core", *, telling: bool = False, strict: bool = False) -> Result:
@@ -228,7 +229,8 @@ def run_world(spec: Spec, client: str = "core", *, telling: bool = False, strict
 def spec_of(seed: int) -> Spec:
     """Return the world of a seed."""
     rng = random.Random(seed)
-    if random.Random(seed + SYNC_SEEDS).random() < SYNC_SHARE:
+    apart = random.Random(seed + SYNC_SEEDS)
+    if apart.random() < SYNC_SHARE:
         return _sync_world(seed, rng)
     mild = rng.choice(MILD) if rng.random() < 0.15 else None
     nature = Nature(dev_key=rng.random() < 0.4, merge=rng.random() < 0.5) if mild else _nature(rng)
@@ -236,6 +238,8 @@ def spec_of(seed: int) -> Spec:
     plan = _plan(rng, first, mild is not None)
     if first.kind == "window":
         first = replace(first, window=_window(rng, -plan.lateness))
+    if apart.random() < 0.02 and first.kind not in ("delete", "notifier"):
+        first = replace(first, dry_run=True)
     tasks = [(first, plan)]
     campaigns = [("A", _campaign(rng, first, mild is not None))] if first.kind != "create" else []
     if mild is None and rng.random() < 0.15:
