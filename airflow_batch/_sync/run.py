@@ -14,17 +14,16 @@ from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExec
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from itertools import islice
 from typing import Any
 
 from airflow_batch._campaigns import rules
 from airflow_batch._campaigns.change import MAX_IN_SLOT, Change
-from airflow_batch._campaigns.diff import read_moment
 from airflow_batch._campaigns.history import History, Journal
 from airflow_batch._campaigns.plan import desired_now
 from airflow_batch._campaigns.protocol import Attempt, Clock, SystemClock
 from airflow_batch._campaigns.request import ChangeRequest, Outcome, TooLateError
 from airflow_batch._campaigns.rules import SETTLE_TIME, Clocks
+from airflow_batch._sync.memory import Memory
 from airflow_batch._sync.progress import Progress
 from airflow_batch.exceptions import (
     BatchApiError,
@@ -35,7 +34,6 @@ from airflow_batch.exceptions import (
     BatchError,
     BatchNotFoundError,
     BatchParametersLostError,
-    BatchSyncError,
     BatchSyncIncompleteError,
     BatchVerificationError,
 )
@@ -52,8 +50,6 @@ VIEW_INSTEAD_OF_LIST = 3
 """Up to so many campaigns of an app are viewed rather than listed, for a list costs at least one request as well; and
 so many "on" of an app are sent one after the other until one is confirmed and checked."""
 MAX_NAMED = 10
-MAX_PUSHES = 500
-"""Pushes that the record names; after more than that, no later attempt sends one that goes out at once."""
 LOOK_AT_WINDOWS_SECONDS = 15.0
 
 State = Mapping[str, Any]
@@ -91,18 +87,9 @@ class CampaignSync:
 
     def __post_init__(self) -> None:
         self.progress = Progress(len(self.desired))
-        self.journal = Journal(self.attempt, self.clock, None, None, self.log)
-        self.before = self.journal.load()
-        """What earlier attempts left: whether they have written, and whether one of their writes is in doubt."""
-        kept = self.before.extra if isinstance(self.before.extra, Mapping) else {}
-        self._pushes: dict[str, str] = dict(kept.get("pushes", {}))
-        """When the pushes of earlier attempts went out or go out, by campaign (rule 5)."""
-        self._was_known = self.is_known = self.before.is_known and not kept.get("in_doubt")
-        self.wrote_before = not self.dry_run and (
-            not self.is_known or bool(kept.get("wrote")) or self.attempt.is_rescheduled
-        )
-        forgets = self.attempt.is_rescheduled and self.attempt.store is None
-        self._may_push = self.is_known and self.before.may_push and not forgets
+        self.memory = Memory(self.attempt, self.clock, self.log)
+        self.is_known = self.memory.was_known
+        self.wrote_before = self.memory.wrote and not self.dry_run
         self._hooks = self.connect(None)
         self._is_renewed = self._is_noted = False
         self._requests = [self._request(campaign) for campaign in self.desired]
@@ -115,7 +102,7 @@ class CampaignSync:
         """Apps of which a write was confirmed and checked."""
         self._lost: dict[str | None, BatchParametersLostError] = {
             app: BatchParametersLostError("A campaign of this app lost parameters in an earlier attempt of this task.")
-            for app in kept.get("lost") or ()
+            for app in self.memory.lost_apps
         }
         self._again: dict[int, BatchError] = {}
         """Those that failed for a reason that may pass."""
@@ -181,25 +168,8 @@ class CampaignSync:
             if any(not self._wants_on(index) for index in self._again):
                 raise BatchSyncIncompleteError(f"Some campaigns are still to be stopped. {error}")
             raise error
-        self._judge()
+        self.progress.judge([campaign.token for campaign in self.desired], self.max_failures, self.log)
         return self.progress
-
-    def _judge(self) -> None:
-        """Say what failed and what was skipped; raise where more failed than may."""
-        failed = {self.desired[index].token: error for index, error in self.progress.failed.items()}
-        for token, error in failed.items():
-            self.log.error("Campaign %r: %s", token, error)
-        for index, reason in self.progress.skipped.items():
-            self.log.warning("Campaign %r: %s", self.desired[index].token, reason)
-        if len(failed) <= self.max_failures:
-            return
-        first = "; ".join(f"{token!r}: {str(error)[:200]}" for token, error in islice(failed.items(), MAX_NAMED))
-        more = f"; and {len(failed) - MAX_NAMED} more" if len(failed) > MAX_NAMED else ""
-        kind = BatchSyncIncompleteError if any(error.transient for error in failed.values()) else BatchSyncError
-        raise kind(
-            f"{len(failed)} of {len(self.desired)} campaigns failed, more than max_failures={self.max_failures}; "
-            f"{len(self.progress.changed)} were changed. {first}{more}"
-        )
 
     def _request(self, campaign: WantedCampaign) -> ChangeRequest:
         live = campaign.live
@@ -224,18 +194,8 @@ class CampaignSync:
         return desired_now(self._requests[index], clocks, self.attempt.run_after)[0]["live"] is True
 
     def _note(self, *, in_doubt: bool) -> None:
-        """Record that this attempt has written, or is about to (rule 7)."""
-        wrote = self.wrote_before or self.has_written or in_doubt
-        pushes = {self._key(i): h.push_at.isoformat() for i, h in self._histories.items() if h.push_at is not None}
-        self._pushes.update(pushes)
-        fits = len(self._pushes) <= MAX_PUSHES
-        extra = {"wrote": wrote, "in_doubt": in_doubt, "lost": list(self._lost), "pushes": self._pushes if fits else {}}
-        may_push = self.before.may_push and fits
-        self.journal.save(replace(self.before, is_known=True, may_push=may_push, extra=extra))
-
-    def _key(self, index: int) -> str:
-        campaign = self.desired[index]
-        return f"{campaign.token} {campaign.app or ''}"
+        histories = [(self.desired[index], history) for index, history in self._histories.items()]
+        self.memory.note(histories, self._lost, has_written=self.has_written, in_doubt=in_doubt)
 
     def _state(self, indexes: Iterable[int]) -> dict[int, State]:
         """Return what Batch shows of the campaigns; one that cannot be read or does not exist is left out."""
@@ -371,13 +331,13 @@ class CampaignSync:
         self.progress.writing_begins()
         stops = [index for index in pending if not self._wants_on(index)]
         self._round(stops)
-        by_app: dict[str | None, deque[int]] = {}
-        for index in pending:
-            if index not in set(stops):
-                by_app.setdefault(self.desired[index].app, deque()).append(index)
+        left = [index for index in pending if index not in set(stops)]
         for _ in range(VIEW_INSTEAD_OF_LIST):
-            self._round([queue.popleft() for app, queue in by_app.items() if queue and app not in self._proven])
-        self._round([index for queue in by_app.values() for index in queue])
+            first = {self.desired[index].app: index for index in reversed(left)}
+            trial = {index for app, index in first.items() if app not in self._proven}
+            self._round(trial)
+            left = [index for index in left if index not in trial]
+        self._round(left)
         for tries in range(1, TRIES):
             if self._again:
                 self.log.info("%d campaigns failed for a reason that may pass: trying them again.", len(self._again))
@@ -410,7 +370,7 @@ class CampaignSync:
         What a look has shown does not count: the request has had its effect. What an earlier attempt has sent does, to
         whichever campaign, for that cannot be told from what somebody else did.
         """
-        moments = [] if self.is_known else [self.before.began]
+        moments = [] if self.is_known else [self.memory.began]
         for index in (self._again.keys() | self.in_doubt) & self._histories.keys():
             history = self._histories[index]
             on, off = history.on, history.off
@@ -514,12 +474,8 @@ class CampaignSync:
             self._histories[index] = change.history
 
     def _begin(self, index: int, hook: PacedHook) -> Change:
-        history = self._histories.get(index) or History(
-            began=self.before.began,
-            push_at=read_moment(self._pushes.get(self._key(index))),
-            is_known=self._was_known and not self._may_differ(index),
-            may_push=self._may_push,
-        )
+        is_known = self.memory.was_known and not self._may_differ(index)
+        history = self._histories.get(index) or self.memory.history(self.desired[index], is_known=is_known)
         attempt = replace(self.attempt, store=None)
         journal = Journal(attempt, self.clock, self.desired[index].token, hook.app, self.details)
         request = self._requests[index]

@@ -55,7 +55,7 @@ class Mutation:
 PLAN, CHANGE, CREATE, RULES, HISTORY = (
     f"_campaigns/{name}.py" for name in ("plan", "change", "create", "rules", "history")
 )
-SYNC = "_sync/run.py"
+SYNC, MEMORY = "_sync/run.py", "_sync/memory.py"
 
 MUTATIONS = (
     Mutation("A1: a creation is live at once", CREATE, '{**self.payload, "live": False}', "dict(self.payload)"),
@@ -116,17 +116,17 @@ MUTATIONS = (
     Mutation("a stop sends live alone", PLAN, "choices = [overlaid(base, desired)] if base else []", "choices = []"),
     Mutation("sync: stops do not go first", SYNC, "stops = [index for index in pending if not self._wants_on(index)]",
              "stops = [index for index in pending if self._wants_on(index)]"),
-    Mutation("sync: after a kill nothing is in doubt", SYNC,
-             '= self.is_known = self.before.is_known and not kept.get("in_doubt")', "= self.is_known = True"),
+    Mutation("sync: after a kill nothing is in doubt", MEMORY,
+             'self.was_known = self._before.is_known and not kept.get("in_doubt")', "self.was_known = True"),
     Mutation("sync: it ends without waiting for what is in doubt", SYNC,
              "return max(moments) + SETTLE_TIME if moments else None", "return None"),
     Mutation("sync: an on is sent after a lost parameter", SYNC,
              "if lost is not None and self._wants_on(index):", "if False:"),
-    Mutation("sync: the pushes of earlier attempts are forgotten", SYNC,
-             "push_at=read_moment(self._pushes.get(self._key(index))),", "push_at=None,"),
+    Mutation("sync: the pushes of earlier attempts are forgotten", MEMORY,
+             "push_at = read_moment(self._pushes.get(_key(campaign)))", "push_at = None"),
     Mutation("sync: windows are looked at once", SYNC, "if self._wants_on(index) is not live}", "if False}"),
-    Mutation("sync: what an earlier attempt may have written counts as unchanged", SYNC,
-             'not self.is_known or bool(kept.get("wrote")) or self.attempt.is_rescheduled', "False"),
+    Mutation("sync: what an earlier attempt may have written counts as unchanged", MEMORY,
+             'not self.was_known or bool(kept.get("wrote")) or attempt.is_rescheduled', "False"),
     Mutation("sync: the name that the list shows is not compared", SYNC,
              "if state is not None and rules.has_other_name(state, campaign.expect_name, None):", "if False:"),
     Mutation("sync: no lateness", SYNC, "if is_fixed else None", "if False else None"),
