@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
 
@@ -59,6 +60,8 @@ class Gate:
         """Since when reads (False) and writes (True) are refused: reads may be answered while writes are not."""
         self._closed: BatchError | None = None
         self.requests = 0
+        self.last_date: tuple[str | None, datetime] | None = None
+        """Batch's ``Date`` as one of the hooks has seen it last, for those that have not asked anything yet."""
 
     def enter(self) -> float:
         """Wait for a turn and return the moment, for :meth:`refused`.
@@ -168,12 +171,17 @@ class PacedHook(BatchHook):
     def __init__(self, batch_conn_id: str, app: str | None, gate: Gate) -> None:
         super().__init__(batch_conn_id, app)
         self.gate = gate
+        self._last_date = gate.last_date or self._last_date
         self.still_wanted: Callable[[], bool] = lambda: True
         """Asked when a write's turn has come; where it says no, the write raises :class:`Outdated`."""
 
     def _request(self, endpoint: Endpoint, subject: str, **request: Any) -> Answer:
         send = partial(super()._request, endpoint, subject, **request)
-        return self.gate.send(endpoint, send, lambda: self.still_wanted())
+        try:
+            return self.gate.send(endpoint, send, lambda: self.still_wanted())
+        finally:
+            if self.has_answered:
+                self.gate.last_date = self._last_date
 
 
 class HookMaker:

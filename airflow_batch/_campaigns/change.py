@@ -102,6 +102,8 @@ class Change:
     waited: timedelta = timedelta(0)
     unanswered: BatchApiError | None = None
     """The error of the write that is in doubt."""
+    shown: Campaign | None = None
+    """What view has shown already in this attempt."""
     sent: Sent | None = None
     """The write that Batch confirmed in this attempt."""
 
@@ -109,7 +111,7 @@ class Change:
         self.started = self.clock.now()
         self._situation: Situation | None = None
         self._planned: Campaign | None = None
-        self._last_seen: Campaign | None = None
+        self._last_seen = self.shown
         self._asked: Campaign | None = None
         self._before: Campaign | None = None
 

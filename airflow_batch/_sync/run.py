@@ -96,6 +96,7 @@ class CampaignSync:
         self._changes: dict[int, Change] = {}
         """Those that have failed, for they are gone on with."""
         self._histories: dict[int, History] = {}
+        self._views: dict[int, State] = {}
         self._wanted_on: dict[int, bool] = {}
         """What was wanted of each window when its campaign was last looked at."""
         self._proven: set[str | None] = set()
@@ -146,6 +147,7 @@ class CampaignSync:
             for app in {campaign.app for campaign in self.desired}:
                 self._hooks.own(app)
             state = self._state(range(len(self.desired)))
+            self._views = {index: shown for index, shown in state.items() if "messages" in shown}
             pending = self._differing(state)
             self._check_count([index for index in pending if not self._shows_desired(index, state)])
             if self.dry_run:
@@ -479,7 +481,10 @@ class CampaignSync:
         attempt = replace(self.attempt, store=None)
         journal = Journal(attempt, self.clock, self.desired[index].token, hook.app, self.details)
         request = self._requests[index]
-        return Change(hook, self.clock, attempt, request, journal, self.details, history=history, waits=False)
+        shown = self._views.pop(index, None)
+        return Change(
+            hook, self.clock, attempt, request, journal, self.details, history=history, waits=False, shown=shown
+        )
 
     @contextmanager
     def _threads(self) -> Iterator[Executor]:

@@ -35,7 +35,7 @@ class SyncApi(FakeApi):
 
     def __init__(self, root: FakeApi, app: str | None, gate: Gate) -> None:
         super().__init__(root.world, root.instance, root.worker_offset, app)
-        self.root, self.seen, self.gate = root, root.seen, gate
+        self.root, self.seen, self.gate, self.date_gap = root, root.seen, gate, root.date_gap
         self.still_wanted: Callable[[], bool] = self._has_no_change
         self.has_just_written: str | None = None
 
@@ -45,7 +45,7 @@ class SyncApi(FakeApi):
     def get_campaign(self, campaign_token: str) -> dict[str, Any]:
         """View a campaign; keep in mind for the invariants where the check of a write shows a loss."""
         written, self.has_just_written = self.has_just_written, None
-        views, fresh_at = dict(self.seen.views), dict(self.seen.fresh_at)
+        fresh_at = dict(self.seen.fresh_at)
         view: dict[str, Any] = self._send(VIEW, partial(super().get_campaign, campaign_token))
         if written == campaign_token:
             last = self.world.batch.campaigns[campaign_token].writes[-1]
@@ -57,8 +57,8 @@ class SyncApi(FakeApi):
                 self.world.note("a sync saw that a parameter was lost")
                 self.seen.lost.add(self.app)
         if self.still_wanted == self._has_no_change:
-            # What stands in for the list only tells what is to be done. Each change reads for itself.
-            self.seen.views, self.seen.fresh_at = views, fresh_at
+            # What stands in for the list only tells what is to be done. What is lost shows the check of each change.
+            self.seen.fresh_at = fresh_at
         return view
 
     def _has_no_change(self) -> bool:
@@ -76,7 +76,7 @@ class SyncApi(FakeApi):
 
     def _answered(self, status: int, text: str = "") -> None:
         super()._answered(status, text)
-        self.root.has_answered = True
+        self.root.has_answered, self.root.date_gap = True, self.date_gap
 
 
 class Hooks:
