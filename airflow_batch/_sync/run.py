@@ -404,11 +404,14 @@ class CampaignSync:
             self._is_noted = True
             self._note(in_doubt=True)
         switched_on = {index for index in indexes if self._wants_on(index)}
-        for part in (set(indexes) - switched_on, switched_on):
-            self._write(deque(sorted(part)))
+        self._write(deque(sorted(set(indexes) - switched_on)), switched_on)
+        self._write(deque(sorted(switched_on)), None)
 
-    def _write(self, queue: deque[int]) -> None:
-        """Write these campaigns, several at a time."""
+    def _write(self, queue: deque[int], switched_on: set[int] | None) -> None:
+        """Write these campaigns, several at a time.
+
+        :param switched_on: Given for stops: takes those whose window opens before their turn has come.
+        """
         if not queue:
             return
         running: dict[Future[Outcome], tuple[int, HookMaker]] = {}
@@ -417,6 +420,9 @@ class CampaignSync:
             while running or (queue and stopped is None):
                 while queue and len(running) < self.max_in_flight and stopped is None:
                     index = queue.popleft()
+                    if switched_on is not None and self._wants_on(index):
+                        switched_on.add(index)
+                        continue
                     running[pool.submit(self._change, index, self._hooks)] = index, self._hooks
                 done, _ = wait(running, timeout=1.0, return_when=FIRST_COMPLETED)
                 for future in done:

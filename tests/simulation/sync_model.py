@@ -71,7 +71,7 @@ class SyncApi(FakeApi):
     def update_campaign(self, campaign_token: str, payload: Mapping[str, Any], *, checked: bool = False) -> int:
         """Update a campaign."""
         status: int = self._send(UPDATE, partial(super().update_campaign, campaign_token, payload))
-        self.has_just_written = campaign_token
+        self.has_just_written = campaign_token if campaign_token in self.seen.views else None
         return status
 
     def _answered(self, status: int, text: str = "") -> None:
