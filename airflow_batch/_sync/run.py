@@ -423,7 +423,7 @@ class CampaignSync:
                     if switched_on is not None and self._wants_on(index):
                         switched_on.add(index)
                         continue
-                    running[pool.submit(self._change, index, self._hooks)] = index, self._hooks
+                    running[pool.submit(self._change, index, self._hooks, switched_on is not None)] = index, self._hooks
                 done, _ = wait(running, timeout=1.0, return_when=FIRST_COMPLETED)
                 for future in done:
                     index, hooks = running.pop(future)
@@ -460,8 +460,8 @@ class CampaignSync:
             f"{until:%Y-%m-%d %H:%M:%S} UTC. This attempt sent nothing."
         )
 
-    def _change(self, index: int, hooks: HookMaker) -> Outcome:
-        """Change one campaign; runs in a thread."""
+    def _change(self, index: int, hooks: HookMaker, stops: bool) -> Outcome:
+        """Change one campaign; runs in a thread. ``stops``: it is the turn of the stops, so no "on" is sent."""
         campaign = self.desired[index]
         self._note_wanted(index)
         lost = self._lost.get(campaign.app)
@@ -472,7 +472,7 @@ class CampaignSync:
         change.stops_sent, change.verifies = 0, campaign.app not in self._proven
         if change.sent is not None and change.sent.step.desired["live"] is not self._wants_on(index):
             change.sent = None  # It is a write of the other kind that is to be confirmed now.
-        hook.still_wanted = change.still_sends
+        hook.still_wanted = lambda: change.still_sends() and not (stops and self._wants_on(index))
         try:
             return change.make()
         except Exception:
