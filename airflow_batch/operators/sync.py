@@ -60,8 +60,9 @@ class BatchSyncCampaignsOperator(BatchOperator):
     The other arguments are those of :class:`~airflow_batch.operators.base.BatchOperator`: ``throttle``, ``max_wait``.
 
     A campaign that fails does not stop the others. Requests that may succeed later are repeated at the end. If Batch
-    asks to wait up to 30 s, the task sleeps; for longer waits it is rescheduled. If the answer to a write was lost, the
-    task ends only two minutes later, after it has read the list again. A task that runs again compares anew.
+    asks to wait up to 30 s, the task sleeps; for longer waits it is rescheduled. If the answer to a write was lost
+    and no look shows it, the task ends two minutes later, after it has read the list again. Windows that open or close
+    meanwhile are looked at again. A task that runs again compares anew.
 
     The report in XCom, also when the task fails: ``{"total", "changed", "unchanged", "failed", "skipped", "requests",
     "throttled_seconds", "campaigns": [...]}`` with a :class:`~airflow_batch.results.CampaignResult` for each campaign,
