@@ -118,8 +118,6 @@ MUTATIONS = (
              "stops = [index for index in pending if self._wants_on(index)]"),
     Mutation("sync: after a kill nothing is in doubt", MEMORY,
              'self.was_known = self._before.is_known and not kept.get("in_doubt")', "self.was_known = True"),
-    Mutation("sync: a look ends a stop after an on of an earlier attempt", SYNC,
-             "return self.wrote_before and rules.may_have_flipped", "return False and rules.may_have_flipped"),
     Mutation("sync: an on is sent after a lost parameter", SYNC,
              "if lost is not None and self._wants_on(index):", "if False:"),
     Mutation("sync: the pushes of earlier attempts are forgotten", MEMORY,
@@ -130,7 +128,6 @@ MUTATIONS = (
     Mutation("sync: the name that the list shows is not compared", SYNC,
              "if state is not None and rules.has_other_name(state, campaign.expect_name, None):", "if False:"),
     Mutation("sync: no lateness", SYNC, "if is_fixed else None", "if False else None"),
-    Mutation("sync: that it begins to write is not noted", SYNC, "            self._note(in_doubt=True)\n", ""),
 )  # fmt: skip
 
 
