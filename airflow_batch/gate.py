@@ -8,13 +8,17 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from datetime import timedelta
+from functools import partial
+from typing import Any, TypeVar
 
 from airflow_batch.exceptions import BatchApiError, BatchError, BatchMaintenanceError
 from airflow_batch.hooks.answers import Answer, Endpoint
 from airflow_batch.hooks.batch import LIST, BatchHook
 from airflow_batch.pacing import Pacer
 from airflow_batch.policies.retry import delay_floor, required_wait
+
+T = TypeVar("T")
 
 # Seconds of one throttle, and of throttles without an answer between them, for which the worker slot is kept.
 HOLD, HOLD_IN_ALL = 30.0, 120.0
@@ -39,12 +43,23 @@ class Outdated(Exception):
 class Gate:
     """Lets the requests of all threads out at the pacer's pace, and counts them."""
 
-    def __init__(self, limit: float | None) -> None:
+    poll_seconds = POLL_SECONDS
+
+    def __init__(
+        self,
+        limit: float | None,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         self._lock, self._turnstile = threading.Lock(), threading.Lock()
-        self._pacer = Pacer(limit, time.monotonic())
-        self._refused_since: float | None = None
+        self._monotonic, self._sleep = monotonic, sleep
+        self._pacer = Pacer(limit, monotonic())
+        self._refused_since: dict[bool, float] = {}
+        """Since when reads (False) and writes (True) are refused: reads may be answered while writes are not."""
         self._closed: BatchError | None = None
         self.requests = 0
+        self.clock_offset = timedelta(0)
+        """That of the hook that was answered last, for hooks that have not asked anything yet."""
 
     def enter(self) -> float:
         """Wait for a turn and return the moment, for :meth:`refused`.
@@ -58,16 +73,47 @@ class Gate:
             while True:
                 self._wait_until(moment)
                 later = self._next_slot()
-                if later <= time.monotonic():
+                if later <= self._monotonic():
                     with self._lock:
                         self._pacer.take(moment)
                         self.requests += 1
-                    return time.monotonic()
+                    return self._monotonic()
                 moment = later
+
+    def send(self, endpoint: Endpoint, request: Callable[[], T], still_wanted: Callable[[], bool]) -> T:
+        """Make a request when its turn has come, and return what it returns.
+
+        A read that is throttled is repeated, and so is a page of the list that fails for a reason that may pass: the
+        pages before it would have to be read again. A write is not: it is asked anew what is wanted then.
+
+        :raises Outdated: for a write that is not wanted any more.
+        :raises GateClosed: where nothing is to be sent any more.
+        """
+        tries = 0
+        while True:
+            sent = self.enter()
+            if endpoint.writes and not still_wanted():
+                raise Outdated
+            try:
+                answer = request()
+            except BatchApiError as error:
+                if error.throttled:
+                    self.refused(sent, error, writes=endpoint.writes)
+                    if endpoint.writes:
+                        raise
+                    continue
+                self.answered(writes=endpoint.writes)
+                tries += 1
+                if endpoint is not LIST or not error.transient or tries == TRIES:
+                    raise
+            else:
+                self.answered(writes=endpoint.writes)
+                return answer
+            self.rest(tries)
 
     def _next_slot(self) -> float:
         with self._lock:
-            return self._pacer.next_slot(time.monotonic())
+            return self._pacer.next_slot(self._monotonic())
 
     def rest(self, tries: int) -> None:
         """Wait before something is tried again that was tried so often."""
@@ -75,32 +121,26 @@ class Gate:
 
     def pause(self, seconds: float) -> None:
         """Wait, but not after the gate was closed."""
-        self._wait_until(time.monotonic() + seconds)
-
-    def _wait_until(self, moment: float) -> None:
-        while self._closed is None:
-            left = moment - time.monotonic()
-            if left <= 0:
-                return
-            time.sleep(min(left, POLL_SECONDS))
-        raise GateClosed(self._closed)
+        self._wait_until(self._monotonic() + seconds)
 
     def close(self, reason: BatchError) -> None:
         """Let nothing out any more. Takes no lock, for a signal's handler may call it."""
         self._closed = self._closed or reason
 
-    def answered(self) -> None:
+    def answered(self, *, writes: bool) -> None:
         """Note that Batch has answered a request other than by a throttle."""
         with self._lock:
-            self._refused_since = None
+            self._refused_since.pop(False, None)
+            if writes:
+                self._refused_since.pop(True, None)
 
-    def refused(self, sent: float, error: BatchApiError) -> None:
+    def refused(self, sent: float, error: BatchApiError, *, writes: bool) -> None:
         """Note a throttle; close the gate where the worker slot should not be kept so long."""
         seconds = delay_floor(error) if isinstance(error, BatchMaintenanceError) else required_wait(error)
         with self._lock:
-            now = time.monotonic()
-            self._refused_since = now if self._refused_since is None else self._refused_since
-            if seconds <= HOLD and now + seconds - self._refused_since <= HOLD_IN_ALL:
+            now = self._monotonic()
+            since = self._refused_since.setdefault(writes, now)
+            if seconds <= HOLD and now + seconds - since <= HOLD_IN_ALL:
                 self._pacer.refused(sent, now, seconds)
             else:
                 self.close(error)
@@ -113,42 +153,32 @@ class Gate:
     def paused(self) -> float:
         return self._pacer.paused
 
+    def _wait_until(self, moment: float) -> None:
+        while self._closed is None:
+            left = moment - self._monotonic()
+            if left <= 0:
+                return
+            self._sleep(min(left, self.poll_seconds))
+        raise GateClosed(self._closed)
+
 
 class PacedHook(BatchHook):
-    """A hook whose requests go through a gate. For one thread at a time.
-
-    A read that is throttled is repeated, and so is a page of the list that fails for a reason that may pass: the pages
-    before it would have to be read again. A write is not: it is asked anew what is wanted then.
-    """
+    """A hook whose requests go through a gate. For one thread at a time."""
 
     def __init__(self, batch_conn_id: str, app: str | None, gate: Gate) -> None:
         super().__init__(batch_conn_id, app)
         self.gate = gate
+        self.clock_offset = gate.clock_offset
         self.still_wanted: Callable[[], bool] = lambda: True
         """Asked when a write's turn has come; where it says no, the write raises :class:`Outdated`."""
 
     def _request(self, endpoint: Endpoint, token: str, **request: Any) -> Answer:
-        tries = 0
-        while True:
-            sent = self.gate.enter()
-            if endpoint.writes and not self.still_wanted():
-                raise Outdated
-            try:
-                answer = super()._request(endpoint, token, **request)
-            except BatchApiError as error:
-                if error.throttled:
-                    self.gate.refused(sent, error)
-                    if endpoint.writes:
-                        raise
-                    continue
-                self.gate.answered()
-                tries += 1
-                if endpoint is not LIST or not error.transient or tries == TRIES:
-                    raise
-            else:
-                self.gate.answered()
-                return answer
-            self.gate.rest(tries)
+        send = partial(super()._request, endpoint, token, **request)
+        try:
+            return self.gate.send(endpoint, send, lambda: self.still_wanted())
+        finally:
+            if self.has_answered:
+                self.gate.clock_offset = self.clock_offset
 
 
 class HookMaker:

@@ -48,7 +48,10 @@ WORDS: Mapping[str, str] = {
 }
 """Patterns of whole words, whatever the case, and what to write instead."""
 _WORD = re.compile("|".join(rf"(?P<w{index}>\b(?:{pattern})\b)" for index, pattern in enumerate(WORDS)), re.I)
-_CODE = re.compile(r"<!-- tables: begin -->.*<!-- tables: end -->|```.*?^ *```|`[^`\n]*`|\]\([^)\s]*\)|https?://\S+|<!--.*?-->", re.M | re.S)
+_CODE = re.compile(
+    r"<!-- tables: begin -->.*<!-- tables: end -->|```.*?^ *```|`[^`\n]*`|\]\([^)\s]*\)|https?://\S+|<!--.*?-->",
+    re.M | re.S,
+)
 _LONG = re.compile(r"^\s*(\||<img|!\[)|\]\([^)]{60,}\)")
 _FENCE = re.compile(r"^ *```.*?^ *```$", re.M | re.S)
 

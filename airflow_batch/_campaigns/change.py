@@ -117,6 +117,8 @@ class Change:
     started: datetime = field(init=False)
     seen: Campaign | None = None
     """What view showed last."""
+    before: Campaign | None = None
+    """What it showed before the first write."""
     failure: BatchApiError | None = None
     """The error of the last read, where it failed."""
     asked: Campaign | None = None
@@ -229,6 +231,8 @@ class Change:
         for warning in step.warnings:
             self.log.warning(warning)
         self.planned, seen = step.desired, self.seen
+        # A write that is repeated, or in doubt, is compared with what was there before the first one.
+        self.before = self.before or seen
         for index, payload in enumerate(step.payloads):
             if self.budget:
                 self.api.time_limit = self._left()
@@ -259,7 +263,7 @@ class Change:
                 break
             self.history = history.with_write(replace(write, confirmed=True), stops=step.stops)
             self.journal.save(self.history)
-            self.sent = Sent(step=step, payload=payload, before=seen, status=status, at=write.at)
+            self.sent = Sent(step=step, payload=payload, before=self.before, status=status, at=write.at)
             self.failure = None
             break
         self.stops_sent += step.stops
@@ -347,7 +351,7 @@ class Change:
         if self.sent is None:
             may_have_written = self.unanswered is not None or self.history.last is not None or not self.history.is_known
             if seen is not None and may_have_written and not self.request.is_new:
-                check_lost(self.request.token, None, seen, desired)
+                check_lost(self.request.token, self.before, seen, desired)
             how = {False: "already", True: "by an earlier request of this task", None: "now"}[step.changed]
             self.log.info("%s is %s %s. Nothing is sent.", title, state, how)
         else:

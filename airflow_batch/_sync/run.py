@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -17,12 +17,13 @@ from datetime import datetime
 from typing import Any
 
 from airflow_batch._campaigns import rules
-from airflow_batch._campaigns.change import Change
+from airflow_batch._campaigns.change import MAX_IN_SLOT, Change
 from airflow_batch._campaigns.history import History, Journal
 from airflow_batch._campaigns.plan import desired_now
 from airflow_batch._campaigns.protocol import Attempt, Clock, SystemClock
 from airflow_batch._campaigns.request import ChangeRequest, Outcome, TooLateError
 from airflow_batch._campaigns.rules import SETTLE_TIME, Clocks
+from airflow_batch._sync.memory import Memory
 from airflow_batch._sync.progress import Progress
 from airflow_batch.exceptions import (
     BatchApiError,
@@ -36,19 +37,20 @@ from airflow_batch.exceptions import (
     BatchSyncIncompleteError,
     BatchVerificationError,
 )
-from airflow_batch.gate import TRIES, Gate, GateClosed, HookMaker, Outdated
+from airflow_batch.gate import TRIES, Gate, GateClosed, HookMaker, Outdated, PacedHook
 from airflow_batch.hooks.batch import MAX_PAGE
 from airflow_batch.wanted import WantedCampaign
 
 log = logging.getLogger(__name__)
 # One line for each of thousands of campaigns would hide those of the progress.
-_per_campaign_log = logging.getLogger(f"{__name__}.changes")
-_per_campaign_log.setLevel(logging.WARNING)
+details_log = logging.getLogger(f"{__name__}.changes")
+details_log.setLevel(logging.WARNING)
 
 VIEW_INSTEAD_OF_LIST = 3
 """Up to so many campaigns of an app are viewed rather than listed, for a list costs at least one request as well; and
 so many "on" of an app are sent one after the other until one is confirmed and checked."""
 MAX_NAMED = 10
+LOOK_AT_WINDOWS_SECONDS = 15.0
 
 State = Mapping[str, Any]
 
@@ -61,7 +63,9 @@ class CampaignSync:
     :param connect: Returns hooks that have read the connection anew; called at the start and after a 401.
     :param at: The moment by which schedules are evaluated; None for that of each request.
     :param latest_on: Moment after which no fixed ``live: true`` is sent any more.
+    :param throttled_until: The same, for a task that Batch has throttled for long.
     :param max_changes: With more differences than that nothing is written.
+    :param max_failures: With more failures than that the sync fails as a whole.
     :param dry_run: Compare, but write nothing.
     :param max_in_flight: Requests at a time.
     """
@@ -72,28 +76,34 @@ class CampaignSync:
     clock: Clock = field(default_factory=SystemClock)
     at: datetime | None = None
     latest_on: datetime | None = None
+    throttled_until: datetime | None = None
     max_changes: int | None = None
+    max_failures: int = 0
     dry_run: bool = False
     max_in_flight: int = 4
+    log: logging.Logger = log
+    details: logging.Logger = details_log
     executor: Callable[[int], Executor] = lambda count: ThreadPoolExecutor(count, thread_name_prefix="batch-sync")
 
     def __post_init__(self) -> None:
         self.progress = Progress(len(self.desired))
-        self.journal = Journal(self.attempt, self.clock, None, None, log)
-        self.before = self.journal.load()
-        """What earlier attempts left: whether they have written, and whether one of their writes is in doubt."""
-        kept = self.before.extra if isinstance(self.before.extra, Mapping) else {}
-        self.wrote_before = bool(kept.get("wrote")) or self.attempt.number > 1 or self.attempt.is_rescheduled
-        self.is_known = self.before.is_known and not kept.get("in_doubt")
+        self.memory = Memory(self.attempt, self.clock, self.log)
+        self.is_known = self.memory.was_known
+        self.wrote_before = self.memory.wrote and not self.dry_run
         self._hooks = self.connect(None)
-        self._is_renewed = False
+        self._is_renewed = self._is_noted = False
         self._requests = [self._request(campaign) for campaign in self.desired]
+        self._changes: dict[int, Change] = {}
+        """Those that have failed, for they are gone on with."""
         self._histories: dict[int, History] = {}
+        self._views: dict[int, State] = {}
+        self._wanted_on: dict[int, bool] = {}
+        """What was wanted of each window when its campaign was last looked at."""
         self._proven: set[str | None] = set()
         """Apps of which a write was confirmed and checked."""
         self._lost: dict[str | None, BatchParametersLostError] = {
             app: BatchParametersLostError("A campaign of this app lost parameters in an earlier attempt of this task.")
-            for app in kept.get("lost") or ()
+            for app in self.memory.lost_apps
         }
         self._again: dict[int, BatchError] = {}
         """Those that failed for a reason that may pass."""
@@ -105,15 +115,15 @@ class CampaignSync:
 
     @property
     def has_written(self) -> bool:
-        """Whether this attempt has had a write confirmed."""
-        return any(outcome.http_status is not None for outcome in self.progress.outcomes.copy().values())
+        """Whether a write of this attempt was applied, or may have been."""
+        writes = [write for h in self._histories.copy().values() for write in (h.on, h.off)]
+        return any(write is not None and write.is_own for write in writes)
 
     @property
-    def in_doubt(self) -> dict[int, datetime]:
-        """When the last write that is in doubt was sent, by index; also what an earlier attempt may have sent."""
-        histories = self._histories.copy().items()
-        doubts = {i: last.at for i, h in histories if h.is_in_doubt and (last := h.last) is not None}
-        return doubts if self.is_known else {-1: self.before.began, **doubts}
+    def in_doubt(self) -> set[int]:
+        """Those with a write in doubt of this attempt which no look has shown since."""
+        shown = self.progress.outcomes.keys() - self.progress.failed.keys() - self._again.keys()
+        return {index for index, history in self._histories.copy().items() if history.is_in_doubt} - shown
 
     def stop(self) -> None:
         """Send nothing more and let :meth:`run` end; for another thread, or the handler of a signal."""
@@ -128,33 +138,39 @@ class CampaignSync:
         :raises BatchAuthenticationError: for keys that are refused twice.
         :raises BatchSyncIncompleteError: when it was stopped, and where stops are left after a lost parameter.
         :raises BatchApiError: for a throttle that lasts long, and where the list cannot be read.
+        :raises BatchSyncIncompleteError: when more than ``max_failures`` failed, and trying again may help.
+        :raises BatchSyncError: when it does not help.
         """
         if not self.desired:
-            log.warning("No campaign is declared: there is nothing to do.")
+            self.log.warning("No campaign is declared: there is nothing to do.")
         try:
             for app in {campaign.app for campaign in self.desired}:
                 self._hooks.own(app)
             state = self._state(range(len(self.desired)))
+            self._views = {index: shown for index, shown in state.items() if "messages" in shown}
             pending = self._differing(state)
             self._check_count([index for index in pending if not self._shows_desired(index, state)])
             if self.dry_run:
-                self._only_compare(pending, state)
+                self.progress.would_change.update(pending)
+                for index in pending:
+                    live = self._is_to_be_live(index)
+                    self.progress.outcomes[index] = self._unsent(index, state.get(index, {}), live, would_change=True)
             else:
                 self._write_all(pending)
         except GateClosed as closed:
             if isinstance(closed.reason, BatchApiError):
-                own_doubts = any(index >= 0 for index in self.in_doubt)
-                closed.reason.may_be_rescheduled = self.attempt.store is not None or not own_doubts
+                closed.reason.may_be_rescheduled = self.attempt.store is not None or not self.in_doubt
             raise closed.reason from None
         finally:
             self.progress.failed.update(self._again)
             if not self.dry_run:
-                self._note(in_doubt=bool(self.in_doubt))
+                self._note(in_doubt=bool(self.in_doubt) or not self.is_known)
             self.progress.log(self.gate, last=True)
         for error in self._lost.values():
             if any(not self._wants_on(index) for index in self._again):
                 raise BatchSyncIncompleteError(f"Some campaigns are still to be stopped. {error}")
             raise error
+        self.progress.judge([campaign.token for campaign in self.desired], self.max_failures, self.log)
         return self.progress
 
     def _request(self, campaign: WantedCampaign) -> ChangeRequest:
@@ -167,7 +183,7 @@ class CampaignSync:
             live=live,
             definition=campaign.definition,
             expect_name=campaign.expect_name,
-            latest_on=self.latest_on if is_fixed else None,
+            latest_on=min(filter(None, (self.latest_on, self.throttled_until)), default=None) if is_fixed else None,
         )
 
     def _is_to_be_live(self, index: int) -> bool:
@@ -180,10 +196,8 @@ class CampaignSync:
         return desired_now(self._requests[index], clocks, self.attempt.run_after)[0]["live"] is True
 
     def _note(self, *, in_doubt: bool) -> None:
-        """Record that this attempt has written, or is about to (rule 7)."""
-        wrote = self.wrote_before or self.has_written or in_doubt
-        extra = {"wrote": wrote, "in_doubt": in_doubt, "lost": list(self._lost)}
-        self.journal.save(replace(self.before, is_known=True, extra=extra))
+        histories = [(self.desired[index], history) for index, history in self._histories.items()]
+        self.memory.note(histories, self._lost, has_written=self.has_written, in_doubt=in_doubt)
 
     def _state(self, indexes: Iterable[int]) -> dict[int, State]:
         """Return what Batch shows of the campaigns; one that cannot be read or does not exist is left out."""
@@ -198,6 +212,12 @@ class CampaignSync:
                 if not self._renew():
                     raise
                 found = self._read(app, set(places))
+            except BatchNotFoundError as error:
+                # Most likely the app's key is wrong. Stops are sent all the same, and Batch decides (rule 4).
+                if self._is_noted or self.dry_run or all(map(self._wants_on, range(len(self.desired)))):
+                    raise
+                self.progress.failed.update({index: error for index in places.values() if self._wants_on(index)})
+                continue
             seen.update((places[token], campaign) for token, campaign in found.items())
         return seen
 
@@ -226,7 +246,7 @@ class CampaignSync:
             keys_are_wrong = isinstance(error, BatchAuthenticationError | BatchNotFoundError)
             if keys_are_wrong or (error.transient and not self.attempt.is_last):
                 raise
-            log.warning("The campaigns cannot be listed, so each one is viewed, or written without. %s", error)
+            self.log.warning("The campaigns cannot be listed, so each one is viewed, or written without. %s", error)
         return found
 
     def _viewed(self, app: str | None, tokens: Iterable[str]) -> dict[str, State]:
@@ -239,7 +259,7 @@ class CampaignSync:
                 except (BatchApiMisuseError, BatchAuthenticationError) as error:
                     refused.append(error)
                 except BatchApiError as error:
-                    _per_campaign_log.info("Campaign %r could not be read: %s", token, error)
+                    self.details.info("Campaign %r could not be read: %s", token, error)
             return token, None
 
         found: dict[str, State] = {}
@@ -257,38 +277,47 @@ class CampaignSync:
         """Return the campaigns to write, stops first; note those that are as desired, and those with another name."""
         pending: list[tuple[bool, int]] = []
         for index, campaign in enumerate(self.desired):
+            if index in self.progress.failed:
+                self._note_wanted(index)
+                continue
             state = seen.get(index)
             try:
                 live = self._is_to_be_live(index)
                 if state is not None and rules.names_agree(state, campaign.expect_name) is False:
                     raise rules.other_name_error(campaign.token, state, campaign.expect_name)
+                self._note_wanted(index)
+                live = self._is_to_be_live(index)
             except BatchError as error:
                 (self._again if error.transient else self.progress.failed)[index] = error
                 continue
-            may_come_on = not (live or self.is_known or self.dry_run) and self._may_have_flipped(index)
-            if state is None or state.get("live") is not live or may_come_on:
+            if state is None or state.get("live") is not live or self._may_differ(index):
                 pending.append((live, index))
-                continue
-            now = self.clock.now()
-            self.progress.as_desired.add(index)
-            self.progress.outcomes[index] = Outcome(
-                token=campaign.token,
-                requested_at=now,
-                completed_at=now,
-                changed=None if self.wrote_before else False,
-                sent={"live": live},
-                live=live,
-                name=state.get("name"),
-                before=state,
-                would_change=False if self.dry_run else None,
-            )
+            else:
+                self.progress.as_desired.add(index)
+                self.progress.outcomes[index] = self._unsent(index, state, live, would_change=False)
         return [index for _, index in sorted(pending)]
+
+    def _unsent(self, index: int, seen: State, live: bool, *, would_change: bool) -> Outcome:
+        now = self.clock.now()
+        return Outcome(
+            token=self.desired[index].token,
+            requested_at=now,
+            completed_at=now,
+            changed=None if self.wrote_before else False,
+            sent={"live": live},
+            live=seen.get("live"),
+            name=seen.get("name"),
+            before=seen,
+            would_change=would_change if self.dry_run else None,
+        )
 
     def _shows_desired(self, index: int, seen: Mapping[int, State]) -> bool:
         return index in seen and seen[index].get("live") is self._wants_on(index)
 
-    def _may_have_flipped(self, index: int) -> bool:
-        return rules.may_have_flipped(self._requests[index].live, self.attempt.run_after, self.clock.now())
+    def _may_differ(self, index: int) -> bool:
+        """Return whether an earlier attempt may have sent the contrary, so that a look is not enough (rule 7)."""
+        live = self._requests[index].live
+        return self.wrote_before and rules.may_have_flipped(live, self.attempt.run_after, self.clock.now())
 
     def _check_count(self, pending: Sequence[int]) -> None:
         if self.max_changes is None or len(pending) <= self.max_changes:
@@ -300,45 +329,29 @@ class CampaignSync:
             "desired states, or raise max_changes."
         )
 
-    def _only_compare(self, pending: Iterable[int], state: Mapping[int, State]) -> None:
-        for index in pending:
-            seen, now = state.get(index), self.clock.now()
-            self.progress.would_change.add(index)
-            self.progress.outcomes[index] = Outcome(
-                token=self.desired[index].token,
-                requested_at=now,
-                completed_at=now,
-                changed=False,
-                sent={"live": self._is_to_be_live(index)},
-                live=(seen or {}).get("live"),
-                name=(seen or {}).get("name"),
-                before=seen or {},
-                would_change=True,
-            )
-
     def _write_all(self, pending: Sequence[int]) -> None:
         """Write these campaigns, stops first; try those again that failed for a reason that may pass."""
-        if pending:
-            self.progress.writing_begins()
-            self._note(in_doubt=True)
+        self.progress.writing_begins()
         stops = [index for index in pending if not self._wants_on(index)]
         self._round(stops)
-        by_app: dict[str | None, deque[int]] = {}
-        for index in pending:
-            if index not in set(stops):
-                by_app.setdefault(self.desired[index].app, deque()).append(index)
+        left = [index for index in pending if index not in set(stops)]
         for _ in range(VIEW_INSTEAD_OF_LIST):
-            self._round([queue.popleft() for app, queue in by_app.items() if queue and app not in self._proven])
-        self._round([index for queue in by_app.values() for index in queue])
+            first = {self.desired[index].app: index for index in reversed(left)}
+            trial = {index for app, index in first.items() if app not in self._proven}
+            self._round(trial)
+            left = [index for index in left if index not in trial]
+        self._round(left)
         for tries in range(1, TRIES):
             if self._again:
-                log.info("%d campaigns failed for a reason that may pass: trying them again.", len(self._again))
+                self.log.info("%d campaigns failed for a reason that may pass: trying them again.", len(self._again))
                 self.gate.rest(tries)
-                self._round(list(self._again))
-        unsettled = self._unsettled()
-        if unsettled:
-            self._settle(max(unsettled) + SETTLE_TIME)
-        self._check(pending)
+            self._round({*self._again, *self._flipped()})
+        for _ in range(TRIES):
+            self._settle()
+            self._check()
+            if not (flipped := self._flipped()):
+                break
+            self._round(flipped)
 
     def _wants_on(self, index: int) -> bool:
         try:
@@ -346,33 +359,72 @@ class CampaignSync:
         except BatchClockError:
             return True
 
-    def _unsettled(self) -> list[datetime]:
-        """Return when each write was sent that is in doubt, or that stopped a campaign with less than the whole."""
-        offs = [history.off for history in self._histories.values()]
-        return [*self.in_doubt.values(), *(off.at for off in offs if off is not None and off.partial)]
+    def _note_wanted(self, index: int) -> None:
+        if not isinstance(self._requests[index].live, bool):
+            self._wanted_on[index] = self._wants_on(index)
 
-    def _settle(self, moment: datetime) -> None:
-        """Wait until writes in doubt have taken effect or not, read the list, and stop what should be off (rule 10)."""
-        left = (moment - self.clock.now()).total_seconds()
-        if left > 0:
-            log.info("Waiting %.0f s: the answers to some requests were lost, and they may still take effect.", left)
-            self.gate.pause(left)
-        state = self._state(range(len(self.desired)))
-        named = {index for index in self.in_doubt if index >= 0} | self._again.keys()
-        late = {index for index, seen in state.items() if seen.get("live") is True and not self._wants_on(index)}
-        self.is_known = True
-        self._round(sorted(named | set(self._again) | (late - self.progress.failed.keys())))
+    def _flipped(self) -> set[int]:
+        """Return the campaigns whose window has opened or closed since they were looked at (rule 7)."""
+        return {index for index, live in self._wanted_on.items() if self._wants_on(index) is not live}
 
-    def _round(self, indexes: Iterable[int]) -> None:
-        """Write these campaigns once."""
-        queue = deque(indexes)
+    def _unsettled(self) -> datetime | None:
+        """Return until when a request may take effect on which it depends what is to be sent (rules 7 and 10).
+
+        What a look has shown does not count: the request has had its effect. What an earlier attempt has sent does, to
+        whichever campaign, for that cannot be told from what somebody else did.
+        """
+        moments = [] if self.is_known else [self.memory.began]
+        for index in (self._again.keys() | self.in_doubt) & self._histories.keys():
+            history = self._histories[index]
+            on, off = history.on, history.off
+            stops_again = on is not None and off is not None and not off.partial and not self._wants_on(index)
+            moments += [write.at for write in ((on,) if stops_again else (on, off)) if write is not None]
+            moments += [] if history.is_known else [history.began]
+        return max(moments) + SETTLE_TIME if moments else None
+
+    def _settle(self) -> None:
+        """Wait until writes in doubt have taken effect or not, list all, and write what is not as desired (rule 10)."""
+        ends, settled = self.clock.now() + MAX_IN_SLOT, None
+        while (until := self._unsettled()) is not None and until != settled and self.clock.now() < ends:
+            left = (until - self.clock.now()).total_seconds()
+            if left > 0:
+                self.log.info("Waiting %.0f s: what some requests did is not known yet.", left)
+                self.gate.pause(min(left, LOOK_AT_WINDOWS_SECONDS) if self._wanted_on else left)
+                self._round(self._flipped())
+                continue
+            settled = until
+            state = self._state(range(len(self.desired)))
+            self.is_known = True
+            given_up = self.progress.failed.keys() | self.progress.skipped.keys()
+            differing = {index for index in state if not self._shows_desired(index, state)} - given_up
+            self._round({*self._again, *self.in_doubt, *differing})
+
+    def _round(self, indexes: Collection[int]) -> None:
+        """Write these campaigns once: first the stops."""
+        if indexes and not self._is_noted:
+            self._is_noted = True
+            self._note(in_doubt=True)
+        switched_on = {index for index in indexes if self._wants_on(index)}
+        self._write(deque(sorted(set(indexes) - switched_on)), switched_on)
+        self._write(deque(sorted(switched_on)), None)
+
+    def _write(self, queue: deque[int], switched_on: set[int] | None) -> None:
+        """Write these campaigns, several at a time.
+
+        :param switched_on: Given for stops: takes those whose window opens before their turn has come.
+        """
+        if not queue:
+            return
         running: dict[Future[Outcome], tuple[int, HookMaker]] = {}
         stopped: Exception | None = None
         with self._threads() as pool:
             while running or (queue and stopped is None):
                 while queue and len(running) < self.max_in_flight and stopped is None:
                     index = queue.popleft()
-                    running[pool.submit(self._change, index, self._hooks)] = index, self._hooks
+                    if switched_on is not None and self._wants_on(index):
+                        switched_on.add(index)
+                        continue
+                    running[pool.submit(self._change, index, self._hooks, switched_on is not None)] = index, self._hooks
                 done, _ = wait(running, timeout=1.0, return_when=FIRST_COMPLETED)
                 for future in done:
                     index, hooks = running.pop(future)
@@ -381,8 +433,8 @@ class CampaignSync:
                     except Outdated:
                         queue.appendleft(index)
                     except TooLateError as late:
-                        self.progress.skipped[index] = str(late)
-                        self._again.pop(index, None)
+                        self._forget(index)
+                        self.progress.skipped[index] = self._why_skipped(late)
                     except BatchAuthenticationError as error:
                         # Those that were on their way with the old keys say nothing of the new ones.
                         if hooks is not self._hooks or self._renew():
@@ -400,25 +452,44 @@ class CampaignSync:
         if stopped is not None:
             raise stopped
 
-    def _change(self, index: int, hooks: HookMaker) -> Outcome:
-        """Change one campaign; runs in a thread."""
-        campaign, request = self.desired[index], self._requests[index]
+    def _why_skipped(self, late: TooLateError) -> str:
+        until = self.throttled_until
+        if until is None or (self.latest_on is not None and self.latest_on <= until):
+            return str(late)
+        return (
+            f"Not switched on: Batch has throttled this task for longer than max_wait allows, which ended at "
+            f"{until:%Y-%m-%d %H:%M:%S} UTC. This attempt sent nothing."
+        )
+
+    def _change(self, index: int, hooks: HookMaker, stops: bool) -> Outcome:
+        """Change one campaign; runs in a thread. ``stops``: it is the turn of the stops, so no "on" is sent."""
+        campaign = self.desired[index]
+        self._note_wanted(index)
         lost = self._lost.get(campaign.app)
         if lost is not None and self._wants_on(index):
             raise BatchChangeRefusedError(f"Not switched on, for another campaign of the same app was damaged: {lost}")
-        hook = hooks.own(campaign.app)
-        history = self._histories.get(index) or History(
-            began=self.before.began, is_known=self.is_known, may_push=self.is_known
-        )
-        attempt = replace(self.attempt, store=None)
-        journal = Journal(attempt, self.clock, campaign.token, campaign.app, _per_campaign_log)
-        change = Change(hook, self.clock, attempt, request, journal, _per_campaign_log, history=history, waits=False)
-        change.verifies = campaign.app not in self._proven
-        hook.still_wanted = change.still_sends
+        change = self._changes.pop(index, None) or self._begin(index, hooks.own(campaign.app))
+        change.api = hook = hooks.own(campaign.app)
+        change.stops_sent, change.verifies = 0, campaign.app not in self._proven
+        if change.sent is not None and change.sent.step.desired["live"] is not self._wants_on(index):
+            change.sent = None  # It is a write of the other kind that is to be confirmed now.
+        hook.still_wanted = lambda: change.still_sends() and not (stops and self._wants_on(index))
         try:
             return change.make()
+        except Exception:
+            self._changes[index] = change
+            raise
         finally:
             self._histories[index] = change.history
+
+    def _begin(self, index: int, hook: PacedHook) -> Change:
+        is_known = self.memory.was_known and not self._may_differ(index)
+        history = self._histories.get(index) or self.memory.history(self.desired[index], is_known=is_known)
+        attempt = replace(self.attempt, store=None)
+        journal = Journal(attempt, self.clock, self.desired[index].token, hook.app, self.details)
+        request = self._requests[index]
+        shown = self._views.pop(index, None)
+        return Change(hook, self.clock, attempt, request, journal, self.details, history, waits=False, seen=shown)
 
     @contextmanager
     def _threads(self) -> Iterator[Executor]:
@@ -434,34 +505,42 @@ class CampaignSync:
         """Read the connection again after a 401, once: the key may have been rotated."""
         if self._is_renewed:
             return False
-        log.warning("Batch refuses the keys (401). Reading the connection again, once.")
+        self.log.warning("Batch refuses the keys (401). Reading the connection again, once.")
         self._is_renewed = True
         self._hooks = self.connect(self.gate)
         return True
 
     def _note_outcome(self, index: int, outcome: Outcome) -> None:
-        self.progress.as_desired.discard(index)
-        if outcome.http_status is not None:
+        self._forget(index)
+        if index in self._wanted_on:
+            # It was judged with Batch's clock as well, which a hook learns by its first answer.
+            self._wanted_on[index] = outcome.live is True
+        if outcome.http_status is not None and outcome.before is not None:
             self._proven.add(self.desired[index].app)
-        elif outcome.changed is False:
+        if outcome.http_status is None and outcome.changed is False:
             self.progress.as_desired.add(index)
             outcome = replace(outcome, changed=None if self.wrote_before else False)
         self.progress.outcomes[index] = outcome
-        self._again.pop(index, None)
+
+    def _forget(self, index: int) -> None:
+        """Forget what an earlier round made of a campaign."""
+        self.progress.as_desired.discard(index)
+        for place in (self._again, self.progress.failed, self.progress.skipped):
+            place.pop(index, None)
 
     def _note_failure(self, index: int, error: BatchError) -> None:
         if isinstance(error, BatchParametersLostError):
             self._lost.setdefault(self.desired[index].app, error)
-        self._again.pop(index, None)
+        self._forget(index)
         (self._again if error.transient else self.progress.failed)[index] = error
 
-    def _check(self, pending: Iterable[int]) -> None:
+    def _check(self) -> None:
         """Compare what was written with the list, in one go. What does not show yet is a failure that may pass."""
-        written = self.progress.changed & set(pending)
+        written = self.progress.changed
         try:
             seen = self._state(sorted(written)) if written else {}
         except BatchApiError as error:
-            log.warning("All writes are confirmed, but they could not be compared with the list afterwards: %s", error)
+            self.log.warning("All writes are confirmed, but could not be compared with the list: %s", error)
             return
         for index, state in seen.items():
             live = self._wants_on(index)

@@ -12,14 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_batch._airflow.task_state import attempt_of, kept_refusal
-from airflow_batch._sync.progress import Progress
 from airflow_batch._sync.run import CampaignSync
 from airflow_batch.exceptions import (
     BatchConfigurationError,
     BatchError,
     BatchPayloadError,
-    BatchSyncError,
-    BatchSyncIncompleteError,
 )
 from airflow_batch.gate import connect
 from airflow_batch.hooks.batch import rendered_or_none
@@ -34,8 +31,6 @@ if TYPE_CHECKING:
 
 MAX_REPORT = 48_000
 """Bytes of a report that goes to XCom whole; a larger one has only the counts and the failures."""
-MAX_SHOWN = 10
-"""Failures that the task's error names."""
 
 
 class BatchSyncCampaignsOperator(BatchOperator):
@@ -65,8 +60,9 @@ class BatchSyncCampaignsOperator(BatchOperator):
     The other arguments are those of :class:`~airflow_batch.operators.base.BatchOperator`: ``throttle``, ``max_wait``.
 
     A campaign that fails does not stop the others. Requests that may succeed later are repeated at the end. If Batch
-    asks to wait up to 30 s, the task sleeps; for longer waits it is rescheduled. If the answer to a write was lost, the
-    task ends only two minutes later, after it has read the list again. A task that runs again compares anew.
+    asks to wait up to 30 s, the task sleeps; for longer waits it is rescheduled. If the answer to a write was lost
+    and no look shows it, the task ends two minutes later, after it has read the list again. Windows that open or close
+    meanwhile are looked at again. A task that runs again compares anew.
 
     The report in XCom, also when the task fails: ``{"total", "changed", "unchanged", "failed", "skipped", "requests",
     "throttled_seconds", "campaigns": [...]}`` with a :class:`~airflow_batch.results.CampaignResult` for each campaign,
@@ -119,22 +115,22 @@ class BatchSyncCampaignsOperator(BatchOperator):
         latest = latest_moment(context, MAX_LATENESS if self.max_lateness == "auto" else self.max_lateness)
         refused = kept_refusal(context)
         throttled = None if refused is None else refused + (self.max_wait or MAX_WAIT)
-        limits = [moment for moment in (latest, throttled) if moment is not None]
         may_stop = any(campaign.live is not True for campaign in wanted)
         self._sync = sync = CampaignSync(
             desired=wanted,
             connect=lambda gate: connect(self.batch_conn_id, gate),
             attempt=attempt_of(context),
             at=_moment(self.at),
-            latest_on=min(limits, default=None),
+            latest_on=latest,
+            throttled_until=throttled,
             max_changes=self.max_changes,
+            max_failures=self.max_failures,
             dry_run=self.only_compare,
             max_in_flight=self.max_in_flight,
         )
         try:
             with self.rescheduling(context, self.max_wait or (MAX_WAIT_TO_STOP if may_stop else MAX_WAIT)):
-                progress = sync.run()
-            self._judge(progress, wanted)
+                sync.run()
         except BatchError:
             self._push(context, self._report(context, sync, wanted))
             raise
@@ -172,24 +168,6 @@ class BatchSyncCampaignsOperator(BatchOperator):
         folders = getattr(self.get_template_env().loader, "searchpath", [])
         places = [Path(folder, str(self.calendar)) for folder in folders]
         return str(next((place for place in places if place.is_file()), self.calendar))
-
-    def _judge(self, progress: Progress, wanted: Sequence[WantedCampaign]) -> None:
-        failed = progress.failed
-        for index, error in failed.items():
-            self.log.error("Campaign %r: %s", wanted[index].token, error)
-        for index, reason in progress.skipped.items():
-            self.log.warning("Campaign %r: %s", wanted[index].token, reason)
-        if len(failed) <= self.max_failures:
-            return
-        first = "; ".join(
-            f"{wanted[index].token!r}: {str(error)[:200]}" for index, error in list(failed.items())[:MAX_SHOWN]
-        )
-        more = f"; and {len(failed) - MAX_SHOWN} more" if len(failed) > MAX_SHOWN else ""
-        kind = BatchSyncIncompleteError if any(error.transient for error in failed.values()) else BatchSyncError
-        raise kind(
-            f"{len(failed)} of {len(wanted)} campaigns failed, more than max_failures={self.max_failures}; "
-            f"{len(progress.changed)} were changed. {first}{more}"
-        )
 
     def _report(self, context: Context, sync: CampaignSync, wanted: Sequence[WantedCampaign]) -> dict[str, Any]:
         progress = sync.progress

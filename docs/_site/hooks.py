@@ -46,7 +46,9 @@ _ORIGINS = {page: path for path, page in OUTSIDE.items()}
 
 def on_files(files: Files, *, config: Any) -> Files:
     """Add the documents outside of ``docs/``, the pages of linked files, and the API reference."""
-    pages = {file.src_uri: (CHECKOUT / "docs" / file.src_uri).read_text("utf-8") for file in files.documentation_pages()}
+    pages = {
+        file.src_uri: (CHECKOUT / "docs" / file.src_uri).read_text("utf-8") for file in files.documentation_pages()
+    }
     for path, page in OUTSIDE.items():
         pages[page] = (CHECKOUT / path).read_text("utf-8")
         files.append(File.generated(config, page, content=pages[page]))

@@ -479,7 +479,7 @@ class TestFailures:
         batch.inject(Fault("answer", "update", status=500, token=tokens[4]))
         assert counts(run(sync(wanting(tokens, live=False)))) == (10, 10, 0, 0)
         assert live_ones(batch, tokens) == []
-        assert clock.slept == [pytest.approx(120, abs=5)]
+        assert sum(clock.slept) == pytest.approx(120, abs=10)
 
     def test_an_on_in_doubt_that_does_not_show_after_two_minutes_fails_so_that_airflow_tries_again(self, batch, clock):
         tokens, store = add(batch, 10), Kept()
@@ -488,7 +488,7 @@ class TestFailures:
         error, report = failing(BatchSyncIncompleteError, task, store=store)
         assert not isinstance(error, AirflowFailException)
         assert counts(report) == (10, 9, 0, 1)
-        assert clock.slept == [pytest.approx(120, abs=5)]
+        assert sum(clock.slept) == pytest.approx(120, abs=10)
         assert counts(run(task, store=store, try_number=2)) == (10, 1, 9, 0)
         assert live_ones(batch, tokens) == tokens
 
@@ -807,7 +807,7 @@ class TestThrottled:
         sent = door.enter()
         for thread in threads:
             thread.start()
-        door.refused(sent, BatchRateLimitError("429"))
+        door.refused(sent, BatchRateLimitError("429"), writes=True)
         ends = time.monotonic() + 0.5
         for thread in threads:
             thread.join()
@@ -931,9 +931,14 @@ class TestDoubt:
         tokens = add(batch, 5)
         closes = datetime.now(UTC) + timedelta(seconds=60)
         batch.inject(Fault("reset_before", "update", token=tokens[0]))
-        clock.while_asleep = lambda seconds: BatchHook().update_campaign(tokens[0], {**DEFINITION, "live": True})
+
+        def take_effect(seconds):
+            if 70 < sum(clock.slept) < 80:
+                BatchHook().update_campaign(tokens[0], {**DEFINITION, "live": True})
+
+        clock.while_asleep = take_effect
         run(sync(wanting(tokens, SimpleNamespace(is_live_at=lambda moment: moment < closes))))
-        assert clock.slept == [pytest.approx(120, abs=5)]
+        assert sum(clock.slept) == pytest.approx(120, abs=10)
         assert live_ones(batch, tokens) == []
 
     def test_what_nobody_is_in_doubt_about_does_not_wait(self, batch, clock):
@@ -951,7 +956,7 @@ class TestDoubt:
         clock.slept.clear()
         clock.while_asleep = lambda seconds: BatchHook().update_campaign(tokens[2], {**DEFINITION, "live": True})
         run(off, store=store, try_number=2)
-        assert clock.slept == [pytest.approx(120, abs=5)]
+        assert sum(clock.slept) == pytest.approx(120, abs=10)
         assert live_ones(batch, tokens) == []
         clock.slept.clear()
         run(off, store=store, try_number=3)
@@ -962,7 +967,7 @@ class TestDoubt:
         tokens = add(batch, 5)
         report = run(sync(wanting(tokens, SimpleNamespace(is_live_at=lambda moment: live))), try_number=2)
         assert (report["failed"], live_ones(batch, tokens)) == (0, tokens if live else [])
-        assert clock.slept == [pytest.approx(120, abs=5)]
+        assert sum(clock.slept) == pytest.approx(120, abs=10)
 
     def test_without_a_store_a_throttle_still_gives_the_slot_back_where_this_attempt_wrote_nothing(self, batch):
         batch.inject(Fault("answer", "list", status=429, headers={"Retry-After": "600"}))
@@ -973,7 +978,7 @@ class TestDoubt:
         tokens = add(batch, 5, live=True)
         batch.inject(Fault("answer", "update", status=400, token=tokens[1]))
         run(sync(wanting(tokens, live=False)))
-        assert clock.slept == [pytest.approx(120, abs=5)]
+        assert sum(clock.slept) == pytest.approx(120, abs=10)
         views = [r.campaign_token for r in batch.requests if r.operation == "view"]
         assert (views.count(tokens[1]) >= 3, live_ones(batch, tokens)) == (True, [])
 

@@ -14,6 +14,7 @@ from airflow_batch.compat import AirflowFailException
 from airflow_batch.exceptions import BatchError
 from simulation import subject
 from simulation.batch_model import Crash, Endless, FakeApi, moment
+from simulation.sync_model import run_sync
 
 if TYPE_CHECKING:
     from simulation.authors import Task
@@ -57,8 +58,9 @@ class Plan:
 class ModelStore:
     """A store of one task instance."""
 
-    def __init__(self, world: World, mode: str) -> None:
+    def __init__(self, world: World, instance: TaskInstance, mode: str) -> None:
         self.world = world
+        self.instance = instance
         self.mode = mode
         self.text: str | None = None
 
@@ -71,7 +73,7 @@ class ModelStore:
 
     def load(self) -> dict[str, Any] | None:
         """Return what was saved."""
-        self.world.point("before a load")
+        self.world.point("before a load", self.instance)
         if self._fails("load"):
             raise StoreError("load")
         return None if self.text is None else json.loads(self.text)
@@ -79,7 +81,7 @@ class ModelStore:
     def save(self, record: Mapping[str, Any]) -> None:
         """Replace what was saved."""
         world = self.world
-        world.point("before a save")
+        world.point("before a save", self.instance)
         world.batch.advance(world.batch.time + 0.02 + 0.1 * world.rng.random())
         text = json.dumps(record)
         if self._fails("save"):
@@ -89,14 +91,15 @@ class ModelStore:
         self.text = text
         if world.telling:
             world.tell(f"  save {text}")
-        world.point("after a save")
+        world.point("after a save", self.instance)
 
 
 class WorkerClock:
     """The clock of the worker that runs an attempt."""
 
-    def __init__(self, world: World, offset: float) -> None:
+    def __init__(self, world: World, instance: TaskInstance, offset: float) -> None:
         self.world = world
+        self.instance = instance
         self.offset = offset
 
     def now(self) -> datetime:
@@ -106,8 +109,30 @@ class WorkerClock:
     def sleep(self, seconds: float) -> None:
         """Wait, while others go on."""
         self.world.tell(f"  sleep {seconds:.1f} s")
-        self.world.point("before a sleep")
+        self.world.point("before a sleep", self.instance)
         self.world.sleep(seconds)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a sync leaves in XCom, also where it fails, by token."""
+
+    outcomes: dict[str, Outcome]
+    failed: dict[str, str]
+    skipped: dict[str, str]
+
+    def __str__(self) -> str:
+        done = {token: f"live={one.live} changed={one.changed}" for token, one in self.outcomes.items()}
+        return f"{done} failed={self.failed} skipped={list(self.skipped)}"
+
+    @classmethod
+    def of(cls, sync: Any) -> Report:
+        """Return the report of a sync that has ended."""
+        progress, tokens = sync.progress, [campaign.token for campaign in sync.desired]
+        failed = {tokens[index]: type(error).__name__ for index, error in progress.failed.items()}
+        skipped = {tokens[index]: why for index, why in progress.skipped.items()}
+        named = {tokens[index]: outcome for index, outcome in progress.outcomes.items()}
+        return cls({token: named[token] for token in named if token not in {**failed, **skipped}}, failed, skipped)
 
 
 @dataclass(eq=False)
@@ -128,15 +153,22 @@ class TaskInstance:
     end: str | None = None
     error: str = ""
     outcome: Outcome | None = None
+    sync: Any = None
+    """The sync of the attempt that runs, or ran."""
+    report: Report | None = None
     ended_at: float = 0.0
     round_began: float = 0.0
     running: bool = False
     created: set[str] = field(default_factory=set)
-    stop_tried: bool = False
+    stops_tried: set[str] = field(default_factory=set)
     last_api: FakeApi | None = None
+    attempt_began: float = 0.0
+    dead: bool = False
+    """The attempt's worker has died, so what it does on its way out does not happen."""
     crashed: bool = False
     corrected: bool = False
     throttled: bool = False
+    was_throttled: bool = False
     right_clocks: bool = True
     human_stopped_at: float | None = None
     ends: list[str] = field(default_factory=list)
@@ -150,7 +182,7 @@ class TaskInstance:
 def begin(world: World, instance: TaskInstance) -> None:
     """Schedule the first attempt."""
     if instance.plan.store != "missing" and instance.task.kind != "notifier":
-        instance.store = ModelStore(world, instance.plan.store)
+        instance.store = ModelStore(world, instance, instance.plan.store)
     instance.max_tries = 0 if instance.task.kind == "notifier" else instance.plan.retries
     instance.round_began = instance.plan.start
     world.later(instance.plan.start, lambda: run(world, instance))
@@ -164,8 +196,9 @@ def run(world: World, instance: TaskInstance) -> None:
         return _ended(world, instance, "failed", "endless")
     offsets = instance.plan.worker_offsets
     offset = offsets[min(instance.runs - 1, len(offsets) - 1)]
-    api = FakeApi(world, instance, offset)
+    api = FakeApi(world, instance, offset, instance.task.app)
     instance.last_api, instance.crashed, instance.running = api, False, True
+    instance.dead, instance.sync, instance.report = False, None, None
     date = world.batch.nature.date_offset
     if abs(offset) > 300:
         world.note("a worker's clock was wrong")
@@ -177,9 +210,9 @@ def run(world: World, instance: TaskInstance) -> None:
             f"{instance.name}: attempt {instance.number} of {instance.max_tries + 1} (round {instance.round}, worker "
             f"{offset:+.0f} s) {instance.task}"
         )
-    began = world.batch.time
+    began = instance.attempt_began = world.batch.time
     try:
-        outcome = _call(world, instance, api, WorkerClock(world, offset))
+        outcome = _call(world, instance, api, WorkerClock(world, instance, offset))
     except Crash as crash:
         instance.crashed = True
         world.tell(f"  CRASH {crash}")
@@ -203,12 +236,12 @@ def run(world: World, instance: TaskInstance) -> None:
     else:
         instance.outcome = outcome
         _ended(world, instance, "success", "")
-    if world.batch.time - began > 3600 and not instance.stop_tried:
+    if world.batch.time - began > 3600 and not instance.stops_tried:
         world.violation("endless", f"{instance.name}: an attempt took {world.batch.time - began:.0f} s")
     instance.running = False
 
 
-def _call(world: World, instance: TaskInstance, api: FakeApi, clock: WorkerClock) -> Outcome:
+def _call(world: World, instance: TaskInstance, api: FakeApi, clock: WorkerClock) -> Outcome | None:
     task, plan = instance.task, instance.plan
     if task.kind == "notifier":
         attempt = Attempt()
@@ -220,6 +253,14 @@ def _call(world: World, instance: TaskInstance, api: FakeApi, clock: WorkerClock
             run_after=moment(instance.run_after),
             store=instance.store,
         )
+    if task.kind == "sync":
+        try:
+            run_sync(world, instance, api, clock, attempt, throttled_for=MAX_WAIT_SECONDS)
+        except Exception:
+            instance.report = None if instance.sync is None else Report.of(instance.sync)
+            raise
+        instance.report = Report.of(instance.sync)
+        return None
     client: Callable[..., Outcome] = subject.CLIENTS[world.client][task.action]
     if task.action == "delete":
         return client(api, clock, attempt, task.token, missing_ok=task.missing_ok, log=subject.LOG)
@@ -234,10 +275,11 @@ def _failed(world: World, instance: TaskInstance, error: BatchError) -> None:
     now = world.batch.time
     if getattr(error, "throttled", False):
         # A throttle that delays a stop stays possible; a callback that cannot wait fails loudly.
-        instance.throttled = True
+        instance.throttled = instance.was_throttled = True
         if instance.task.kind != "notifier" and getattr(error, "may_be_rescheduled", True):
-            instance.refused_since = now if instance.refused_since is None else instance.refused_since
-            stops = instance.task.desired_live(now) is False
+            if instance.refused_since is None or (instance.sync is not None and instance.sync.has_written):
+                instance.refused_since = now
+            stops = instance.task.may_stop(now)
             instance.refusals += 1
             wait = max(
                 min(10.0 * 2 ** min(instance.refusals - 1, 6), 600.0), getattr(error, "retry_after", None) or 0.0
@@ -272,7 +314,7 @@ def _ended(world: World, instance: TaskInstance, end: str, error: str) -> None:
     instance.ends.append(end)
     if end != "success":
         instance.outcome = None
-    world.tell(f"{instance.name}: {end.upper()} {error} {instance.outcome or ''}")
+    world.tell(f"{instance.name}: {end.upper()} {error} {instance.outcome or instance.report or ''}")
     world.ended(instance)
     # A callback has no memory: when its task is cleared, it is another callback.
     if instance.round < len(instance.plan.clears) and instance.task.kind != "notifier":
@@ -294,6 +336,7 @@ def _clear(world: World, instance: TaskInstance, clear: Clear) -> None:
     instance.end, instance.outcome, instance.error = None, None, ""
     instance.max_tries = instance.number + instance.plan.retries
     instance.number += 1
-    instance.refused_since, instance.refusals, instance.stop_tried, instance.throttled = None, 0, False, False
+    instance.refused_since, instance.refusals, instance.throttled = None, 0, False
+    instance.stops_tried.clear()
     instance.round_began = world.batch.time
     run(world, instance)

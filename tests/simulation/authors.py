@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_batch._campaigns.request import ChangeRequest, CreateRequest
+from airflow_batch.wanted import WantedCampaign
 from simulation.batch_model import FIRST_ZONE_SECONDS, Batch, Campaign, as_text, moment
 
 if TYPE_CHECKING:
     from simulation.airflow_model import Plan
 
 MAX_LATENESS_SECONDS = 3600.0
-KINDS = ("toggle on", "toggle off", "window", "update", "create", "delete", "notifier")
+KINDS = ("toggle on", "toggle off", "window", "update", "create", "delete", "notifier", "sync")
 CAMPAIGNS = ("one-time", "recurring", "trigger", "A/B", "local")
-SYNC_SHARE = 0.0
-"""Share of worlds with a sync; 0 until ``subject.sync`` exists."""
+SYNC_SHARE = 0.12
+"""Share of worlds with a sync of many campaigns: such a world takes several times as long as one of the others."""
 
 TEXT = [{"language": "en", "title": "Sale", "body": "Hello"}, {"language": "de", "body": "Hallo"}]
 NEW_TEXT = [{"language": "en", "title": "Autumn", "body": "New"}]
@@ -53,6 +54,7 @@ class CampaignSpec:
     """Push time: seconds after the world's beginning, or "now" (a draft that keeps it)."""
     from_api: bool = True
     messages_absent: bool = False
+    app: str | None = None
 
     def params(self) -> dict[str, Any]:
         """Return its parameters."""
@@ -76,7 +78,7 @@ class CampaignSpec:
 
     def put(self, batch: Batch, token: str) -> None:
         """Put it into Batch."""
-        batch.add(Campaign(token, self.params(), self.from_api, trigger=self.kind == "trigger"))
+        batch.add(Campaign(token, self.params(), self.from_api, self.app, trigger=self.kind == "trigger"))
 
 
 @dataclass(frozen=True)
@@ -99,11 +101,41 @@ class Task:
     latest_off: float | None = None
     missing_ok: bool = False
     answers_201: bool = False
+    dry_run: bool = False
+    app: str | None = None
+    items: tuple[Task, ...] = ()
+    """The campaigns of a sync, each as the toggle of its own that it stands for."""
+
+    def __str__(self) -> str:
+        mild = Task(kind=self.kind, items=self.items)
+        shown = [
+            f"{item.name}={value!r}"
+            for item in fields(self)
+            if (value := getattr(self, item.name)) != getattr(mild, item.name)
+        ]
+        return f"{self.kind}({', '.join([*shown, *map(str, self.items)])})"
 
     @property
     def action(self) -> str:
-        """The entry point: change, create or delete."""
-        return self.kind if self.kind in ("create", "delete") else "change"
+        """The entry point: change, create, delete or sync."""
+        return self.kind if self.kind in ("create", "delete", "sync") else "change"
+
+    @property
+    def parts(self) -> tuple[Task, ...]:
+        """What it asks for, campaign by campaign."""
+        return self.items if self.kind == "sync" else (self,)
+
+    def of(self, token: str | None) -> Task | None:
+        """Return what it asks for of a campaign; None for one that a sync does not name."""
+        if self.kind != "sync":
+            return self
+        return next((item for item in self.items if item.token == token), None)
+
+    def may_stop(self, now: float) -> bool:
+        """Return whether it waits for as long as a stop waits."""
+        if self.kind == "sync":
+            return any(item.live is not True or item.window is not None for item in self.items)
+        return self.desired_live(now) is False
 
     def desired_live(self, now: float) -> bool | None:
         """Return what ``live`` should be at a moment of true time."""
@@ -155,7 +187,7 @@ class Task:
         latest = self.latest_on(plan, run_after, corrected)
         latest_on = None if latest is None else moment(latest)
         if self.kind == "create":
-            return CreateRequest(payload={**asked, "live": bool(self.live)}, latest_on=latest_on)
+            return CreateRequest(payload={**asked, "live": bool(self.live)}, latest_on=latest_on, dry_run=self.dry_run)
         return ChangeRequest(
             token=self.token,
             live=Window(*self.window) if self.window is not None else self.live,
@@ -165,4 +197,15 @@ class Task:
             expect_name=self.expect_name,
             latest_on=latest_on,
             latest_off=None if self.latest_off is None else moment(run_after) + timedelta(seconds=self.latest_off),
+            dry_run=self.dry_run,
+        )
+
+    def wanted(self) -> WantedCampaign:
+        """Return one campaign of a sync as the operator reads it."""
+        return WantedCampaign(
+            token=self.token,
+            app=self.app,
+            live=Window(*self.window) if self.window is not None else bool(self.live),
+            expect_name=self.expect_name,
+            definition=self.defined(),
         )

@@ -35,6 +35,13 @@ BASE = datetime(2026, 6, 1, 12, tzinfo=UTC)
 FIRST_ZONE_SECONDS = 14 * 3600
 READ_ONLY = ("campaign_token", "from_api", "dev_only", "created_date", "trigger")
 PUSH_TIMES = ("push_time", "local_push_time")
+PAGE = 100
+OTHERS = [
+    {"campaign_token": f"other{index}", "from_api": True, "dev_only": False, "name": "Theirs", "live": index % 2 == 0}
+    for index in range(3 * PAGE)
+]
+DEV_APP = "dev"
+"""The app of which the connection has a Dev key, whatever that of the others is."""
 MAX_CALLS = 250
 """Requests of one attempt after which it counts as endless."""
 
@@ -108,6 +115,14 @@ class Nature:
     refuses_view_form: bool = False
     """400 for a key that only view shows."""
     dashboard_refused: bool = True
+    others: int = 0
+    """Campaigns of others in the list."""
+    others_at: int = 0
+    """How many campaigns of the world the list shows before them."""
+    list_shifts: int = 0
+    """How far the list shifts while it is paged: -1 for a campaign that is created, 1 for one that is deleted."""
+    drops: bool = False
+    """An update loses the targeting."""
 
 
 @dataclass(eq=False)
@@ -125,6 +140,7 @@ class Write:
     applied_at: float | None = None
     answer: str = ""
     may_apply: bool = True
+    app: str | None = None
 
     def __str__(self) -> str:
         return f"{self.kind} {self.token or ''} {self.payload}"
@@ -146,6 +162,7 @@ class Campaign:
     token: str
     params: dict[str, Any]
     from_api: bool = True
+    app: str | None = None
     created: float = 0.0
     trigger: bool = False
     deleted: bool = False
@@ -217,7 +234,7 @@ class Batch:
         if write.kind == "create":
             return self._create(write)
         campaign = self.campaigns.get(write.token or "")
-        if campaign is None or campaign.deleted:
+        if campaign is None or campaign.deleted or (write.sender is not None and campaign.app != write.app):
             raise Refused(404, BatchNotFoundError, "no such campaign")
         if write.kind == "delete":
             campaign.deleted = True
@@ -237,6 +254,8 @@ class Batch:
             for name, other in (PUSH_TIMES, PUSH_TIMES[::-1]):
                 if payload.get(name) is not None and payload.get(other) is None:
                     new.pop(other, None)
+        if nature.drops and write.sender is not None:
+            new.pop("targeting", None)
         self._put(campaign, new, write)
         return campaign.token
 
@@ -367,11 +386,27 @@ WRITE_REFUSALS: dict[str, tuple[int, type[BatchApiError]]] = {
 }
 
 
-class FakeApi:
-    """``CampaignApi`` for one attempt."""
+@dataclass
+class Seen:
+    """What an attempt has read and tried so far, by campaign."""
 
-    def __init__(self, world: World, instance: TaskInstance, worker_offset: float) -> None:
-        self.app: str | None = None
+    views: dict[str, dict[str, Any]] = field(default_factory=dict)
+    fresh_at: dict[str, float] = field(default_factory=dict)
+    """When view last showed the newest state."""
+    names: dict[str, str] = field(default_factory=dict)
+    tried: set[str] = field(default_factory=set)
+    """Campaigns with a write, or with a view that failed."""
+    lost: set[str | None] = field(default_factory=set)
+    """Apps of which a view showed that a write has lost something."""
+    calls: int = 0
+
+
+class FakeApi:
+    """``CampaignApi`` for one attempt, or for one thread of it and one app."""
+
+    def __init__(self, world: World, instance: TaskInstance, worker_offset: float, app: str | None = None) -> None:
+        self.app = app
+        self.dev_key = world.batch.nature.dev_key or app == DEV_APP
         self.world = world
         self.instance = instance
         self.worker_offset = worker_offset
@@ -379,11 +414,7 @@ class FakeApi:
         self.last_status: int | None = None
         self.date_gap: float | None = None
         self.last_took = 0.0
-        self.viewed: dict[str, Any] | None = None
-        self.fresh_view_at: float | None = None
-        self.name_read: str | None = None
-        self.calls = 0
-        self.stop_tried = False
+        self.seen = Seen()
 
     def batch_now(self) -> datetime:
         """Return the present moment by Batch's Date, by the worker's clock where there is none."""
@@ -393,14 +424,18 @@ class FakeApi:
 
     def get_campaign(self, campaign_token: str) -> dict[str, Any]:
         """View a campaign."""
-        world, nature = self.world, self.world.batch.nature
+        world = self.world
         fault = self._begin("r", f"view {campaign_token}")
+        is_tried = campaign_token in self.seen.tried
+        self.seen.tried.add(campaign_token)
         self._read_fault(fault, "view")
-        if nature.dev_key:
+        if self.dev_key:
             raise self._refused(403, BatchApiMisuseError, "view")
         campaign = world.batch.campaigns.get(campaign_token)
         lag = self._lag()
         state = None if campaign is None else campaign.state_at(world.batch.time - lag)
+        if campaign is not None and campaign.app != self.app:
+            campaign = state = None
         if campaign is None or state is None:
             if campaign is not None and not campaign.deleted:
                 world.note("a view did not know a new campaign yet")
@@ -408,33 +443,52 @@ class FakeApi:
         if state is not campaign.history[-1][1]:
             world.note("a view showed an older state")
         else:
-            self.fresh_view_at = world.batch.time
+            self.seen.fresh_at[campaign_token] = world.batch.time
         view = world.batch.view(campaign, state)
-        self.viewed, self.name_read = view, str(view.get("name", ""))
+        self.seen.views[campaign_token], self.seen.names[campaign_token] = view, str(view.get("name", ""))
+        if not is_tried:
+            self.seen.tried.discard(campaign_token)
         self._answered(200, f"live={view['live']} push_time={view.get('push_time')}")
         self._end(fault)
         return dict(view)
 
     def list_campaigns(self) -> Iterator[dict[str, Any]]:
-        """List the campaigns."""
+        """List the campaigns, page by page, each once."""
+        listed: set[str] = set()
+        shift = 0
+        for start in range(0, 10 * PAGE, PAGE):
+            page = self._page(start, start + shift)
+            new = [item for item in page if item["campaign_token"] not in listed]
+            listed.update(item["campaign_token"] for item in new)
+            yield from new
+            if len(page) < PAGE or not new:
+                return
+            shift += self.world.batch.nature.list_shifts
+            if shift:
+                self.world.note("the list shifted while it was read")
+
+    def _page(self, start: int, first: int) -> list[dict[str, Any]]:
         world, nature = self.world, self.world.batch.nature
-        fault = self._begin("r", "list")
+        fault = self._begin("r", f"list from {start}" if start else "list")
         self._read_fault(fault, "list")
-        if nature.dev_key and not nature.dev_can_list:
+        if self.dev_key and not nature.dev_can_list:
             raise self._refused(403, BatchApiMisuseError, "list")
         then = world.batch.time - self._lag()
         items = []
         for campaign in reversed(world.batch.campaigns.values()):
             state = campaign.state_at(then)
-            if state is not None:
+            if state is not None and campaign.app == self.app:
                 view = world.batch.view(campaign, state)
                 names = ("campaign_token", "from_api", "dev_only", "created_date", "name", "live")
                 items.append({name: view[name] for name in names if name in view})
-                if campaign.token == self.instance.task.token:
-                    self.name_read = str(view.get("name", ""))
+        items[nature.others_at : nature.others_at] = OTHERS[: nature.others]
+        items = items[first : first + PAGE]
+        self.seen.names.update({item["campaign_token"]: str(item.get("name", "")) for item in items})
         self._answered(200, f"{len(items)} campaigns")
+        if start:
+            world.note("a second page of the list")
         self._end(fault)
-        yield from items
+        return items
 
     # Writes.
 
@@ -456,8 +510,11 @@ class FakeApi:
         write = Write(
             kind, token, dict(payload), batch.time, instance, instance.round, instance.runs, len(batch.writes)
         )
-        if write.payload.get("live") is False:
-            self.stop_tried = instance.stop_tried = True
+        write.app = self.app
+        if token is not None:
+            self.seen.tried.add(token)
+            if write.payload.get("live") is False:
+                instance.stops_tried.add(token)
         fault = self._begin("w", str(write) if world.telling else "")
         name = fault.split(":")[0]
         if kind == "delete" and name == "404":
@@ -468,6 +525,7 @@ class FakeApi:
         batch.writes.append(write)
         world.sent(write, self)
         if name in ("429", "503") or name in WRITE_REFUSALS:
+            self.instance.crashed |= name == "401" and instance.sync is not None
             write.answer, write.may_apply = name, False
             if name in WRITE_REFUSALS:
                 raise self._refused(*WRITE_REFUSALS[name], kind)
@@ -518,13 +576,20 @@ class FakeApi:
 
     def _begin(self, side: str, what: str) -> str:
         world = self.world
-        self.calls += 1
-        if self.calls > MAX_CALLS:
+        if self.instance.dead:
+            raise Crash("dead already")
+        self.seen.calls += 1
+        if self.seen.calls > MAX_CALLS:
             raise Endless
         fault = world.fault(side)
         world.tell(f"  {what}" + (f"   [{fault}]" if fault else ""))
         if fault == "crash_before":
             self._crash("before a request")
+        if fault == "killed" and self.instance.sync is not None:
+            world.note("a sync was stopped by Airflow")
+            self.instance.sync.stop()
+            self.instance.crashed = True
+            fault = ""
         # A callback cuts the time of a request to what it has left.
         longest = 60.0 if self.instance.task.kind != "notifier" else 5.0
         self.last_took = longest if fault.startswith("timeout") else world.duration()
@@ -538,6 +603,7 @@ class FakeApi:
 
     def _crash(self, where: str) -> None:
         self.world.note(f"crash {where}")
+        self.instance.dead = True
         raise Crash(where)
 
     def _pass_write_time(self, endpoint: str) -> None:
@@ -584,6 +650,9 @@ class FakeApi:
 
     def _read_fault(self, fault: str, endpoint: str) -> None:
         name = fault.split(":")[0]
+        if name == "401" and self.instance.sync is not None:
+            # Keys that are refused twice end a sync: nothing gets through with them.
+            self.instance.crashed = True
         if not name or name.startswith("crash"):
             if name == "crash_applied":
                 self._crash("after a read, before its answer")

@@ -7,13 +7,15 @@ Nothing here imports a rule of the package. A violation is a kind (short, counte
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_batch._campaigns.request import Outcome
-from simulation.batch_model import PUSH_TIMES, READ_ONLY, FakeApi, Write, is_one_time, seconds_of
+from simulation.batch_model import DEV_APP, PUSH_TIMES, READ_ONLY, FakeApi, Write, is_one_time, seconds_of
 
 if TYPE_CHECKING:
-    from simulation.airflow_model import TaskInstance
+    from simulation.airflow_model import Report, TaskInstance
+    from simulation.authors import Task
     from simulation.worlds import World
 
 RIGHT_CLOCK_SECONDS = 300.0
@@ -22,6 +24,18 @@ DATE_SECONDS = 1.2
 LAST_LOOK_SECONDS = 3.0
 LATEST_EFFECT_SECONDS = 105.0
 """Longer than a request, or an older view, can come late in the model."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a round of a task instance has ended."""
+
+    end: str
+    error: str
+    outcome: Outcome | None
+    report: Report | None
+    began: float
+    now: float
 
 
 def normal(name: str, value: Any) -> Any:
@@ -55,7 +69,12 @@ def _clock_slack(world: World, api: FakeApi) -> tuple[bool, float, float]:
 def check_sent(world: World, write: Write, api: FakeApi) -> None:
     """Check a request at the moment when it is sent."""
     instance, batch = api.instance, world.batch
-    task = instance.task
+    task = instance.task.of(write.token)
+    if task is None or task.app != api.app:
+        world.violation("another campaign", f"{instance.name} writes {write.token}, which it does not name")
+        return
+    if task.dry_run:
+        world.violation("a dry run sent something", f"{instance.name}: {write}")
     campaign = batch.campaigns.get(write.token or "")
     if write.kind == "create":
         if task.kind != "create":
@@ -70,21 +89,40 @@ def check_sent(world: World, write: Write, api: FakeApi) -> None:
     live = write.payload.get("live")
     leaves_live = live is True or (live is None and (campaign is None or bool(campaign.params["live"])))
     if leaves_live:
-        _check_time(world, write, api)
+        _check_time(world, write, task, api)
         if task.kind == "create":
             _check_again(world, write, instance)
-    _check_name(world, write, api)
+        if instance.task.items:
+            _check_order(world, write, task, api)
+    _check_name(world, write, task, api)
     if write.kind == "update":
-        _check_content(world, write, api)
+        _check_content(world, write, task, api)
 
 
-def _check_time(world: World, write: Write, api: FakeApi) -> None:
-    instance, task, now = api.instance, api.instance.task, write.sent_at
+def _check_order(world: World, write: Write, task: Task, api: FakeApi) -> None:
+    """Check that a sync has tried its stops before an "on", and that none follows a loss that it saw."""
+    if task.app in api.seen.lost:
+        world.violation("on sent after a lost parameter", f"{api.instance.name}: {write}")
+    since = api.instance.attempt_began - LATEST_EFFECT_SECONDS
+    for other in api.instance.task.items:
+        campaign = world.batch.campaigns.get(other.token)
+        if other.live is not False or campaign is None or other.token in api.seen.tried or campaign.app != other.app:
+            continue
+        states = [campaign.state_at(since), *(state for time, state in campaign.history if time > since)]
+        shows_live = all(state is not None and state["live"] for state in states)
+        has_name = other.expect_name is None or (campaign.params.get("name") or "").strip() == other.expect_name.strip()
+        if shows_live and has_name:
+            world.violation("on sent before a stop", f"{api.instance.name}: {write}, before {other.token} was stopped")
+            return
+
+
+def _check_time(world: World, write: Write, task: Task, api: FakeApi) -> None:
+    instance, now = api.instance, write.sent_at
     right, late, early = _clock_slack(world, api)
     apart = "" if right else "apart: no right clock: "
     trigger = {"trigger": {}} if task.campaign == "trigger" else {}
     # With read="never" what Batch shows is not looked at, so it is not known either.
-    known = {**((api.viewed or {}) if task.read else {}), **write.payload, **trigger}
+    known = {**(api.seen.views.get(write.token or "", {}) if task.read else {}), **write.payload, **trigger}
     if write.payload.get("local_push_time") is not None:
         known.pop("push_time", None)
     due = seconds_of(known.get("push_time"))
@@ -112,20 +150,20 @@ def _check_again(world: World, write: Write, instance: TaskInstance) -> None:
             return
 
 
-def _check_name(world: World, write: Write, api: FakeApi) -> None:
-    task, expected = api.instance.task, api.instance.task.expect_name
+def _check_name(world: World, write: Write, task: Task, api: FakeApi) -> None:
+    expected = task.expect_name
     if expected is None:
         return
-    name = api.name_read
+    name = api.seen.names.get(write.token or "")
     if name and expected and name.strip() != expected.strip():
         world.violation("wrong name", f"{api.instance.name}: {name!r} is not {expected!r}: {write}")
     if write.payload.get("live") is not False and (name is None or not expected):
         world.violation("name not checked", f"{task.kind}: {write}")
 
 
-def _check_content(world: World, write: Write, api: FakeApi) -> None:
+def _check_content(world: World, write: Write, task: Task, api: FakeApi) -> None:
     """Check that a payload comes from one source: a state of the campaign or the definition, with what was asked."""
-    instance, task = api.instance, api.instance.task
+    instance = api.instance
     asked = task.asked(instance.corrected)
     wanted = {name: value for name, value in asked.items() if name in write.payload}
     if not _within({name: write.payload[name] for name in wanted}, asked, set()):
@@ -146,7 +184,7 @@ def _check_content(world: World, write: Write, api: FakeApi) -> None:
                 return
     definition = task.defined()
     if definition is not None and _within(write.payload, definition, {*skip, "live"}):
-        if api.viewed is None or not task.read or write.payload.get("live") is False:
+        if write.token not in api.seen.views or not task.read or write.payload.get("live") is False:
             return
         world.violation("definition used though it was read", f"{instance.name}: {write}")
         return
@@ -160,14 +198,43 @@ def _shown(world: World, campaign: Any, state: Mapping[str, Any]) -> dict[str, A
     return {name: value for name, value in view.items() if name not in READ_ONLY and value is not None}
 
 
-def check_end(
-    world: World, instance: TaskInstance, end: str, outcome: Outcome | None, began: float, now: float, error: str
-) -> None:
+def check_end(world: World, instance: TaskInstance, ended: Ended) -> None:
     """Check the end of a round of a task instance, after all late effects of its requests."""
-    task, batch, api = instance.task, world.batch, instance.last_api
-    if api is None:
+    if instance.last_api is None:
         return
-    own = [write for write in batch.writes if write.sender is instance]
+    if not instance.task.items:
+        _check_part(world, instance, instance.task, ended, ended.outcome)
+        return
+    report = ended.report
+    for task in instance.task.items:
+        end, outcome = ended.end, None if report is None else report.outcomes.get(task.token)
+        if report is not None and task.token in report.failed:
+            end = "failed"
+        elif report is not None and task.token in report.skipped:
+            end = "skipped"
+            _check_skip(world, instance, task, ended)
+        elif end == "success" and outcome is None:
+            world.violation("not reported", f"{instance.name}: {task.token}")
+        _check_part(world, instance, task, replace(ended, end=end), outcome)
+
+
+def _check_skip(world: World, instance: TaskInstance, task: Task, ended: Ended) -> None:
+    api, date = instance.last_api, world.batch.nature.date_offset
+    ahead = max(0.0, api.worker_offset if api else 0.0, date or 0.0) + DATE_SECONDS
+    latest = task.latest_on(instance.plan, instance.run_after, instance.corrected)
+    is_late = latest is not None and ended.now + ahead > latest
+    if task.live is not True or not (is_late or instance.was_throttled):
+        world.violation("skipped, but not late", f"{instance.name}: {task.token}")
+
+
+def _check_part(world: World, instance: TaskInstance, task: Task, ended: Ended, outcome: Outcome | None) -> None:
+    """Check what became of one campaign."""
+    batch, api, end, began, now = world.batch, instance.last_api, ended.end, ended.began, ended.now
+    if api is None or task.dry_run:
+        if outcome is not None and outcome.changed is not False:
+            world.violation("changed is not false", f"{instance.name}: {outcome.changed} in a dry run")
+        return
+    own = [write for write in batch.writes if write.sender is instance and instance.task.of(write.token) is task]
     token = outcome.token if outcome is not None else task.token
     campaign = batch.campaigns.get(token)
     # What another run wrote since the task's first request stays; who stops a campaign before a clear is overruled.
@@ -180,10 +247,10 @@ def check_end(
     if task.kind == "create" and outcome is not None and not its_own:
         world.violation("another campaign", f"{instance.name} ends with {token}, which it did not create")
         return
-    wanted, settled = task.desired_live(now), _is_settled(world, api, now)
+    wanted, settled = task.desired_live(now), _is_settled(world, task, api, now)
     live_still = campaign is not None and not campaign.deleted and campaign.params["live"] and not disturbed
     if end == "failed" and wanted is False and settled and live_still:
-        _check_stop_was_tried(world, instance, error)
+        _check_stop_was_tried(world, instance, task, ended.error)
     if outcome is None:
         return
     if outcome.changed is True and not any(write.applied_at is not None for write in own):
@@ -191,6 +258,8 @@ def check_end(
     applied = [write for write in own if write.applied_at is not None and write.sent_at >= began]
     if outcome.changed is False and applied:
         world.violation("changed is not false", f"{instance.name}: False, but applied: {applied[0]}")
+    if end != "success":
+        return
     if task.kind == "delete":
         # After a deletion in doubt, or with missing_ok, a 404 counts as its success, whoever made that answer.
         made_up = task.missing_ok or "404" in world.faults.values()
@@ -207,17 +276,18 @@ def check_end(
     if settled and wanted is False and live and (cause is None or cause.sender is instance):
         world.violation("green, but not stopped", instance.name)
     # Somebody stopped a campaign whose push had gone out, or that was created: it is not switched on again.
-    pushed = any(push.write is not None and push.write.sender is instance for push in batch.pushes)
+    pushed = any(
+        push.write is not None and push.write.sender is instance and push.token == token for push in batch.pushes
+    )
     human = instance.human_stopped_at is not None and (task.kind == "create" or task.push == "now" or pushed)
     if settled and wanted is True and not live and not disturbed and not human:
         world.violation("green, but not live", instance.name)
     if not disturbed:
-        _check_parameters(world, instance, campaign, api, applied)
+        _check_parameters(world, instance, task, campaign, api, applied)
 
 
-def _is_settled(world: World, api: FakeApi, now: float) -> bool:
+def _is_settled(world: World, task: Task, api: FakeApi, now: float) -> bool:
     """Return whether each clock, wrong by what it is wrong, gives the same desired state."""
-    task = api.instance.task
     right, late, early = _clock_slack(world, api)
     clocks = (0.0, api.worker_offset, world.batch.nature.date_offset or 0.0, -late, early)
     # The last look was a moment before the end.
@@ -227,21 +297,25 @@ def _is_settled(world: World, api: FakeApi, now: float) -> bool:
     return task.window is None or (right and all(task.desired_live(moment) is wanted for moment in moments))
 
 
-def _check_stop_was_tried(world: World, instance: TaskInstance, error: str) -> None:
-    task, api = instance.task, instance.last_api
-    named = bool(task.expect_name) and api is not None and api.name_read not in (None, task.expect_name)
-    if instance.stop_tried or task.kind == "create" or named or instance.crashed or instance.throttled:
+def _check_stop_was_tried(world: World, instance: TaskInstance, task: Task, error: str) -> None:
+    api = instance.last_api
+    named = (
+        bool(task.expect_name) and api is not None and api.seen.names.get(task.token) not in (None, task.expect_name)
+    )
+    if task.token in instance.stops_tried or task.kind == "create" or named or instance.crashed or instance.throttled:
         return
     if task.text or task.push is not None:
         return
     # Without any right clock, and any answer of Batch, a task does not know that its window has closed.
     if task.window is not None and api is not None and not api.has_answered and not instance.right_clocks:
         return
-    world.violation("red, and no stop was tried", f"{instance.name}: {error}")
+    world.violation("red, and no stop was tried", f"{instance.name}: {task.token}: {error}")
 
 
-def _check_parameters(world: World, instance: TaskInstance, campaign: Any, api: FakeApi, applied: list[Write]) -> None:
-    task, batch = instance.task, world.batch
+def _check_parameters(
+    world: World, instance: TaskInstance, task: Task, campaign: Any, api: FakeApi, applied: list[Write]
+) -> None:
+    batch, fresh_view_at = world.batch, api.seen.fresh_at.get(campaign.token)
     asked = task.asked(instance.corrected)
     for name, value in asked.items():
         if name == "push_time" and value == "now":
@@ -257,34 +331,44 @@ def _check_parameters(world: World, instance: TaskInstance, campaign: Any, api: 
     written = min(write.applied_at for write in applied if write.applied_at is not None)
     last = max(write.applied_at for write in applied if write.applied_at is not None)
     state = campaign.state_at(written - 0.001)
-    if api.fresh_view_at is None or api.fresh_view_at < last or state is None or not task.read:
+    if fresh_view_at is None or fresh_view_at < last or state is None or not task.read:
         return
     swapped = any(name in asked for name in PUSH_TIMES)
     for name, value in state.items():
         if name in asked or not value or (swapped and name in PUSH_TIMES) or name == "view_only":
             continue
         if not campaign.params.get(name) and name != "live":
-            world.violation("green, but lost", f"{instance.name}: {name}")
+            # What the whole was is not kept for the next attempt, unless less than it was sent.
+            is_own = not batch.nature.drops or all(write.attempt == instance.runs for write in applied)
+            apart = "" if is_own else "apart: by an earlier attempt: "
+            world.violation(f"{apart}green, but lost", f"{instance.name}: {name}")
 
 
 def check_pushes(world: World, instances: list[TaskInstance]) -> None:
     """Check the pushes when the world has ended."""
     for instance in instances:
-        pushes = [push for push in world.batch.pushes if push.write is not None and push.write.sender is instance]
-        task = instance.task
-        # A clear that asks for another moment asks for another push.
-        moved = instance.corrected and isinstance(task.corrected_push, float) and task.corrected_push != task.push
-        if len(pushes) > 1 + moved:
-            blind = all(
-                push.write is not None and not any(name in push.write.payload for name in PUSH_TIMES) for push in pushes
-            )
-            apart = "apart: push time unknown to the sender: " if blind and world.batch.nature.dev_key else ""
-            # Without saved state, a campaign to which somebody has given another push time looks like any other.
-            moved_by_others = any(
-                write.sender is not instance and any(name in write.payload for name in PUSH_TIMES)
-                for write in world.batch.campaigns[pushes[0].token].writes
-            )
-            if instance.store is None and moved_by_others:
-                apart = "apart: nothing saved, and another push time by others: "
-            where = ", ".join(f"{push.token} at {push.at:.0f} s" for push in pushes)
-            world.violation(f"{apart}two pushes", f"{instance.name}: {where}")
+        for task in instance.task.parts:
+            _check_pushes(world, instance, task)
+
+
+def _check_pushes(world: World, instance: TaskInstance, task: Task) -> None:
+    own = [push for push in world.batch.pushes if push.write is not None and push.write.sender is instance]
+    pushes = [push for push in own if instance.task.of(push.token) is task]
+    # A clear that asks for another moment asks for another push.
+    moved = instance.corrected and isinstance(task.corrected_push, float) and task.corrected_push != task.push
+    if len(pushes) <= 1 + moved:
+        return
+    blind = all(
+        push.write is not None and not any(name in push.write.payload for name in PUSH_TIMES) for push in pushes
+    )
+    has_dev_key = world.batch.nature.dev_key or task.app == DEV_APP
+    apart = "apart: push time unknown to the sender: " if blind and has_dev_key else ""
+    # Without saved state, a campaign to which somebody has given another push time looks like any other.
+    moved_by_others = any(
+        write.sender is not instance and any(name in write.payload for name in PUSH_TIMES)
+        for write in world.batch.campaigns[pushes[0].token].writes
+    )
+    if instance.store is None and moved_by_others:
+        apart = "apart: nothing saved, and another push time by others: "
+    where = ", ".join(f"{push.token} at {push.at:.0f} s" for push in pushes)
+    world.violation(f"{apart}two pushes", f"{instance.name}: {where}")

@@ -45,14 +45,17 @@ class Mutation:
     new: str
 
     def apply(self, package: Path) -> None:
-        path = package / "_campaigns" / self.file
+        path = package / self.file
         source = path.read_text()
         if source.count(self.old) != 1:
             raise ValueError(f"{self.name}: the text stands {source.count(self.old)} times in {self.file}")
         path.write_text(source.replace(self.old, self.new))
 
 
-PLAN, CHANGE, CREATE, RULES, HISTORY, DIFF = "plan.py", "change.py", "create.py", "rules.py", "history.py", "diff.py"
+PLAN, CHANGE, CREATE, RULES, HISTORY = (
+    f"_campaigns/{name}.py" for name in ("plan", "change", "create", "rules", "history")
+)
+SYNC, MEMORY = "_sync/run.py", "_sync/memory.py"
 
 MUTATIONS = (
     Mutation("A1: a creation is live at once", CREATE, '{**self.payload, "live": False}', "dict(self.payload)"),
@@ -112,6 +115,20 @@ MUTATIONS = (
     Mutation("what was in doubt before a clear is switched on again", CREATE, "        if cleared:\n",
              "        if False:\n"),
     Mutation("a stop sends live alone", PLAN, "choices = [overlaid(base, desired)] if base else []", "choices = []"),
+    Mutation("sync: stops do not go first", SYNC, "stops = [index for index in pending if not self._wants_on(index)]",
+             "stops = [index for index in pending if self._wants_on(index)]"),
+    Mutation("sync: after a kill nothing is in doubt", MEMORY,
+             'self.was_known = self._before.is_known and not kept.get("in_doubt")', "self.was_known = True"),
+    Mutation("sync: an on is sent after a lost parameter", SYNC,
+             "if lost is not None and self._wants_on(index):", "if False:"),
+    Mutation("sync: the pushes of earlier attempts are forgotten", MEMORY,
+             "push_at = read_moment(self._pushes.get(_key(campaign)))", "push_at = None"),
+    Mutation("sync: windows are looked at once", SYNC, "if self._wants_on(index) is not live}", "if False}"),
+    Mutation("sync: what an earlier attempt may have written counts as unchanged", MEMORY,
+             'not self.was_known or bool(kept.get("wrote")) or attempt.is_rescheduled', "False"),
+    Mutation("sync: the name that the list shows is not compared", SYNC,
+             "if state is not None and rules.has_other_name(state, campaign.expect_name, None):", "if False:"),
+    Mutation("sync: no lateness", SYNC, "if is_fixed else None", "if False else None"),
 )  # fmt: skip
 
 

@@ -18,6 +18,10 @@ KEPT_SEEDS = 5
 
 RARE = (
     "a dashboard campaign",
+    "a dry run",
+    "a second page of the list",
+    "a sync saw that a parameter was lost",
+    "a sync was stopped by Airflow",
     "a late run or a backfill",
     "a passed push time sent at once",
     "a passed push time was refused",
@@ -59,6 +63,7 @@ RARE = (
     "skipped: too late",
     "somebody stopped the campaign before a clear",
     "the now of a draft became a moment",
+    "the list shifted while it was read",
     "the store failed to load",
     "the store failed to save",
     "throttled for longer than max_wait",

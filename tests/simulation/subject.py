@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import cache
+from types import SimpleNamespace
 from typing import Any
 
 from airflow_batch._campaigns.request import ChangeRequest, CreateRequest, Outcome
@@ -16,12 +17,12 @@ LOG.setLevel(logging.CRITICAL)
 
 
 @cache
-def _core() -> dict[str, Callable[..., Outcome]]:
+def _core() -> dict[str, Callable[..., Any]]:
     from airflow_batch._campaigns.change import change_campaign
     from airflow_batch._campaigns.create import create_campaign
     from airflow_batch._campaigns.delete import delete_campaign
 
-    return {"change": change_campaign, "create": create_campaign, "delete": delete_campaign}
+    return {"change": change_campaign, "create": create_campaign, "delete": delete_campaign, "sync": _sync}
 
 
 def core_exists() -> bool:
@@ -33,9 +34,13 @@ def core_exists() -> bool:
     return True
 
 
-def sync(api: Any, clock: Any, attempt: Any, requests: Iterable[ChangeRequest]) -> Outcome:
-    """Change several campaigns; its place until the package has it."""
-    raise NotImplementedError
+def _sync(begins: Callable[[Any], None], **arguments: Any) -> None:
+    from airflow_batch._sync.run import CampaignSync
+
+    sync = CampaignSync(**arguments, log=LOG, details=LOG)
+    sync.progress.to = LOG
+    begins(sync)
+    sync.run()
 
 
 def _outcome(clock: Any, token: str, sent: Any, changed: bool | None) -> Outcome:
@@ -68,19 +73,30 @@ def _blind_delete(api: Any, clock: Any, attempt: Any, token: str, **_: Any) -> O
     return _outcome(clock, token, {}, True)
 
 
-def _sends_nothing(api: Any, clock: Any, attempt: Any, *_: Any, **__: Any) -> Outcome:
+def _sends_nothing(*_: Any, **__: Any) -> Outcome:
     from airflow_batch.exceptions import BatchChangeRefusedError
 
     raise BatchChangeRefusedError("Nothing is sent.")
 
 
-class _Core(dict[str, Callable[..., Outcome]]):
-    def __missing__(self, action: str) -> Callable[..., Outcome]:
+def _blind_sync(
+    begins: Callable[[Any], None], *, desired: Any, connect: Any, clock: Any, attempt: Any, **_: Any
+) -> None:
+    progress, hooks = SimpleNamespace(outcomes={}, failed={}, skipped={}), connect(None)
+    begins(SimpleNamespace(progress=progress, desired=desired, has_written=False, stop=lambda: None))
+    for index, campaign in enumerate(desired):
+        payload = {**(campaign.definition or {}), "live": campaign.is_live_at(clock.now())}
+        hooks.own(campaign.app).update_campaign(campaign.token, payload)
+        progress.outcomes[index] = _outcome(clock, campaign.token, payload, attempt.number == 1)
+
+
+class _Core(dict[str, Callable[..., Any]]):
+    def __missing__(self, action: str) -> Callable[..., Any]:
         return _core()[action]
 
 
-CLIENTS: dict[str, dict[str, Callable[..., Outcome]]] = {
+CLIENTS: dict[str, dict[str, Callable[..., Any]]] = {
     "core": _Core(),
-    "blind": {"change": _blind_change, "create": _blind_create, "delete": _blind_delete},
-    "silent": {"change": _sends_nothing, "create": _sends_nothing, "delete": _sends_nothing},
+    "blind": {"change": _blind_change, "create": _blind_create, "delete": _blind_delete, "sync": _blind_sync},
+    "silent": dict.fromkeys(("change", "create", "delete", "sync"), _sends_nothing),
 }

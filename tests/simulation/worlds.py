@@ -16,10 +16,12 @@ from typing import Any
 
 from simulation import invariants, subject
 from simulation.airflow_model import Clear, Plan, TaskInstance, begin
-from simulation.authors import CampaignSpec, Task
-from simulation.batch_model import Batch, Crash, FakeApi, Nature, Write
+from simulation.authors import SYNC_SHARE, CampaignSpec, Task
+from simulation.batch_model import DEV_APP, Batch, Crash, FakeApi, Nature, Write
 
 DAY = 86400.0
+SYNC_SEEDS = 1 << 64
+"""Which worlds have a sync is decided apart, so that the others stay as they are for their seeds."""
 MILD = ("500", "reset", "429", "crash")
 STALL_SECONDS = 30 * DAY
 
@@ -108,11 +110,14 @@ class World:
         self.note(f"fault {fault.split(':')[0]} of a {'read' if side == 'r' else 'write'}")
         return fault
 
-    def point(self, where: str) -> None:
+    def point(self, where: str, instance: TaskInstance) -> None:
         """Crash here, where the world says so."""
+        if instance.dead:
+            raise Crash("dead already")
         self.points += 1
         if self.points in self.spec.crash_points:
             self.note(f"crash {where}")
+            instance.dead = True
             raise Crash(where)
 
     def sent(self, write: Write, api: FakeApi) -> None:
@@ -121,21 +126,16 @@ class World:
 
     def ended(self, instance: TaskInstance) -> None:
         """Check the end of a task later, when nothing of it can take effect any more."""
-        end, error, outcome, now = instance.end or "", instance.error, instance.outcome, self.batch.time
+        end, error, now, began = instance.end or "", instance.error, self.batch.time, instance.round_began
         self.result.ends.append((instance.task.kind, end, error))
-        began = instance.round_began
-        window = instance.task.window
-        if window is not None:
-            for edge, what in zip(window, ("opened", "closed"), strict=True):
+        for task in instance.task.parts:
+            for edge, what in zip(task.window or (), ("opened", "closed"), strict=False):
                 if began < edge <= now:
                     self.note(f"a window {what} during a task")
-        due = instance.task.push
-        if isinstance(due, float) and began < due <= now:
-            self.note("a push time passed during a task")
-        self.batch.at(
-            now + invariants.LATEST_EFFECT_SECONDS,
-            lambda: invariants.check_end(self, instance, end, outcome, began, now, error),
-        )
+            if isinstance(task.push, float) and began < task.push <= now:
+                self.note("a push time passed during a task")
+        ended = invariants.Ended(end, error, instance.outcome, instance.report, began, now)
+        self.batch.at(now + invariants.LATEST_EFFECT_SECONDS, lambda: invariants.check_end(self, instance, ended))
 
     def human_stop(self, instance: TaskInstance) -> None:
         """Somebody stops the campaigns that a task has created or changed."""
@@ -200,18 +200,22 @@ class World:
         self.note("Batch: merges" if nature.merge else "Batch: replaces")
         for task, plan in spec.tasks:
             self.note(f"task: {task.kind}")
-            self.note(f"campaign: {task.campaign}")
             self.note(f"store: {plan.store}")
-            self.note(f"definition: {task.definition}")
-            if task.expect_name is not None:
-                named = {"Summer sale": "right", "": "empty"}.get(task.expect_name, "wrong")
-                self.note(f"expect_name: {named}")
+            if task.dry_run:
+                self.note("a dry run")
+            for part in task.parts:
+                self.note(f"campaign: {part.campaign}")
+                self.note(f"definition: {part.definition}")
+                if part.expect_name is not None:
+                    named = {"Summer sale": "right", "": "empty"}.get(part.expect_name, "wrong")
+                    self.note(f"expect_name: {named}")
             if plan.lateness > 600:
                 self.note("a late run or a backfill")
         if len(spec.tasks) > 1:
             same = spec.tasks[0][0].token == spec.tasks[1][0].token
             self.note("two runs on one campaign" if same else "mapped tasks")
-        self.note(f"pushes: {min(len(self.batch.pushes), 3)}")
+        sent = [push for push in self.batch.pushes if push.write is not None and push.write.sender is not None]
+        self.note(f"pushes by tasks: {min(len(sent), 3)}")
 
 
 def run_world(spec: Spec, client: str = "core", *, telling: bool = False, strict: bool = False) -> Result:
@@ -225,12 +229,17 @@ def run_world(spec: Spec, client: str = "core", *, telling: bool = False, strict
 def spec_of(seed: int) -> Spec:
     """Return the world of a seed."""
     rng = random.Random(seed)
+    apart = random.Random(seed + SYNC_SEEDS)
+    if apart.random() < SYNC_SHARE:
+        return _sync_world(seed, rng)
     mild = rng.choice(MILD) if rng.random() < 0.15 else None
     nature = Nature(dev_key=rng.random() < 0.4, merge=rng.random() < 0.5) if mild else _nature(rng)
     first = _task(rng, "A", mild is not None)
     plan = _plan(rng, first, mild is not None)
     if first.kind == "window":
         first = replace(first, window=_window(rng, -plan.lateness))
+    if apart.random() < 0.02 and first.kind not in ("delete", "notifier"):
+        first = replace(first, dry_run=True)
     tasks = [(first, plan)]
     campaigns = [("A", _campaign(rng, first, mild is not None))] if first.kind != "create" else []
     if mild is None and rng.random() < 0.15:
@@ -245,6 +254,42 @@ def spec_of(seed: int) -> Spec:
         if second.kind != "create" and token not in dict(campaigns):
             campaigns.append((token, _campaign(rng, second, False)))
     faults, periods, points = _faults(rng, mild)
+    return Spec(seed, nature, tuple(campaigns), tuple(tasks), faults, periods, points, mild)
+
+
+def _sync_world(seed: int, rng: random.Random) -> Spec:
+    mild = rng.choice(MILD) if rng.random() < 0.15 else None
+    nature = Nature(dev_key=rng.random() < 0.4, merge=rng.random() < 0.5) if mild else _nature(rng)
+    nature = replace(
+        nature,
+        others=rng.choice((0, 0, 0, 0, 97, 99, 150)),
+        others_at=rng.randint(0, 3),
+        list_shifts=0 if mild or _some(rng, 0.7) else rng.choice((-1, 1)),
+        drops=mild is None and _some(rng, 0.05),
+    )
+    sync = Task(kind="sync", dry_run=_some(rng, 0.05))
+    plan = _plan(rng, sync, mild is not None)
+    items, campaigns = [], list[tuple[str, CampaignSpec]]()
+    for token in "ABCDEF"[: rng.randint(2, 6)]:
+        kind = rng.choices(("toggle on", "toggle off", "window"), (4, 3, 3))[0]
+        item = _task(rng, token, mild is not None, kind)
+        item = replace(
+            item, read=True, latest_off=None, app=DEV_APP if _some(rng, 0.15) else None, dry_run=sync.dry_run
+        )
+        if kind == "window":
+            item = replace(item, window=_window(rng, -plan.lateness))
+        items.append(item)
+        there = replace(_campaign(rng, item, mild is not None), app=item.app)
+        if mild is not None or not _some(rng, 0.05):
+            campaigns.append((token, there))
+    tasks = [(replace(sync, items=tuple(items)), plan)]
+    if mild is None and _some(rng, 0.1):
+        # Another run switches one of its campaigns meanwhile.
+        kind = rng.choice(("toggle on", "toggle off", "update"))
+        other = replace(_task(rng, "A", False, kind), campaign=items[0].campaign, app=items[0].app)
+        start = rng.choice((0.5, 5.0, 40.0, 100.0, 130.0, 400.0))
+        tasks.append((other, replace(_plan(rng, other, False), start=start)))
+    faults, periods, points = _faults(rng, mild, many=True)
     return Spec(seed, nature, tuple(campaigns), tuple(tasks), faults, periods, points, mild)
 
 
@@ -307,9 +352,10 @@ def _window(rng: random.Random, run_after: float) -> tuple[float, float]:
     return run_after - 3600.0, run_after + rng.choice((30.0, 100.0, 3600.0))
 
 
-def _task(rng: random.Random, token: str, mild: bool) -> Task:
-    weights = (22, 16, 20, 20, 16, 6, 6)
-    kind = rng.choices(("toggle on", "toggle off", "window", "update", "create", "delete", "notifier"), weights)[0]
+def _task(rng: random.Random, token: str, mild: bool, kind: str | None = None) -> Task:
+    if kind is None:
+        kinds = ("toggle on", "toggle off", "window", "update", "create", "delete", "notifier")
+        kind = rng.choices(kinds, (22, 16, 20, 20, 16, 6, 6))[0]
     one_time = kind in ("update", "create") or _some(rng, 0.6)
     campaign = "one-time" if one_time and _some(rng, 0.8) else rng.choice(("recurring", "trigger", "A/B", "local"))
     if kind == "create" and campaign == "trigger":
@@ -406,10 +452,11 @@ def _fault(rng: random.Random, side: str) -> str:
 
 
 def _faults(
-    rng: random.Random, mild: str | None
+    rng: random.Random, mild: str | None, *, many: bool = False
 ) -> tuple[tuple[tuple[str, int, str], ...], tuple[tuple[float, float, str, str], ...], tuple[int, ...]]:
     if mild is not None:
         side, number = rng.choice((("r", 1), ("w", 1), ("w", 1), ("w", 2), ("r", 2)))
+        number += rng.randint(0, 4) if many else 0
         if mild == "crash":
             if _some(rng, 0.3):
                 return (), (), (rng.randint(1, 4),)
@@ -421,7 +468,9 @@ def _faults(
     for _ in range(how_many):
         side = "w" if _some(rng, 0.6) else "r"
         number = rng.choice((1, 1, 1, 2, 2, 3, 4)) if how_many < 12 else rng.randint(1, 25)
-        faults.append((side, number, _fault(rng, side)))
+        if many and _some(rng, 0.6):
+            number = rng.randint(1, 15)
+        faults.append((side, number, "killed" if many and _some(rng, 0.03) else _fault(rng, side)))
     periods = []
     if _some(rng, 0.06):
         since = rng.choice((0.0, 1.0, 30.0))
@@ -463,7 +512,7 @@ def describe(spec: Spec) -> list[str]:
     """Return the dimensions of a world that are not the mild ones."""
     lines = [f"world {spec.seed}: {_unusual(spec.nature)}"]
     lines += [f"  campaign {token}: {_unusual(campaign)}" for token, campaign in spec.campaigns]
-    lines += [f"  {_unusual(task)}, {_unusual(plan)}" for task, plan in spec.tasks]
+    lines += [f"  {task}, {_unusual(plan)}" for task, plan in spec.tasks]
     lines.append(f"  faults {spec.faults} periods {spec.periods} crash points {spec.crash_points}")
     return lines
 
@@ -515,20 +564,32 @@ def _smaller(spec: Spec) -> Iterator[Spec]:
         for index in range(len(items)):
             if name != "tasks" or len(items) > 1:
                 yield replace(spec, **{name: items[:index] + items[index + 1 :]})
+    named = {part.token for task, _ in spec.tasks for part in task.parts}
+    if len(there := tuple(place for place in spec.campaigns if place[0] in named)) < len(spec.campaigns):
+        yield replace(spec, campaigns=there)
     for nature in _milder(spec.nature):
         yield replace(spec, nature=nature)
     for index, (task, plan) in enumerate(spec.tasks):
-        for other in _milder(task, keep=("kind", "token", "window")):
+        for other in _milder_tasks(task):
             yield replace(spec, tasks=(*spec.tasks[:index], (other, plan), *spec.tasks[index + 1 :]))
         for clear in range(len(plan.clears)):
             less = replace(plan, clears=plan.clears[:clear] + plan.clears[clear + 1 :])
             yield replace(spec, tasks=(*spec.tasks[:index], (task, less), *spec.tasks[index + 1 :]))
-        keep = ("clears", "start") if task.window is None else ("clears", "start", "lateness")
+        windows = any(part.window is not None for part in task.parts)
+        keep = ("clears", "start", "lateness") if windows else ("clears", "start")
         for milder in _milder(plan, keep=keep):
             yield replace(spec, tasks=(*spec.tasks[:index], (task, milder), *spec.tasks[index + 1 :]))
     for index, (token, campaign) in enumerate(spec.campaigns):
         for other in _milder(campaign):
             yield replace(spec, campaigns=(*spec.campaigns[:index], (token, other), *spec.campaigns[index + 1 :]))
+
+
+def _milder_tasks(task: Task) -> Iterator[Task]:
+    for place, item in enumerate(task.items):
+        yield replace(task, items=task.items[:place] + task.items[place + 1 :])
+        for other in _milder(item, keep=("kind", "token", "window", "live", "app", "dry_run")):
+            yield replace(task, items=(*task.items[:place], other, *task.items[place + 1 :]))
+    yield from _milder(task, keep=("kind", "token", "window", "items", "app", "dry_run"))
 
 
 def _milder(value: Any, keep: tuple[str, ...] = ()) -> Iterator[Any]:

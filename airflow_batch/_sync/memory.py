@@ -1,0 +1,67 @@
+"""What a sync keeps between its attempts: whether it has written, whether a write is in doubt, which pushes it has
+sent, and which apps lost parameters (rules 5, 7 and 10).
+
+It is one small record for all campaigns, written before the first request and at the end.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from airflow_batch._campaigns.diff import read_moment
+from airflow_batch._campaigns.history import History, Journal
+from airflow_batch._campaigns.protocol import Attempt, Clock
+from airflow_batch.wanted import WantedCampaign
+
+MAX_PUSHES = 500
+"""Pushes that the record names; after more than that, no later attempt sends one that goes out at once."""
+
+
+class Memory:
+    """What earlier attempts of a task instance left, and what this one leaves."""
+
+    def __init__(self, attempt: Attempt, clock: Clock, log: logging.Logger) -> None:
+        self._journal = Journal(attempt, clock, None, None, log)
+        self._before = self._journal.load()
+        kept = self._before.extra if isinstance(self._before.extra, Mapping) else {}
+        self._pushes: dict[str, str] = dict(kept.get("pushes", {}))
+        self.began = self._before.began
+        self.was_known = self._before.is_known and not kept.get("in_doubt")
+        """False where an earlier attempt may have sent something that is not recorded, or that is in doubt."""
+        self.wrote = not self.was_known or bool(kept.get("wrote")) or attempt.is_rescheduled
+        """Whether an earlier attempt has written, or may have."""
+        forgets = attempt.is_rescheduled and attempt.store is None
+        self.may_push = self.was_known and self._before.may_push and not forgets
+        self.lost_apps: list[str | None] = list(kept.get("lost", ()))
+
+    def history(self, campaign: WantedCampaign, *, is_known: bool) -> History:
+        """Return what earlier attempts have sent to a campaign, for the first change of this one."""
+        push_at = read_moment(self._pushes.get(_key(campaign)))
+        return History(began=self.began, push_at=push_at, is_known=is_known, may_push=self.may_push)
+
+    def note(
+        self,
+        histories: Iterable[tuple[WantedCampaign, History]],
+        lost: Iterable[str | None],
+        *,
+        has_written: bool,
+        in_doubt: bool,
+    ) -> None:
+        """Record what this attempt has sent, or that it is about to send something."""
+        moments = {_key(campaign): h.push_at.isoformat() for campaign, h in histories if h.push_at is not None}
+        self._pushes.update(moments)
+        fits = len(self._pushes) <= MAX_PUSHES
+        extra = {
+            "wrote": self.wrote or has_written or in_doubt,
+            "in_doubt": in_doubt,
+            "lost": list(lost),
+            "pushes": self._pushes if fits else {},
+        }
+        may_push = self._before.may_push and fits
+        self._journal.save(replace(self._before, is_known=True, may_push=may_push, extra=extra))
+
+
+def _key(campaign: WantedCampaign) -> str:
+    return f"{campaign.token} {campaign.app or ''}"

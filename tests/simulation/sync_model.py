@@ -1,0 +1,148 @@
+"""What a sync needs besides the models of a single task: a gate in true time, hooks, and threads that take turns."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor, Future
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from airflow_batch._campaigns.protocol import Attempt
+from airflow_batch.gate import Gate
+from airflow_batch.hooks.answers import Endpoint
+from airflow_batch.hooks.batch import LIST, UPDATE, VIEW
+from simulation import subject
+from simulation.authors import MAX_LATENESS_SECONDS
+from simulation.batch_model import Crash, FakeApi, moment
+
+if TYPE_CHECKING:
+    from simulation.airflow_model import TaskInstance, WorkerClock
+    from simulation.worlds import World
+
+
+class ModelGate(Gate):
+    """The package's gate, in true time."""
+
+    poll_seconds = math.inf
+
+    def __init__(self, world: World) -> None:
+        super().__init__(None, lambda: world.batch.time, world.sleep)
+
+
+class SyncApi(FakeApi):
+    """``CampaignApi`` for one thread and one app of a sync, with the package's way through the gate."""
+
+    def __init__(self, root: FakeApi, app: str | None, gate: Gate) -> None:
+        super().__init__(root.world, root.instance, root.worker_offset, app)
+        self.root, self.seen, self.gate, self.date_gap = root, root.seen, gate, root.date_gap
+        self.still_wanted: Callable[[], bool] = self._has_no_change
+        self.has_just_written: str | None = None
+
+    def _send(self, endpoint: Endpoint, request: Callable[[], Any]) -> Any:
+        return self.gate.send(endpoint, request, lambda: self.still_wanted())
+
+    def get_campaign(self, campaign_token: str) -> dict[str, Any]:
+        """View a campaign; keep in mind for the invariants where the check of a write shows a loss."""
+        written, self.has_just_written = self.has_just_written, None
+        fresh_at = dict(self.seen.fresh_at)
+        view: dict[str, Any] = self._send(VIEW, partial(super().get_campaign, campaign_token))
+        if written == campaign_token:
+            last = self.world.batch.campaigns[campaign_token].writes[-1]
+            before = self.world.batch.campaigns[campaign_token].state_at((last.applied_at or 0.0) - 0.001) or {}
+            # After less than the whole was sent, and where a stop is sent again, a loss is found two minutes later.
+            part = self.instance.task.of(campaign_token)
+            is_whole = last.sender is self.instance and "messages" in last.payload and part and part.window is None
+            if is_whole and before.get("targeting") and not view.get("targeting"):
+                self.world.note("a sync saw that a parameter was lost")
+                self.seen.lost.add(self.app)
+        if self.still_wanted == self._has_no_change:
+            # What stands in for the list only tells what is to be done. What is lost shows the check of each change.
+            self.seen.fresh_at = fresh_at
+        return view
+
+    def _has_no_change(self) -> bool:
+        return True
+
+    def _page(self, start: int, first: int) -> list[dict[str, Any]]:
+        page: list[dict[str, Any]] = self._send(LIST, partial(super()._page, start, first))
+        return page
+
+    def update_campaign(self, campaign_token: str, payload: Mapping[str, Any], *, checked: bool = False) -> int:
+        """Update a campaign."""
+        status: int = self._send(UPDATE, partial(super().update_campaign, campaign_token, payload))
+        self.has_just_written = campaign_token if campaign_token in self.seen.views else None
+        return status
+
+    def _answered(self, status: int, text: str = "") -> None:
+        super()._answered(status, text)
+        self.root.has_answered, self.root.date_gap = True, self.date_gap
+
+
+class Hooks:
+    """What makes the hooks of one reading of the connection: one for each thread and app."""
+
+    def __init__(self, root: FakeApi, threads: Threads, gate: Gate) -> None:
+        self.root, self.threads, self.gate = root, threads, gate
+        self.hooks: dict[tuple[int, str | None], SyncApi] = {}
+
+    def own(self, app: str | None) -> SyncApi:
+        """Return the hook of the thread at hand."""
+        key = (self.threads.current, app)
+        if key not in self.hooks:
+            self.hooks[key] = SyncApi(self.root, app, self.gate)
+        return self.hooks[key]
+
+
+class Threads(Executor):
+    """A pool whose threads take turns: what is submitted is run at once, each time by the next one of them."""
+
+    def __init__(self) -> None:
+        self.current = self.first = self.submitted = 0
+        self.count = 1
+
+    def pool(self, count: int) -> Threads:
+        """Return new threads."""
+        self.first, self.count = self.first + self.count, count
+        return self
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Run a call."""
+        future: Future[Any] = Future()
+        self.submitted += 1
+        self.current = self.first + self.submitted % self.count
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        finally:
+            self.current = 0
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End nothing."""
+
+
+def run_sync(
+    world: World, instance: TaskInstance, api: FakeApi, clock: WorkerClock, attempt: Attempt, *, throttled_for: float
+) -> None:
+    """Run one attempt of a sync, as the operator does."""
+    task, plan, refused = instance.task, instance.plan, instance.refused_since
+    threads = Threads()
+
+    def begins(sync: Any) -> None:
+        instance.sync = sync
+
+    subject.CLIENTS[world.client]["sync"](
+        begins,
+        desired=[item.wanted() for item in task.items],
+        connect=lambda gate: Hooks(api, threads, gate or ModelGate(world)),
+        attempt=attempt,
+        clock=clock,
+        latest_on=moment(instance.run_after + MAX_LATENESS_SECONDS) if plan.timed else None,
+        throttled_until=None if refused is None else moment(refused + throttled_for),
+        dry_run=task.dry_run,
+        executor=threads.pool,
+    )
+    if instance.dead:
+        raise Crash("dead already")
