@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import socket
@@ -291,6 +292,9 @@ BODIES = {"empty": b"", "html": b"<html>no</html>", "array": b"[]", "cut": b'{"c
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
 @pytest.mark.parametrize(("status", "kind"), STATUSES.items())
 def test_the_status_decides_where_the_body_tells_nothing(batch, token, call, status, kind, body):
+    if body is BODIES["nested"]:
+        # Else what earlier tests have left may be collected in the depth of this body, where finalizers fail.
+        gc.collect()
     batch.inject(Fault("answer", status=status, body=body))
     error = failure_of(call, token)
     assert type(error) is kind
