@@ -395,9 +395,19 @@ class CampaignSync:
             settled = until
             state = self._state(range(len(self.desired)))
             self.is_known = True
+            for index, shown in state.items():
+                if rules.has_other_name(shown, (campaign := self.desired[index]).expect_name, None):
+                    # The first list could not be read.
+                    self._note_failure(index, rules.other_name_error(campaign.token, shown, campaign.expect_name))
+                    self._wanted_on.pop(index, None)
             given_up = self.progress.failed.keys() | self.progress.skipped.keys()
             differing = {index for index in state if not self._shows_desired(index, state)} - given_up
-            self._round({*self._again, *self.in_doubt, *differing})
+            wrong = {
+                index
+                for index in self.progress.failed
+                if isinstance(self.progress.failed[index], BatchChangeRefusedError)
+            }
+            self._round({*self._again, *self.in_doubt, *differing} - wrong)
 
     def _round(self, indexes: Collection[int]) -> None:
         """Write these campaigns once: first the stops."""
@@ -424,6 +434,9 @@ class CampaignSync:
                     if switched_on is not None and self._wants_on(index):
                         switched_on.add(index)
                         continue
+                    # What an earlier round made of it does not hold any more, also where this one is cut short.
+                    self.progress.outcomes.pop(index, None)
+                    self.progress.as_desired.discard(index)
                     running[pool.submit(self._change, index, self._hooks, switched_on is not None)] = index, self._hooks
                 done, _ = wait(running, timeout=1.0, return_when=FIRST_COMPLETED)
                 for future in done:
