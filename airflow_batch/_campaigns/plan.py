@@ -312,10 +312,11 @@ def _refuse_second_push(
     if push_at is None and not is_unknown:
         return None
     # Both clocks may be behind by what counts as right.
-    sent_before = history.push_at is not None and history.push_at <= situation.clocks.later + MAX_CLOCK_GAP
+    latest = situation.clocks.later + MAX_CLOCK_GAP
+    sent_before = history.push_at is not None and history.push_at <= latest
     if sent_before or (at_once and history.on is not None):
         return Refuse(repeat_refused(token, "An earlier request of this task has sent the push, or may have sent it"))
-    if at_once and not history.may_push:
+    if push_at is not None and push_at <= latest and not history.may_push:
         return Refuse(repeat_refused(token, "An earlier attempt of this task may have sent the push"))
     return None
 

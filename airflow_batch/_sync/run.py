@@ -96,6 +96,8 @@ class CampaignSync:
         self._changes: dict[int, Change] = {}
         """Those that have failed, for they are gone on with."""
         self._histories: dict[int, History] = {}
+        self._before_writes: dict[int, State] = {}
+        """What view showed before the first write to a campaign in this attempt."""
         self._views: dict[int, State] = {}
         self._wanted_on: dict[int, bool] = {}
         """What was wanted of each window when its campaign was last looked at."""
@@ -396,7 +398,7 @@ class CampaignSync:
             state = self._state(range(len(self.desired)))
             self.is_known = True
             for index, shown in state.items():
-                if rules.has_other_name(shown, (campaign := self.desired[index]).expect_name, None):
+                if rules.names_agree(shown, (campaign := self.desired[index]).expect_name) is False:
                     # The first list could not be read.
                     self._note_failure(index, rules.other_name_error(campaign.token, shown, campaign.expect_name))
                     self._wanted_on.pop(index, None)
@@ -494,6 +496,8 @@ class CampaignSync:
             raise
         finally:
             self._histories[index] = change.history
+            if change.before is not None:
+                self._before_writes[index] = change.before
 
     def _begin(self, index: int, hook: PacedHook) -> Change:
         is_known = self.memory.was_known and not self._may_differ(index)

@@ -24,6 +24,7 @@ SYNC_SEEDS = 1 << 64
 """Which worlds have a sync is decided apart, so that the others stay as they are for their seeds."""
 MILD = ("500", "reset", "429", "crash")
 STALL_SECONDS = 30 * DAY
+OVERSLEPT_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ class World:
         self.counts = {"r": 0, "w": 0}
         self.points = 0
         self.depth = 0
+        self.overslept = False
         self.faults = {(side, number): fault for side, number, fault in spec.faults}
         self.instances: list[TaskInstance] = []
 
@@ -89,6 +91,8 @@ class World:
 
     def violation(self, kind: str, text: str) -> None:
         """Keep a violation."""
+        if self.overslept and kind in ("green, but not live", "green, but not stopped"):
+            kind = f"apart: a worker was suspended: {kind}"
         self.tell(f"!!! {kind}: {text}")
         self.result.violations.append((kind, text))
 
@@ -163,6 +167,8 @@ class World:
             self.note("another task ran during a sleep")
             action()
         self.depth -= 1
+        # The other's whole attempt, its waits included, ran within this sleep: as if this worker had been suspended.
+        self.overslept |= self.batch.time > until + OVERSLEPT_SECONDS
         self.batch.advance(until)
 
     def run(self) -> Result:
