@@ -48,7 +48,11 @@ WORDS: Mapping[str, str] = {
 }
 """Patterns of whole words, whatever the case, and what to write instead."""
 _WORD = re.compile("|".join(rf"(?P<w{index}>\b(?:{pattern})\b)" for index, pattern in enumerate(WORDS)), re.I)
-_CODE = re.compile(r"<!-- tables: begin -->.*<!-- tables: end -->|```.*?^ *```|`[^`\n]*`|\]\([^)\s]*\)|https?://\S+|<!--.*?-->", re.M | re.S)
+_CODE = re.compile(
+    r"<!-- tables: begin -->.*<!-- tables: end -->|```.*?^ *```|`[^`\n]*`|\]\([^)\s]*\)|https?://\S+|<!--.*?-->",
+    re.M | re.S,
+)
+"""What is no prose: code, addresses, and the sandbox's tables, which are made from its code."""
 _LONG = re.compile(r"^\s*(\||<img|!\[)|\]\([^)]{60,}\)")
 _FENCE = re.compile(r"^ *```.*?^ *```$", re.M | re.S)
 
@@ -81,7 +85,7 @@ def _prose_of_code(text: str) -> str:
             string = string.replace("_", " ")
         elif token.type not in kinds:
             continue
-        string = _blank(re.compile(r"``[^`]*``|`[^`]*`|https?://\S+"), string)
+        string = _blank(re.compile(r"``[^`]*``|`[^`]*`|\{[^{}]*\}|https?://\S+"), string)
         for offset, line in enumerate(string.split("\n")):
             row, column = token.start[0] - 1 + offset, token.start[1] if offset == 0 else 0
             if row < len(kept):
