@@ -29,7 +29,7 @@ def change(path, old, new):
     path.write_text(text.replace(old, new))
 
 
-def test_what_the_page_says_of_each_class_is_what_python_says():
+def test_the_errors_page_and_python_agree_on_what_is_transient():
     known = {each.name: each for each in errors_page.failures((CHECKOUT / errors_page.EXCEPTIONS).read_text())}
     classes = {
         name: cls for name, cls in vars(exceptions).items() if isinstance(cls, type) and issubclass(cls, BatchError)
