@@ -5,8 +5,8 @@ included, with Airflow's retries, and waits up to six hours for a throttle. The 
 fires at once, from the failing task itself, but not for ``upstream_failed``, and not when the worker is gone. Airflow
 ends it after 20 seconds.
 
-Airflow takes the state of a run from its last tasks, and ``stop`` succeeds: without ``watcher`` the run would be a success although
-the pipeline failed, and no alert of the DAG would fire.
+Airflow takes the state of a run from its last tasks, and ``stop`` succeeds: without ``watcher`` the run would be a
+success although the pipeline failed, and no alert of the DAG would be sent.
 """
 
 from __future__ import annotations
