@@ -77,7 +77,8 @@ CELERY := apache-airflow-providers-celery asyncpg psycopg2-binary pytest
 .celery/installed: pyproject.toml constraints.txt tests/celery/constraints.txt
 	$(call environment,.celery,--constraint tests/celery/constraints.txt --editable '.[sandbox]' $(CELERY))
 
-SITE := mkdocs mkdocs-material mkdocstrings-python
+# ruff lays out the signatures.
+SITE := mkdocs mkdocs-material mkdocstrings-python ruff
 .docs/installed: constraints.txt docs/constraints.txt
 	$(call environment,.docs,--constraint docs/constraints.txt $(SITE))
 

@@ -1,12 +1,12 @@
 """Stop the campaign when the data behind it is not right.
 
 The first line is a task: ``trigger_rule="one_failed"`` runs it when anything before it fails, ``upstream_failed``
-included, with Airflow's retries, and up to six hours of patience with a throttle. The second line is the callback: it
+included, with Airflow's retries, and waits up to six hours for a throttle. The second line is the callback: it
 fires at once, from the failing task itself, but not for ``upstream_failed``, and not when the worker is gone. Airflow
 ends it after 20 seconds.
 
-A DAG run is judged by its last tasks, and ``stop`` succeeds: without ``watcher`` the run would be a success although
-the pipeline failed, and no alert of the DAG would fire.
+Airflow takes the state of a run from its last tasks, and ``stop`` succeeds: without ``watcher`` the run would be a
+success although the pipeline failed, and no alert of the DAG would be sent.
 """
 
 from __future__ import annotations

@@ -146,12 +146,12 @@ def _missing(code: str, document: Document) -> str | None:
 
 
 def _is_our_style(name: str) -> bool:
-    """Tell whether a word is a name of code, and not of everyday: it has an underscore or a capital inside."""
+    """Return whether a word is a name of code, and not of everyday: it has an underscore or a capital inside."""
     return "_" in name.strip("_") or bool(re.match(r"[A-Z]+[a-z0-9]+[A-Z]", name))
 
 
 def _importable(dotted: str, root: Path) -> bool:
-    """Tell whether a dotted name is a module, or a name that stands in one."""
+    """Return whether a dotted name is a module, or a name that stands in one."""
     path = root.joinpath(*dotted.split("."))
     if path.is_dir() or path.with_suffix(".py").is_file():
         return True

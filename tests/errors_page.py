@@ -60,8 +60,8 @@ HELP: Mapping[str, Help] = {
     ),
     "BatchChangeRefusedError": Help(
         "is one-time and its push time … UTC has passed",
-        "The message says why: another name than `expect_name`, a campaign of the Batch dashboard, a push time that has "
-        "passed, a parameter that would be removed, or more than `max_changes`. Correct the task or the campaign.",
+        "The message says why: another name than `expect_name`, a campaign created in the dashboard, a push time that "
+        "has passed, a parameter that would be removed, or more than `max_changes`. Correct the task or the campaign.",
     ),
     "BatchSyncError": Help(
         "… of … campaigns failed, more than max_failures=…",
@@ -218,15 +218,15 @@ def disagreements(root: Path) -> Iterator[str]:
     names = [failure.name for failure in known]
     for name in names:
         if name not in HELP:
-            yield f"tests/errors_page.py: HELP lacks {name}: say what its message looks like and what to do"
+            yield f"tests/errors_page.py: HELP lacks {name}: add a part of its message and what to do"
     for name in HELP:
         if name not in names:
             yield f"tests/errors_page.py: HELP names {name}, which {EXCEPTIONS} does not have"
     texts = templates(root / "airflow_batch")
     for name, help_ in HELP.items():
-        wanted = help_.message.replace("{status}", "…")
-        if not any(wanted in text for text in texts):
-            yield f"tests/errors_page.py: no message of the package holds {wanted!r}, which HELP has for {name}"
+        expected = help_.message.replace("{status}", "…")
+        if not any(expected in text for text in texts):
+            yield f"tests/errors_page.py: no message of the package holds {expected!r}, which HELP has for {name}"
     if set(names) == set(HELP) and written(root) != (root / PAGE).read_text(encoding="utf-8"):
         yield f"{PAGE}: the list is not what {EXCEPTIONS} says (--write corrects it)"
 

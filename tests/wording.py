@@ -1,13 +1,14 @@
 """Finds words of this project's former private vocabulary, and lines of documents that are too long to review.
 
 What belongs here: which words to replace, by what, and where that is checked. ``make lint`` runs it with the other
-checks of the documents (``tests/documents.py``).
+checks of the documents (``tests/documents.py``); ``python tests/wording.py FILE...`` checks any files.
 """
 
 from __future__ import annotations
 
 import io
 import re
+import sys
 import tokenize
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,7 +16,7 @@ from pathlib import Path
 CHECKED = ("*.md",)
 """Files that are checked, as patterns of ``git ls-files``. To widen: add ``airflow_batch/*.py``, ``tests/*.py``, ..."""
 EXCEPT = ("CHANGELOG.md", "tests/wording.py", "tests/unit/test_wording.py")
-"""The changelog tells of earlier versions, whose words it keeps."""
+"""The changelog describes earlier versions in their words; the others have the words as data."""
 WIDTH = 120
 
 WORDS: Mapping[str, str] = {
@@ -52,6 +53,7 @@ _CODE = re.compile(
     r"<!-- tables: begin -->.*<!-- tables: end -->|```.*?^ *```|`[^`\n]*`|\]\([^)\s]*\)|https?://\S+|<!--.*?-->",
     re.M | re.S,
 )
+"""What is no prose: code, addresses, and the sandbox's tables, which are made from its code."""
 _LONG = re.compile(r"^\s*(\||<img|!\[)|\]\([^)]{60,}\)")
 _FENCE = re.compile(r"^ *```.*?^ *```$", re.M | re.S)
 
@@ -82,9 +84,9 @@ def _prose_of_code(text: str) -> str:
         string = token.string
         if token.type == tokenize.NAME and string.startswith("test_"):
             string = string.replace("_", " ")
-        elif token.type not in kinds:
-            continue
-        string = _blank(re.compile(r"``[^`]*``|`[^`]*`|https?://\S+"), string)
+        elif token.type not in kinds or (token.type == tokenize.STRING and not re.search(r"\s", string)):
+            continue  # no prose: a text without a blank is a key or a name
+        string = _blank(re.compile(r"``[^`]*``|`[^`]*`|\{[^{}]*\}|https?://\S+"), string)
         for offset, line in enumerate(string.split("\n")):
             row, column = token.start[0] - 1 + offset, token.start[1] if offset == 0 else 0
             if row < len(kept):
@@ -95,3 +97,9 @@ def _prose_of_code(text: str) -> str:
 def check(root: Path, names: list[str]) -> list[str]:
     """Return the problems of the files of a checkout."""
     return [problem for name in names for problem in problems(name, (root / name).read_text(encoding="utf-8"))]
+
+
+if __name__ == "__main__":
+    found = check(Path.cwd(), sys.argv[1:])
+    print("\n".join(found))
+    sys.exit(bool(found))

@@ -506,7 +506,10 @@ class CampaignSync:
         journal = Journal(attempt, self.clock, self.desired[index].token, hook.app, self.details)
         request = self._requests[index]
         shown = self._views.pop(index, None)
-        return Change(hook, self.clock, attempt, request, journal, self.details, history, waits=False, seen=shown)
+        before = self._before_writes.get(index)
+        return Change(
+            hook, self.clock, attempt, request, journal, self.details, history, waits=False, seen=shown, before=before
+        )
 
     @contextmanager
     def _threads(self) -> Iterator[Executor]:

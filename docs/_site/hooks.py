@@ -26,19 +26,35 @@ OUTSIDE = {
 SHOWN = {".py": "python", ".yaml": "yaml", ".json": "json", ".toml": "toml"}
 """Files that a document may link to, and their languages."""
 REFERENCE = {
-    "operators": ["airflow_batch.operators.campaigns", "airflow_batch.operators.sync", "airflow_batch.operators.base"],
-    "sensors": ["airflow_batch.sensors.campaigns", "airflow_batch.sensors.base"],
-    "notifications": ["airflow_batch.notifications.campaigns"],
-    "hook": ["airflow_batch.hooks.batch"],
-    "windows": ["airflow_batch.windows"],
-    "calendars": ["airflow_batch.calendar_dag", "airflow_batch.calendars.model", "airflow_batch.calendars.reading"],
-    "results": ["airflow_batch.results"],
+    "operators": [
+        *(
+            f"airflow_batch.operators.campaigns.Batch{name}Operator"
+            for name in ("SetCampaignLive", "UpdateCampaign", "CreateCampaign", "DeleteCampaign", "GetCampaignStats")
+        ),
+        "airflow_batch.operators.sync.BatchSyncCampaignsOperator",
+    ],
+    "sensors": [
+        "airflow_batch.sensors.campaigns.BatchCampaignLiveSensor",
+        "airflow_batch.sensors.campaigns.BatchCampaignStatsSensor",
+    ],
+    "notifications": ["airflow_batch.notifications.campaigns.SetCampaignLiveNotifier"],
+    "hook": ["airflow_batch.hooks.batch.BatchHook"],
+    "windows": ["airflow_batch.windows.CampaignWindow"],
+    "calendars": [
+        "airflow_batch.calendar_dag.campaign_calendar_dag",
+        "airflow_batch.calendars.read_calendar",
+        "airflow_batch.calendars.CampaignCalendar",
+        "airflow_batch.calendars.CalendarCampaign",
+    ],
+    "results": ["airflow_batch.results.CampaignResult", "airflow_batch.results.CampaignSummary"],
     "exceptions": ["airflow_batch.exceptions"],
-    "retries": ["airflow_batch.policies.retry"],
-    "triggers": ["airflow_batch.triggers.campaigns"],
-    "payloads": ["airflow_batch.payloads"],
+    "retries": ["airflow_batch.policies.retry.BatchRetryPolicy", "airflow_batch.policies.retry.retry_defaults"],
+    "triggers": ["airflow_batch.triggers.campaigns.BatchCampaignTrigger"],
 }
-"""Pages of the API reference, and the modules on each."""
+"""Pages of the API reference, and the public names on each."""
+
+ONLY_CLASSES = {"operators", "sensors", "notifications", "triggers"}
+"""Pages without methods, which are for Airflow to call."""
 
 _LINK = re.compile(r"(```.*?^ *```|`[^`\n]*`)|(\]\(|<img[^>]* src=\")([^)\s\"]+)", re.M | re.S)
 _ORIGINS = {page: path for path, page in OUTSIDE.items()}
@@ -57,8 +73,11 @@ def on_files(files: Files, *, config: Any) -> Files:
             path = _path(page, match[3])
             if path is not None and Path(path).suffix in SHOWN and (uri := f"source/{path}.md") not in files.src_uris:
                 files.append(File.generated(config, uri, content=_show(path)))
-    for name, modules in REFERENCE.items():
-        blocks = "\n\n".join(f"::: {module}" for module in modules)
+    for name in ("iframe-worker.js", "site.css"):
+        files.append(File.generated(config, f"assets/{name}", abs_src_path=str(CHECKOUT / "docs" / "_site" / name)))
+    for name, names in REFERENCE.items():
+        options = "\n    options: {members: false}" if name in ONLY_CLASSES else ""
+        blocks = "\n\n".join(f"::: {public}{options}" for public in names)
         files.append(File.generated(config, f"reference/{name}.md", content=f"# {name.capitalize()}\n\n{blocks}\n"))
     return files
 

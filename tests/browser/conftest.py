@@ -37,7 +37,7 @@ ARGUMENTS = (
 
 def is_loopback(url):
     parts = urlsplit(url)
-    if parts.scheme in ("about", "blob", "data") or parts.hostname == "localhost":
+    if parts.scheme in ("about", "blob", "data", "file") or parts.hostname == "localhost":
         return True
     try:
         return ipaddress.ip_address(parts.hostname or "").is_loopback

@@ -75,6 +75,15 @@ def test_the_one_dag_instead_of_them_makes_it_what_the_window_says(airflow, sand
     ]
 
 
+def test_the_tasks_of_the_operators_pages_create_change_and_delete_a_campaign(airflow, sandbox):
+    before = set(sandbox.tokens())
+    result = airflow.run_dag("campaign_tasks")
+    assert result.returncode == 0, result.output[-3000:]
+    assert set(sandbox.tokens()) == before
+    writes = [record.operation for record in sandbox.requests if record.applied][-4:]
+    assert writes == ["create", "update", "update", "delete"]
+
+
 def test_a_task_of_ones_own_reads_the_list_through_the_hook(airflow, sandbox):
     sandbox.add_campaign({**CAMPAIGN, "name": "Summer evenings", "live": True})
     result = airflow.run_dag("hook_in_a_task", {"prefix": "Summer e"})
