@@ -134,7 +134,8 @@ def read_yaml(path: Path) -> tuple[Any, list[Mistake]]:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
         kind = "" if isinstance(error, yaml.constructor.ConstructorError) else "not YAML: "
-        found = kind + ", ".join(part[:200] for part in (error.context, error.problem) if part) + "."
+        problem = (error.problem or "").replace("found unconstructable recursive node", "an alias that holds itself")
+        found = kind + ", ".join(part[:200] for part in (error.context, problem) if part) + "."
     else:
         if root is not None:
             return root, loader.mistakes
@@ -216,12 +217,14 @@ class _Loader(_SafeLoader):  # type: ignore[misc]
         value.depth = 1 + max((getattr(part, "depth", 0) for part in parts), default=0)
         _check(node, value.size, value.depth)
 
-    def _unknown(self, node: Any) -> NoReturn:
-        _refuse(node, f"the tag {shown(node.tag.replace(_TAG, '!!'))}. Text, lists and mappings are allowed")
+    def _value(self, node: Any) -> Any:
+        name = node.tag.removeprefix(_TAG)
+        if isinstance(node, yaml.ScalarNode) and name in _SCALARS:
+            return self._scalar(node)
+        if isinstance(node, yaml.SequenceNode) and name == "seq":
+            return self._list(node)
+        if isinstance(node, yaml.MappingNode) and name == "map":
+            return self._mapping(node)
+        _refuse(node, f"the tag {shown(node.tag.replace(_TAG, '!!'))} here. Text, lists and mappings are allowed")
 
-    yaml_constructors: ClassVar[dict[str | None, Any]] = {
-        **dict.fromkeys([_TAG + name for name in _SCALARS], _scalar),
-        _TAG + "seq": _list,
-        _TAG + "map": _mapping,
-        None: _unknown,
-    }
+    yaml_constructors: ClassVar[dict[str | None, Any]] = {None: _value}

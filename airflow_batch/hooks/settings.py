@@ -12,6 +12,8 @@ import re
 from collections.abc import Iterable
 from contextlib import suppress
 from functools import cached_property
+from itertools import takewhile
+from string import ascii_lowercase, ascii_uppercase
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote, urlsplit
 
@@ -37,6 +39,7 @@ REDACTED = "***"
 LEAST_PREFIX = 12
 """Characters from the start of a key that are taken out of a text even where the rest of the key is missing."""
 
+_LOWER = str.maketrans(ascii_uppercase, ascii_lowercase)
 _REST_KEY = "the company REST API key (Batch dashboard > Settings > General)"
 _APP_KEY = "the app's Live, Dev or SDK API key (Batch dashboard > Settings > General)"
 _ALLOWED = {
@@ -178,16 +181,16 @@ def _read_extra(conn_id: str, text: str | None) -> dict[str, Any]:
         raise _wrong(conn_id, "extra", "a JSON object", "it is not JSON") from None
     if not isinstance(extra, dict):
         raise _wrong(conn_id, "extra", "a JSON object", f"it is a {type(extra).__name__}")
-    for name, value in extra.items():
-        with suppress(ValueError, RecursionError):
-            extra[name] = json.loads(value) if isinstance(value, str) else value
     given = {name: value for name, value in extra.items() if value not in (None, "")}
     unknown = next((name for name in given if name not in EXTRA_KEYS), None)
     if unknown is not None:
         raise BatchConfigurationError(
             f"Connection {conn_id!r}: unknown extra {show_name(unknown)}. Allowed are {', '.join(EXTRA_KEYS)}."
         )
-    return given
+    for name, value in given.items():
+        with suppress(ValueError, RecursionError):
+            given[name] = json.loads(value) if isinstance(value, str) else value
+    return {name: value for name, value in given.items() if value not in (None, "")}
 
 
 def _read_base_url(connection: Connection) -> tuple[str, bool]:
@@ -229,18 +232,22 @@ def _read_base_url(connection: Connection) -> tuple[str, bool]:
 def redact(text: str, secrets: Iterable[str]) -> str:
     """Return ``text`` without the secrets, in upper or lower case, and without their starts of LEAST_PREFIX characters.
 
-    Of secrets that start alike, the longest part that a place holds is taken out.
+    The time it takes grows with the text and with the number of secrets, not with their length.
     """
-    tails: dict[str, set[str]] = {}
-    for secret in secrets:
-        head, tail = secret[:LEAST_PREFIX].lower(), secret[LEAST_PREFIX:]
-        tails.setdefault(head, set()).update(tail[:end] for end in range(len(tail) + 1))
-    # The longest first: of two alternatives that fit, a pattern takes the first.
-    pattern = "|".join(
-        f"{re.escape(head)}(?:{'|'.join(map(re.escape, sorted(tails[head], key=len, reverse=True)))})"
-        for head in sorted(tails, key=len, reverse=True)
-    )
-    return re.sub(pattern, REDACTED, text, flags=re.IGNORECASE | re.ASCII) if tails else text
+    lowered = text.translate(_LOWER)  # str.lower would move some characters
+    spans = []
+    for secret in {secret.translate(_LOWER) for secret in secrets}:
+        start = lowered.find(secret[:LEAST_PREFIX])
+        while start >= 0:
+            pairs = zip(secret, lowered[start : start + len(secret)], strict=False)
+            spans.append((start, start + sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))))
+            start = lowered.find(secret[:LEAST_PREFIX], start + 1)
+    parts, end = [], 0
+    for first, last in sorted(spans):
+        if first >= end:
+            parts += [text[end:first], REDACTED]
+        end = max(end, last)
+    return "".join(parts) + text[end:]
 
 
 def show_name(name: str) -> str:

@@ -431,3 +431,13 @@ def test_keys_that_start_alike_are_taken_out_whole():
 
 def test_a_text_stays_as_it_is_where_there_is_no_key():
     assert redact("sandbox-and", []) == "sandbox-and"
+
+
+def test_a_part_of_a_key_that_overlaps_another_is_taken_out_whole():
+    assert redact("say abcabcabcabcabcx", ["abcabcabcabcx"]) == "say ***"
+
+
+@pytest.mark.parametrize("name", ["retries", "a"])
+@pytest.mark.parametrize("value", ["null", '""', "1"])
+def test_an_unknown_extra_is_refused_whatever_its_text_says(name, value):
+    assert f"unknown extra '{name}'" in refusal(extra={name: value})
