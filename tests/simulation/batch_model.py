@@ -113,6 +113,8 @@ class Nature:
     unknown_keys: bool = False
     numbers_as_text: bool = False
     refuses_view_form: bool = False
+    refuses_names: bool = False
+    """Whether an update may hold no name: Batch refuses the one that the campaign has."""
     """400 for a key that only view shows."""
     dashboard_refused: bool = True
     others: int = 0
@@ -246,6 +248,8 @@ class Batch:
             raise Refused(403, BatchApiMisuseError, "made in the dashboard")
         if nature.strict and not ("name" in payload and "messages" in payload and "live" in payload):
             raise Refused(400, BatchMissingParameterError, "name, live or messages is missing")
+        if nature.refuses_names and "name" in payload and write.sender is not None:
+            raise Refused(400, BatchMalformedParameterError, "this name is not allowed")
         if nature.refuses_view_form and "view_only" in payload:
             raise Refused(400, BatchMalformedParameterError, "view_only is not a parameter")
         old = campaign.params

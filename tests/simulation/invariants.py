@@ -251,6 +251,7 @@ def _check_part(world: World, instance: TaskInstance, task: Task, ended: Ended, 
     live_still = campaign is not None and not campaign.deleted and campaign.params["live"] and not disturbed
     if end == "failed" and wanted is False and settled and live_still:
         _check_stop_was_tried(world, instance, task, ended.error)
+        _check_stop_got_through(world, instance, task, ended.error)
     if outcome is None:
         return
     if outcome.changed is True and not any(write.applied_at is not None for write in own):
@@ -310,6 +311,16 @@ def _check_stop_was_tried(world: World, instance: TaskInstance, task: Task, erro
     if task.window is not None and api is not None and not api.has_answered and not instance.right_clocks:
         return
     world.violation("red, and no stop was tried", f"{instance.name}: {task.token}: {error}")
+
+
+def _check_stop_got_through(world: World, instance: TaskInstance, task: Task, error: str) -> None:
+    """Check that a campaign is stopped where nothing fails, and Batch takes live alone if it takes nothing else."""
+    spec, nature = world.spec, world.spec.nature
+    failing = spec.faults or spec.periods or spec.crash_points or len(spec.tasks) > 1
+    refusing = nature.strict or nature.view_lag or not nature.merge or task.expect_name or task.text
+    refusing = refusing or not world.batch.campaigns[task.token].from_api
+    if not failing and not refusing and task.kind in ("toggle off", "window", "notifier"):
+        world.violation("red, and not stopped, though nothing failed", f"{instance.name}: {task.token}: {error}")
 
 
 def _check_parameters(

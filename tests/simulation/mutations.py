@@ -73,7 +73,7 @@ MUTATIONS = (
              'return isinstance(campaign.get("recurrence"), Mapping) and bool(campaign["recurrence"])',
              'return "recurrence" in campaign'),
     Mutation("A7: the last choice of a stop carries the name", PLAN, "choices.append(dict(desired))",
-             "choices.append(dict(desired)) if not choices else None"),
+             'choices.append({"name": name, **desired} if name else dict(desired))'),
     Mutation("A9: a look ends a stop after an own on", PLAN,
              "on_at = None if history.on is None else history.on.at", "on_at = None"),
     Mutation("A9: the second stop is not sent", PLAN, "if off.confirmed and off.at >= settled:", "if off.confirmed:"),
@@ -127,7 +127,7 @@ MUTATIONS = (
     Mutation("sync: what an earlier attempt may have written counts as unchanged", MEMORY,
              'not self.was_known or bool(kept.get("wrote")) or attempt.is_rescheduled', "False"),
     Mutation("sync: the name that the list shows is not compared", SYNC,
-             "if state is not None and rules.has_other_name(state, campaign.expect_name, None):", "if False:"),
+             "if state is not None and rules.names_agree(state, campaign.expect_name) is False:", "if False:"),
     Mutation("sync: no lateness", SYNC, "if is_fixed else None", "if False else None"),
 )  # fmt: skip
 

@@ -260,6 +260,12 @@ def spec_of(seed: int) -> Spec:
         if second.kind != "create" and token not in dict(campaigns):
             campaigns.append((token, _campaign(rng, second, False)))
     faults, periods, points = _faults(rng, mild)
+    rare = random.Random(seed + 2 * SYNC_SEEDS)
+    if mild is None and rare.random() < 0.02:
+        nature, faults, periods, points = replace(nature, refuses_names=True, strict=False), (), (), ()
+    if first.kind == "create" and plan.clears and rare.random() < 0.5:
+        clears = tuple(replace(clear, human_stop=True) for clear in plan.clears)
+        tasks[0] = (first, replace(plan, clears=clears))
     return Spec(seed, nature, tuple(campaigns), tuple(tasks), faults, periods, points, mild)
 
 
