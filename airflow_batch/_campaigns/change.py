@@ -349,7 +349,8 @@ class Change:
         state = describe({"live": True} if self.request.is_new else desired)
         title = title_of(self.request.token, outcome.name, self.api.app)
         if self.sent is None:
-            may_have_written = self.unanswered is not None or self.history.last is not None or not self.history.is_known
+            is_later = self.attempt.number > 1 or not self.history.is_known
+            may_have_written = self.unanswered is not None or self.history.last is not None or is_later
             if seen is not None and may_have_written and not self.request.is_new:
                 check_lost(self.request.token, self.before, seen, desired)
             how = {False: "already", True: "by an earlier request of this task", None: "now"}[step.changed]

@@ -101,7 +101,7 @@ def _timezone(value: str, info: Any) -> str:
 
 
 def _window(value: _Window, info: Any) -> CampaignWindow:
-    excepted = tuple(sorted(set(info.data.get("except_dates") or ())))
+    excepted = info.data.get("except_dates") or ()
     return _shared_window(**dict(value), timezone=info.context.timezone, except_dates=excepted)
 
 
@@ -150,6 +150,9 @@ def _campaign(value: Any, read: pydantic.ValidatorFunctionWrapHandler, info: Any
 _Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
 
+_Date = Annotated[_Text, _checked_by(lambda value, _: read_dates([value])[0])]
+
+
 class _Model(pydantic.BaseModel):
     model_config = ConfigDict(extra="forbid")
 
@@ -165,7 +168,7 @@ class _Campaign(_Model):
     name: Annotated[str, StringConstraints(pattern=r"\S")]
     app: _Text | None = None
     token: Annotated[_Text, _checked_by(lambda value, _: check_token(value))]
-    except_dates: list[Annotated[_Text, _checked_by(lambda value, _: read_dates([value])[0])]] | None = None
+    except_dates: Annotated[list[_Date], AfterValidator(lambda found: tuple(sorted(set(found))))] | None = None
     windows: Annotated[list[Annotated[_Window, _checked_by(_window)]], Field(min_length=1)]
     definition: Annotated[Any, _checked_by(_definition)] = None
 

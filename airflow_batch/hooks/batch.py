@@ -275,7 +275,8 @@ class BatchHook(BaseHook):
         except BatchConfigurationError as error:
             problem = str(error)
         if problem is not None:
-            # A new error: the local variables of the first one's frames hold keys.
+            # A new error: the local variables of the first one's frames hold keys, as does the repr of a connection.
+            self._connection = None
             raise BatchConfigurationError(problem)
         for secret in settings.secrets:
             mask_secret(secret)

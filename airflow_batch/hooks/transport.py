@@ -74,6 +74,17 @@ class _Exchange:
 _current: ContextVar[_Exchange | None] = ContextVar("batch_exchange", default=None)
 
 
+class _FinalResponse(http.client.HTTPResponse):
+    """http.client's response, which takes any interim answer but 100 for the final one and leaves that for the next."""
+
+    def _read_status(self) -> tuple[str, int, str]:
+        while True:
+            found: tuple[str, int, str] = super()._read_status()  # type: ignore[misc]
+            if not 101 < found[1] < 200:
+                return found
+            http.client.parse_headers(self.fp)
+
+
 class _BoundedConnection(urllib3.connection.HTTPConnection):
     """Notes the first byte of a request, and keeps connecting, sending and reading within the limits of the exchange.
 
@@ -117,7 +128,7 @@ class _BoundedConnection(urllib3.connection.HTTPConnection):
 
     def response_class(self, sock: socket.socket, *args: Any, **kwargs: Any) -> http.client.HTTPResponse:  # type: ignore[override]
         """Return http.client's response, which reads from the socket within the limits, however slowly bytes come."""
-        response = http.client.HTTPResponse(sock, *args, **kwargs)
+        response = _FinalResponse(sock, *args, **kwargs)
         watch = _current.get()
         if watch is not None:
             raw: Any = response.fp.raw
@@ -195,6 +206,8 @@ class BatchSession(requests.Session):
         subject = endpoint.name + (f" of campaign {token!r}" if token else "")
         subject += f" (app {show_name(app)})" if app else ""
         problem: BaseException
+        request: Any = None
+        options: Any = None
         watch = _Exchange(time.monotonic() + min(TOTAL_TIMEOUT, TOTAL_TIMEOUT if time_limit is None else time_limit))
         current = _current.set(watch)
         try:
@@ -207,7 +220,7 @@ class BatchSession(requests.Session):
                 data=body,
                 params=query,
             ).prepare()
-            options: Any = self.merge_environment_settings(request.url, {}, True, None, None)
+            options = self.merge_environment_settings(request.url, {}, True, None, None)
             timeout = watch.limit(settings.timeout[0]), watch.limit(settings.timeout[1])
             with self._adapter.send(request, timeout=timeout, **options) as response:
                 status, headers, content = response.status_code, response.headers, _read(response)
@@ -219,9 +232,12 @@ class BatchSession(requests.Session):
             for cause in _causes(error):  # Else the libraries' frames and the session would hold each other.
                 cause.__traceback__ = None
         except BaseException as error:  # Such as Airflow's timeout of a task
+            error.__context__ = error.__cause__ = None  # An error of the libraries that it came in the middle of
             problem = error
         finally:
             _current.reset(current)
+            # The keys, and the password of a proxy: the frame of what is raised keeps its variables.
+            request = options = None
         # Raised outside of the handler, so that the library's exception is not even its context.
         try:
             raise problem.with_traceback(None)
