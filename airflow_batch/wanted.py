@@ -8,13 +8,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from airflow_batch._campaigns.protocol import Schedule
-from airflow_batch._campaigns.reference import read_reference
+from airflow_batch._campaigns.reference import read_definition, read_expected_name, read_reference
 from airflow_batch.exceptions import BatchError, BatchPayloadError
-from airflow_batch.payloads import check_payload, kind_of, read_live, shown
+from airflow_batch.payloads import kind_of, read_live, shown
 
 log = logging.getLogger(__name__)
 
@@ -31,10 +30,6 @@ class WantedCampaign:
     live: bool | Schedule
     expect_name: str | None = None
     definition: Mapping[str, Any] | None = None
-
-    def is_live_at(self, moment: datetime) -> bool:
-        """Return what it should be at a moment."""
-        return self.live if isinstance(self.live, bool) else self.live.is_live_at(moment)
 
 
 def read_wanted(items: Any, default_app: str | None = None) -> list[WantedCampaign]:
@@ -74,26 +69,14 @@ def _read_one(item: Any, place: str, default_app: str | None) -> WantedCampaign:
         # Most are no schedules, and to find that out takes long: the likely kinds come first.
         if isinstance(live, bool | str | type) or not isinstance(live, Schedule):
             live = read_live(live)
-        definition = _read_definition(item.get("definition"), place, may_stop=live is not True)
+        definition = read_definition(item.get("definition"), stops=live is not True, log=log)
     except BatchError as error:
         raise BatchPayloadError(f"{place}: {error}") from None
     for key in ("app", "expect_name"):
         if not isinstance(item.get(key), str | None):
             raise BatchPayloadError(f"{place}: {key} must be text, not {kind_of(item[key])}.")
     name = item.get("expect_name")
-    if name is not None and name.strip() in ("", "None"):
-        name = ""  # one was asked for, but its template rendered to nothing (rule 2)
+    name = read_expected_name(name, given=name is not None)
     return WantedCampaign(
         token=token, app=item.get("app") or app or default_app, live=live, expect_name=name, definition=definition
     )
-
-
-def _read_definition(value: Any, place: str, *, may_stop: bool) -> Mapping[str, Any] | None:
-    """Return a definition, checked. A wrong one never blocks a stop (rule 4)."""
-    try:
-        return None if value is None else check_payload(value, "definition")
-    except BatchPayloadError as error:
-        if not may_stop:
-            raise
-        log.warning("%s goes on without its definition: %s", place, error)
-        return None

@@ -54,7 +54,7 @@ HELP: Mapping[str, Help] = {
         "else changes the campaign.",
     ),
     "BatchParametersLostError": Help(
-        "but lost … by the write that Batch confirmed",
+        "but lost … by a write. Send them again",
         "Send the parameters again with [BatchUpdateCampaignOperator](operators/update-campaign.md), or restore the "
         "campaign in the dashboard.",
     ),

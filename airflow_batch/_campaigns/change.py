@@ -60,6 +60,9 @@ def change_campaign(
     :raises BatchVerificationError: when it is not as written.
     :raises BatchApiError: one of its other subclasses, for each failed request.
     """
+    if request.dry_run:
+        note_nothing_sent(attempt, clock, request.token, api.app, log)
+        attempt = replace(attempt, store=None)
     journal = Journal(attempt, clock, request.token, api.app, log)
     history = History(began=clock.now()) if request.dry_run else journal.load()
     change = Change(api, clock, attempt, request, journal, log, history=history, budget=budget)
@@ -141,6 +144,8 @@ class Change:
                 return self._finish(step, seen)
             if not isinstance(step, Send):
                 self._wait_or_raise(step)
+            elif self.unanswered is not None and self.budget and self._left() < 1:
+                raise self.unanswered
             elif self.request.dry_run:
                 return self._outcome(step.desired, seen, sent=step.payloads[0], changed=False, would_change=True)
             else:
@@ -187,7 +192,8 @@ class Change:
         while True:
             try:
                 if self.budget:
-                    self.api.time_limit = STOP_READ_LIMIT if stops else max(0.5, self._left() - WRITE_RESERVE)
+                    left = self._left()
+                    self.api.time_limit = min(left, STOP_READ_LIMIT) if stops else max(0.5, left - WRITE_RESERVE)
                 return self.api.get_campaign(self.request.token), None
             except BatchApiMisuseError as error:
                 if self.seen is not None:
@@ -217,7 +223,7 @@ class Change:
                 if error.transient and not self.attempt.is_last and not self.budget:
                     raise
                 self.log.warning("Reading the campaign failed; it is stopped without. %s", error)
-                return None, None
+                return self.seen, None
 
     def _is_to_stop(self) -> bool:
         clocks = Clocks(self.clock.now(), self.api.batch_now())
@@ -336,7 +342,7 @@ class Change:
 
     def _left(self) -> float:
         """Return how many seconds of a callback's time are left for a request, at least half a second."""
-        left = self.started + (self.budget or MAX_IN_SLOT) - self.clock.now()
+        left = self.started + (self.budget or timedelta(0)) - self.clock.now()
         return max(0.5, left.total_seconds())
 
     def _finish(self, step: Done, seen: Campaign | None) -> Outcome:

@@ -13,7 +13,14 @@ from itertools import islice
 from typing import Any
 
 from airflow_batch._campaigns import rules
-from airflow_batch._campaigns.change import AGAIN_AFTER, MAX_IN_SLOT, THROTTLE_FLOOR, Change, run_attempt
+from airflow_batch._campaigns.change import (
+    AGAIN_AFTER,
+    MAX_IN_SLOT,
+    THROTTLE_FLOOR,
+    Change,
+    note_nothing_sent,
+    run_attempt,
+)
 from airflow_batch._campaigns.diff import Campaign, same_name
 from airflow_batch._campaigns.history import History, Journal, digest_of
 from airflow_batch._campaigns.plan import repeat_refused
@@ -26,6 +33,7 @@ from airflow_batch.exceptions import (
     BatchChangeRefusedError,
     BatchConnectionError,
     BatchNotFoundError,
+    BatchNotVisibleError,
     BatchRepeatRefusedError,
     BatchStateError,
     BatchVerificationError,
@@ -49,6 +57,9 @@ def create_campaign(
         may not make it live any more.
     :raises BatchApiError: one of its other subclasses, for each failed request.
     """
+    if request.dry_run:
+        note_nothing_sent(attempt, clock, None, api.app, log)
+        attempt = replace(attempt, store=None)
     return run_attempt(Creation(api, clock, attempt, request, log))
 
 
@@ -84,7 +95,7 @@ class Creation:
         if not self.goes_live:
             self.log.info("%s was created.", self._title)
             return self._outcome(changed=True)
-        return replace(self._go_live(), requested_at=self.started)
+        return self._go_live()
 
     def _kept(self) -> dict[str, Any] | None:
         """Return what an earlier attempt kept of the campaign that it created, None where there is nothing to use.
@@ -110,7 +121,7 @@ class Creation:
     def _known(self, kept: dict[str, Any]) -> Outcome | None:
         """Return the outcome where nothing may be sent to the kept campaign any more, None where it goes on.
 
-        :raises BatchNotFoundError: where Batch does not know it any more.
+        :raises BatchNotVisibleError: where Batch does not show it.
         :raises BatchRepeatRefusedError: where its going live is in doubt since before a clear.
         """
         cleared = kept.get("max_tries") != self.attempt.max_tries
@@ -134,9 +145,10 @@ class Creation:
         except BatchApiMisuseError:
             return None
         except BatchNotFoundError as error:
-            raise error.explained(
-                f"An earlier attempt of this task has created campaign {self.token!r}, and Batch does not know it any "
-                "more. Start a new DAG run to create it again."
+            raise BatchNotVisibleError(
+                f"{error.message} An earlier attempt of this task has created campaign {self.token!r}, and it may take "
+                "a while to show. If it is gone, start a new DAG run to create it again.",
+                **error.details,
             ) from None
 
     def _judge(self) -> None:
@@ -169,14 +181,15 @@ class Creation:
         draft, in_doubt = {**self.payload, "live": False}, False
         for pause in (*AGAIN_AFTER, None):
             try:
-                self.token = self.api.create_campaign(draft)
+                self.token = self.api.create_campaign(draft, checked=True)
                 break
             except BatchApiError as error:
                 repeats = isinstance(error, BatchConnectionError) or error.may_have_been_applied
                 if pause is None or not repeats:
                     raise
                 in_doubt |= error.may_have_been_applied
-                self.log.warning("%s Creating the draft again in %.0f s; one more may remain.", error, pause)
+                remains = "; one more may remain" if error.may_have_been_applied else ""
+                self.log.warning("%s Creating the draft again in %.0f s%s.", error, pause, remains)
                 self.clock.sleep(pause)
         self.status = self.api.last_status
         if in_doubt:
@@ -217,8 +230,8 @@ class Creation:
         """
         request = ChangeRequest(token=self.token, parameters=self.payload, latest_on=self.latest_on, is_new=True)
         began = self.clock.now()
+        self.journal = Journal(self.attempt, self.clock, self.token, self.api.app, self.log)
         while True:
-            self.journal = Journal(self.attempt, self.clock, self.token, self.api.app, self.log)
             change = Change(self.api, self.clock, self.attempt, request, self.journal, self.log, self.history)
             change.waited = self.clock.now() - began
             try:

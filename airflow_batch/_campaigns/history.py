@@ -159,7 +159,9 @@ class Journal:
             Write.from_json(record[name], began) if isinstance(record.get(name), Mapping) else None
             for name in ("on", "off")
         )
-        same = self._key["token"] is None or {name: record.get(name) for name in self._key} == self._key
+        if self._key["token"] is None:
+            self._key = {name: record.get(name) for name in self._key}
+        same = {name: record.get(name) for name in self._key} == self._key
         return History(
             began=began,
             on=on if same else None,

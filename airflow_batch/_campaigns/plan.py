@@ -267,7 +267,8 @@ def _judge(situation: Situation, desired: Campaign, *, force: bool) -> Plan:
         rules.check_change(request.token, seen, desired)
         known, base = seen, request_form(seen)
     else:
-        known, base = request.definition or situation.asked or {}, request.definition or {}
+        base = request.definition or {}
+        known = overlaid(situation.asked or {}, base)
     whole, payload = overlaid(known, desired), overlaid(base, desired)
     unchanged = not request.is_new and (
         seen is not None and not differences(desired, seen) and desired.get("push_time") != "now"

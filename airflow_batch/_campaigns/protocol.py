@@ -32,8 +32,8 @@ class CampaignApi(Protocol):
     def list_campaigns(self) -> Iterator[dict[str, Any]]:
         """List the campaigns, newest first."""
 
-    def create_campaign(self, payload: Mapping[str, Any]) -> str:
-        """Create a campaign and return its token."""
+    def create_campaign(self, payload: Mapping[str, Any], *, checked: bool = False) -> str:
+        """Create a campaign and return its token. ``checked``: the payload was checked already."""
 
     def update_campaign(self, campaign_token: str, payload: Mapping[str, Any], *, checked: bool = False) -> int:
         """Update a campaign and return the HTTP status. ``checked``: the payload was checked already."""

@@ -214,8 +214,8 @@ def check_lost(token: str, before: Campaign | None, seen: Campaign, desired: Cam
     lost += [name for name in ("name", "messages") if not seen.get(name) and name not in lost]
     if lost:
         raise BatchParametersLostError(
-            f"Campaign {token!r} is {describe(desired)}, but lost {', '.join(lost[:20])} by the write that Batch "
-            "confirmed. Send them again with BatchUpdateCampaignOperator, or restore the campaign in the dashboard."
+            f"Campaign {token!r} is {describe(desired)}, but lost {', '.join(lost[:20])} by a write. Send them again "
+            "with BatchUpdateCampaignOperator, or restore the campaign in the dashboard."
         )
 
 
@@ -231,7 +231,3 @@ def describe(desired: Campaign) -> str:
     others = [name for name in desired if name != "live"]
     live = ["live" if desired["live"] else "not live"] if "live" in desired else []
     return ", ".join(live + ([f"updated in {', '.join(others)}"] if others else []))
-
-
-def _remembered(seen: Campaign | None, *, whole: bool) -> Campaign | None:
-    return None if seen is None else dict(seen) if whole else {"push_time": seen.get("push_time")}

@@ -59,7 +59,7 @@ class Memory:
             "lost": list(lost),
             "pushes": self._pushes if fits else {},
         }
-        may_push = self._before.may_push and fits
+        may_push = self.may_push and fits
         self._journal.save(replace(self._before, is_known=True, may_push=may_push, extra=extra))
 
 

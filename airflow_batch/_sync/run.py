@@ -209,12 +209,13 @@ class CampaignSync:
         seen: dict[int, State] = {}
         for app, places in by_app.items():
             try:
-                found = self._read(app, set(places))
-            except BatchAuthenticationError:
-                if not self._renew():
-                    raise
-                found = self._read(app, set(places))
-            except BatchNotFoundError as error:
+                try:
+                    found = self._read(app, set(places))
+                except BatchAuthenticationError:
+                    if not self._renew():
+                        raise
+                    found = self._read(app, set(places))
+            except (BatchAuthenticationError, BatchNotFoundError) as error:
                 # Most likely the app's key is wrong. Stops are sent all the same, and Batch decides (rule 4).
                 if self._is_noted or self.dry_run or all(map(self._wants_on, range(len(self.desired)))):
                     raise
@@ -454,6 +455,8 @@ class CampaignSync:
                         # Those that were on their way with the old keys say nothing of the new ones.
                         if hooks is not self._hooks or self._renew():
                             queue.appendleft(index)
+                        elif switched_on is not None:
+                            self._note_failure(index, error)  # The key of this app alone may be wrong.
                         else:
                             stopped = stopped or error
                     except BatchError as error:

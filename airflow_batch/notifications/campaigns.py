@@ -22,7 +22,7 @@ from airflow_batch._campaigns.reference import read_definition, read_expected_na
 from airflow_batch._campaigns.request import ChangeRequest
 from airflow_batch.exceptions import BatchConfigurationError, BatchError
 from airflow_batch.hooks.batch import BatchHook, rendered_or_none
-from airflow_batch.payloads import check_live_argument, read_live
+from airflow_batch.payloads import check_live_argument, read_live, shown
 from airflow_batch.runs import run_began
 from airflow_batch.windows import CampaignWindow
 
@@ -84,6 +84,8 @@ class SetCampaignLiveNotifier(BaseNotifier):
     ) -> None:
         super().__init__(**kwargs)
         check_live_argument(live)
+        if read not in ("auto", "never"):
+            raise BatchConfigurationError(f"read must be 'auto' or 'never', not {shown(read)}.")
         if max_wait is not None:
             message = "max_wait has no effect any more: a callback tries for 15 seconds. Remove the argument."
             warnings.warn(message, DeprecationWarning, stacklevel=2)

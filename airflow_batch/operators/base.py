@@ -277,15 +277,17 @@ class BatchChangeOperator(BatchOperator):
 
     def execute(self, context: Context) -> CampaignResult:
         """Make the change and return its result."""
-        token, app = read_reference(self.campaign)
-        hook = self.hook_for(app)
-        name_index(context, hook.app, self.expect_name or token)
+        hook, token = self.hook_for(None), None
         try:
+            token, app = read_reference(self.campaign)
+            hook = self.hook_for(app)
+            name_index(context, hook.app, self.expect_name or token)
             request = self.request(context, token)
         except BatchError:
             note_nothing_sent(attempt_of(context), SystemClock(), token, hook.app, self.log)
             raise
-        may_stop = request.live is not True and request.parameters.get("live") is not True
+        live = request.parameters.get("live") if request.live is None else request.live
+        may_stop = live is not None and live is not True
         with self.rescheduling(context, self.max_wait or (MAX_WAIT_TO_STOP if may_stop else MAX_WAIT)):
             outcome = change_campaign(hook, SystemClock(), attempt_of(context), request, log=self.log)
         name_index(context, hook.app, outcome.name or token)

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_batch._airflow.task_state import attempt_of, kept_refusal
+from airflow_batch._campaigns.change import note_nothing_sent
+from airflow_batch._campaigns.protocol import SystemClock
 from airflow_batch._sync.run import CampaignSync
 from airflow_batch.exceptions import (
     BatchConfigurationError,
@@ -111,23 +113,25 @@ class BatchSyncCampaignsOperator(BatchOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Make the campaigns so and return the report."""
-        wanted = self._wanted(context)
-        latest = latest_moment(context, MAX_LATENESS if self.max_lateness == "auto" else self.max_lateness)
         refused = kept_refusal(context)
-        throttled = None if refused is None else refused + (self.max_wait or MAX_WAIT)
+        try:
+            wanted = self._wanted(context)
+            self._sync = sync = CampaignSync(
+                desired=wanted,
+                connect=lambda gate: connect(self.batch_conn_id, gate),
+                attempt=attempt_of(context),
+                at=_moment(self.at),
+                latest_on=latest_moment(context, MAX_LATENESS if self.max_lateness == "auto" else self.max_lateness),
+                throttled_until=None if refused is None else refused + (self.max_wait or MAX_WAIT),
+                max_changes=self.max_changes,
+                max_failures=self.max_failures,
+                dry_run=self.only_compare,
+                max_in_flight=self.max_in_flight,
+            )
+        except BatchError:
+            note_nothing_sent(attempt_of(context), SystemClock(), None, None, self.log)
+            raise
         may_stop = any(campaign.live is not True for campaign in wanted)
-        self._sync = sync = CampaignSync(
-            desired=wanted,
-            connect=lambda gate: connect(self.batch_conn_id, gate),
-            attempt=attempt_of(context),
-            at=_moment(self.at),
-            latest_on=latest,
-            throttled_until=throttled,
-            max_changes=self.max_changes,
-            max_failures=self.max_failures,
-            dry_run=self.only_compare,
-            max_in_flight=self.max_in_flight,
-        )
         try:
             with self.rescheduling(context, self.max_wait or (MAX_WAIT_TO_STOP if may_stop else MAX_WAIT)):
                 sync.run()

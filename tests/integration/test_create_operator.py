@@ -15,7 +15,7 @@ from airflow_batch.compat import AirflowFailException, AirflowRescheduleExceptio
 from airflow_batch.exceptions import (
     BatchChangeRefusedError,
     BatchMalformedParameterError,
-    BatchNotFoundError,
+    BatchNotVisibleError,
     BatchPayloadError,
     BatchRepeatRefusedError,
     BatchServerError,
@@ -472,12 +472,12 @@ class TestCleared:
         assert states(batch) == [True, False]
         assert f"the draft {draft!r} of an earlier attempt" in capsys.readouterr().out
 
-    def test_a_kept_campaign_that_batch_does_not_know_any_more_is_an_error_that_asks_for_a_new_run(
+    def test_a_kept_campaign_that_batch_does_not_show_is_an_error_that_is_retried_and_asks_for_a_new_run(
         self, batch, ti, launched
     ):
         BatchHook().delete_campaign(launched)
         ti.clear()
-        assert "new DAG run" in str(ti.fail(create(), BatchNotFoundError))
+        assert "new DAG run" in str(ti.fail(create(), BatchNotVisibleError))
         assert batch.tokens() == ()
 
     def test_a_refused_payload_is_corrected_cleared_and_created(self, batch, ti):

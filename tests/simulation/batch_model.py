@@ -496,7 +496,7 @@ class FakeApi:
 
     # Writes.
 
-    def create_campaign(self, payload: Mapping[str, Any]) -> str:
+    def create_campaign(self, payload: Mapping[str, Any], *, checked: bool = False) -> str:
         """Create a campaign."""
         _, token = self._write("create", None, payload)
         return token

@@ -102,8 +102,8 @@ def test_what_is_wanted_is_what_the_sync_operator_takes(calendar):
     (wanted,) = read_wanted(calendar(SALE, summer_sale={"name": "Summer sale"}).wanted())
     assert (wanted.token, wanted.app, wanted.expect_name) == (TOKEN, "ios", "Summer sale")
     assert wanted.definition == {"name": "Summer sale"}
-    assert wanted.is_live_at(paris(2026, 7, 4, 10))
-    assert not wanted.is_live_at(paris(2026, 7, 5, 20))
+    assert wanted.live.is_live_at(paris(2026, 7, 4, 10))
+    assert not wanted.live.is_live_at(paris(2026, 7, 5, 20))
 
 
 @pytest.mark.parametrize(("written", "name"), [('"Summer sale "', "Summer sale "), ("Summer sale  ", "Summer sale")])

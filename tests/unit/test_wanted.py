@@ -51,8 +51,8 @@ def test_live_may_be_rendered_text(text, live):
 
 def test_live_may_be_a_window_which_is_asked_for_each_moment():
     (campaign,) = read_wanted([{**ITEM, "live": MORNING}])
-    assert campaign.is_live_at(datetime(2026, 7, 1, 12, tzinfo=UTC))
-    assert not campaign.is_live_at(datetime(2026, 7, 1, 20, tzinfo=UTC))
+    assert campaign.live.is_live_at(datetime(2026, 7, 1, 12, tzinfo=UTC))
+    assert not campaign.live.is_live_at(datetime(2026, 7, 1, 20, tzinfo=UTC))
 
 
 @pytest.mark.parametrize(
