@@ -306,6 +306,8 @@ class Change:
         if isinstance(step, Refuse):
             raise step.error
         if isinstance(step, AskBatch):
+            if self.budget:
+                self.api.time_limit = max(0.5, self._left() - WRITE_RESERVE)
             try:
                 self.asked = self.api.get_campaign(self.request.token)
             except BatchApiError as error:

@@ -138,6 +138,8 @@ class Journal:
         self._key = {"token": token, "app": app}
         self._saved: History | None = None
         self._is_readable = True
+        self.may_push = True
+        """False where the record is kept elsewhere, and could not be."""
         self.is_saved = True
         """Whether all that was sent is in the store, so that another attempt can rely on it."""
 
@@ -208,7 +210,7 @@ class Journal:
         :raises BatchStateError: where there is a store that does not take it. Without one, an attempt but the first
             never comes here.
         """
-        if not self.save(history) and self._attempt.store is not None:
+        if (not self.save(history) and self._attempt.store is not None) or not self.may_push:
             raise BatchStateError(
                 "Nothing was sent: Airflow's task state store did not take the record that keeps this push from being "
                 "sent twice. Trying again later may help."

@@ -361,7 +361,9 @@ def _shows(situation: Situation, desired: Campaign, own: Write | None) -> bool:
         return True
     if own is None or own.batch_at is None or (own.push_at is not None and seen.get("live") is not True):
         return False
-    shown, before = read_moment(seen.get("push_time")), (own.before or {}).get("push_time")
+    if own.before is None:  # Any push time may be the one that the campaign had.
+        return False
+    shown, before = read_moment(seen.get("push_time")), own.before.get("push_time")
     return (
         shown is not None
         and shown != read_moment(before)

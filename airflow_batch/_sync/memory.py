@@ -35,6 +35,9 @@ class Memory:
         forgets = attempt.is_rescheduled and attempt.store is None
         self.may_push = self.was_known and self._before.may_push and not forgets
         self.lost_apps: list[str | None] = list(kept.get("lost", ()))
+        self._has_store = attempt.store is not None
+        self.is_saved = True
+        """False where there is a store that did not take the last record."""
 
     def history(self, campaign: WantedCampaign, *, is_known: bool) -> History:
         """Return what earlier attempts have sent to a campaign, for the first change of this one."""
@@ -60,7 +63,8 @@ class Memory:
             "pushes": self._pushes if fits else {},
         }
         may_push = self.may_push and fits
-        self._journal.save(replace(self._before, is_known=True, may_push=may_push, extra=extra))
+        record = replace(self._before, is_known=True, may_push=may_push, extra=extra)
+        self.is_saved = self._journal.save(record) or not self._has_store
 
 
 def _key(campaign: WantedCampaign) -> str:

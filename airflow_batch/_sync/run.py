@@ -246,7 +246,8 @@ class CampaignSync:
                     break
                 self.progress.log(self.gate)
         except BatchApiError as error:
-            keys_are_wrong = isinstance(error, BatchAuthenticationError | BatchNotFoundError)
+            is_unknown = isinstance(error, BatchNotFoundError) and not found
+            keys_are_wrong = is_unknown or isinstance(error, BatchAuthenticationError)
             if keys_are_wrong or (error.transient and not self.attempt.is_last):
                 raise
             self.log.warning("The campaigns cannot be listed, so each one is viewed, or written without. %s", error)
@@ -414,7 +415,7 @@ class CampaignSync:
 
     def _round(self, indexes: Collection[int]) -> None:
         """Write these campaigns once: first the stops."""
-        if indexes and not self._is_noted:
+        if indexes and not (self._is_noted and self.memory.is_saved):
             self._is_noted = True
             self._note(in_doubt=True)
         switched_on = {index for index in indexes if self._wants_on(index)}
@@ -507,6 +508,7 @@ class CampaignSync:
         history = self._histories.get(index) or self.memory.history(self.desired[index], is_known=is_known)
         attempt = replace(self.attempt, store=None)
         journal = Journal(attempt, self.clock, self.desired[index].token, hook.app, self.details)
+        journal.may_push = self.memory.is_saved
         request = self._requests[index]
         shown = self._views.pop(index, None)
         before = self._before_writes.get(index)

@@ -480,6 +480,13 @@ class TestCleared:
         assert "new DAG run" in str(ti.fail(create(), BatchNotVisibleError))
         assert batch.tokens() == ()
 
+    def test_a_dry_run_after_a_clear_keeps_what_was_kept(self, batch, ti, launched):
+        ti.clear()
+        ti.run(create(dry_run=True))
+        ti.clear()
+        assert ti.run(create())["campaign_token"] == launched
+        assert batch.tokens() == (launched,)
+
     def test_a_refused_payload_is_corrected_cleared_and_created(self, batch, ti):
         batch.inject(Fault("answer", "create", error="MALFORMED_PARAMETER"))
         assert isinstance(ti.fail(create(), BatchMalformedParameterError), AirflowFailException)

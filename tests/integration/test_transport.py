@@ -832,3 +832,13 @@ def test_a_body_as_sent_is_plain_json(hook):
     with peer(behave) as server:
         hook(server).update_campaign(TOKEN, {"name": "Été 🎉", "live": "true"})
     assert json.loads(bodies[0]) == {"name": "Été 🎉", "live": True}
+
+
+def test_interim_answers_are_skipped_however_late_the_final_one_comes(hook):
+    """Else each answer would be taken for that of the next request, and a refusal for a success."""
+    hints = b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\n\r\n"
+    with peer(answers(hints, hints, OK, pause=0.1)) as server:
+        place = hook(server)
+        assert place.get_campaign(TOKEN)["live"] is True
+        assert view(place)["live"] is True
+        assert len(server.requests) == 2

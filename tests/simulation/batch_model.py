@@ -418,6 +418,7 @@ class FakeApi:
         self.last_status: int | None = None
         self.date_gap: float | None = None
         self.last_took = 0.0
+        self.time_limit: float | None = None
         self.seen = Seen()
 
     def batch_now(self) -> datetime:
@@ -594,9 +595,8 @@ class FakeApi:
             self.instance.sync.stop()
             self.instance.crashed = True
             fault = ""
-        # A callback cuts the time of a request to what it has left.
-        longest = 60.0 if self.instance.task.kind != "notifier" else 5.0
-        self.last_took = longest if fault.startswith("timeout") else world.duration()
+        longest = 60.0 if self.time_limit is None else self.time_limit
+        self.last_took = longest if fault.startswith("timeout") else min(longest, world.duration())
         if side == "r":
             world.batch.advance(world.batch.time + self.last_took)
         return fault

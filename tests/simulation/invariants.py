@@ -350,7 +350,8 @@ def _check_parameters(
             continue
         if not campaign.params.get(name) and name != "live":
             # What the whole was is not kept for the next attempt, unless less than it was sent.
-            is_own = not batch.nature.drops or all(write.attempt == instance.runs for write in applied)
+            keeps = not batch.nature.drops and instance.store is not None
+            is_own = keeps or all(write.attempt == instance.runs for write in applied)
             apart = "" if is_own else "apart: by an earlier attempt: "
             world.violation(f"{apart}green, but lost", f"{instance.name}: {name}")
 
@@ -381,5 +382,9 @@ def _check_pushes(world: World, instance: TaskInstance, task: Task) -> None:
     )
     if instance.store is None and moved_by_others:
         apart = "apart: nothing saved, and another push time by others: "
+    if instance.last_api is not None:
+        right, late, _ = _clock_slack(world, instance.last_api)
+        if not right and late > RIGHT_CLOCK_SECONDS:
+            apart = "apart: no right clock: "
     where = ", ".join(f"{push.token} at {push.at:.0f} s" for push in pushes)
     world.violation(f"{apart}two pushes", f"{instance.name}: {where}")

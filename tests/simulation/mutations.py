@@ -77,6 +77,8 @@ MUTATIONS = (
     Mutation("A9: a look ends a stop after an own on", PLAN,
              "on_at = None if history.on is None else history.on.at", "on_at = None"),
     Mutation("A9: the second stop is not sent", PLAN, "if off.confirmed and off.at >= settled:", "if off.confirmed:"),
+    Mutation("4.2: a callback goes on after its time", CHANGE,
+             "min(left, STOP_READ_LIMIT) if stops", "STOP_READ_LIMIT if stops"),
     Mutation("A11: nothing is compared after the write", RULES,
              'lost += [name for name in ("name", "messages") if not seen.get(name) and name not in lost]',
              "lost = []"),

@@ -37,6 +37,19 @@ FAILING_WORLDS = {
             ),
         ),
     ),
+    "a callback cuts the request that asks for Batch's Date": Spec(
+        seed=20016191,
+        campaigns=(("A", CampaignSpec()),),
+        tasks=((Task(kind="notifier", definition="right", read=False), Plan(start=5.0)),),
+        faults=(("r", 1, "timeout"),),
+    ),
+    "a push time is no sign of a push where the one before it is not known": Spec(
+        seed=50169699,
+        nature=Nature(strict=True),
+        campaigns=(("A", CampaignSpec(live=True, push=200.0)),),
+        tasks=((Task(kind="update", push="now"), Plan()),),
+        faults=(("w", 1, "429"), ("r", 2, "403"), ("w", 2, "reset:8")),
+    ),
     "a window that closes while Batch is asked for its Date is stopped": Spec(
         seed=3,
         campaigns=(("A", CampaignSpec(live=True)),),
@@ -59,7 +72,21 @@ FAILING_WORLDS = {
 """Worlds in which a promise broke once, shrunk."""
 FAILING_SEEDS = [
     *(1411, 1412, 1450, 2109, 2431, 4612, 7619, 11848, 17338, 21688, 24914, 25218, 125011, 171971),
-    *(411095, 414150, 484204, 726601, 2006011, 3001561, 10001723, 10004297, 10017372, 10020845, 10025948, 2025535),
+    *(
+        411095,
+        414150,
+        484204,
+        726601,
+        2006011,
+        3001561,
+        10001723,
+        10004297,
+        10017372,
+        10020845,
+        10025948,
+        2025535,
+        50079828,
+    ),
 ]
 """Seeds that once showed a violation."""
 

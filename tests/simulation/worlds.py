@@ -263,6 +263,10 @@ def spec_of(seed: int) -> Spec:
     rare = random.Random(seed + 2 * SYNC_SEEDS)
     if mild is None and rare.random() < 0.02:
         nature, faults, periods, points = replace(nature, refuses_names=True, strict=False), (), (), ()
+    if first.kind == "window" and mild is None and rare.random() < 0.05:
+        # A worker whose clock is a day ahead stops the campaign, and that takes effect late.
+        plan = replace(plan, store="kept", retries=4, worker_offsets=(DAY, 0.0, 0.0, 0.0, 0.0))
+        tasks[0], faults = (first, plan), (("w", 1, f"reset:{rare.choice((20, 45, 70))}"),)
     if first.kind == "create" and plan.clears and rare.random() < 0.5:
         clears = tuple(replace(clear, human_stop=True) for clear in plan.clears)
         tasks[0] = (first, replace(plan, clears=clears))
