@@ -13,6 +13,8 @@ from dataclasses import replace
 from airflow_batch._campaigns.diff import read_moment
 from airflow_batch._campaigns.history import History, Journal
 from airflow_batch._campaigns.protocol import Attempt, Clock
+from airflow_batch._campaigns.rules import SETTLE_TIME
+from airflow_batch.payloads import FIRST_DATE
 from airflow_batch.wanted import WantedCampaign
 
 MAX_PUSHES = 500
@@ -53,8 +55,12 @@ class Memory:
         in_doubt: bool,
     ) -> None:
         """Record what this attempt has sent, or that it is about to send something."""
-        moments = {_key(campaign): h.push_at.isoformat() for campaign, h in histories if h.push_at is not None}
-        self._pushes.update(moments)
+        for campaign, history in histories:
+            on, push_at = history.on, history.push_at
+            if on is not None and on.push_at is not None and on.push_at <= on.at + SETTLE_TIME:
+                push_at = FIRST_DATE  # It went out at once: that is past by any clock.
+            if push_at is not None:
+                self._pushes[_key(campaign)] = push_at.isoformat()
         fits = len(self._pushes) <= MAX_PUSHES
         extra = {
             "wrote": self.wrote or has_written or in_doubt,

@@ -320,8 +320,8 @@ class CampaignSync:
 
     def _may_differ(self, index: int) -> bool:
         """Return whether an earlier attempt may have sent the contrary, so that a look is not enough (rule 7)."""
-        live = self._requests[index].live
-        return self.wrote_before and rules.may_have_flipped(live, self.attempt.run_after, self.clock.now())
+        live, soon = self._requests[index].live, self.clock.now() + SETTLE_TIME  # It may flip while it is looked at.
+        return self.wrote_before and rules.may_have_flipped(live, self.attempt.run_after, soon)
 
     def _check_count(self, pending: Sequence[int]) -> None:
         if self.max_changes is None or len(pending) <= self.max_changes:

@@ -85,7 +85,8 @@ def _blind_sync(
     progress, hooks = SimpleNamespace(outcomes={}, failed={}, skipped={}), connect(None)
     begins(SimpleNamespace(progress=progress, desired=desired, has_written=False, stop=lambda: None))
     for index, campaign in enumerate(desired):
-        payload = {**(campaign.definition or {}), "live": campaign.is_live_at(clock.now())}
+        live = campaign.live if isinstance(campaign.live, bool) else campaign.live.is_live_at(clock.now())
+        payload = {**(campaign.definition or {}), "live": live}
         hooks.own(campaign.app).update_campaign(campaign.token, payload)
         progress.outcomes[index] = _outcome(clock, campaign.token, payload, attempt.number == 1)
 

@@ -138,7 +138,7 @@ def test_a_client_that_sends_blindly_is_seen():
 
 def test_a_client_that_sends_nothing_breaks_no_promise_but_that_of_the_stop():
     tally = run_many(3_000, 0, jobs=1, client="silent")
-    assert set(tally.violations) == {"red, and no stop was tried"}
+    assert set(tally.violations) == {"red, and no stop was tried", "red, and not stopped, though nothing failed"}
     assert [note for note in tally.notes if note.startswith("pushes by tasks")] == ["pushes by tasks: 0"]
 
 
