@@ -198,31 +198,29 @@ class BatchSession(requests.Session):
         :param time_limit: Seconds for the whole exchange, where that is less than TOTAL_TIMEOUT.
         :raises BatchConfigurationError: for an unknown app, and for a SOCKS proxy without PySocks.
         :raises BatchConnectionError: when nothing was sent.
-        :raises BatchAmbiguousError: when something was sent, and no answer could be read. No exception of the
-            libraries passes, because their texts and their frames hold the URL, and the URL holds the app API key.
+        :raises BatchAmbiguousError: when something was sent, and no answer could be read.
         """
         settings = self.settings
         settings.api_key(app)
         subject = endpoint.name + (f" of campaign {token!r}" if token else "")
         subject += f" (app {show_name(app)})" if app else ""
         problem: BaseException
-        request: Any = None
-        options: Any = None
+        secret: dict[str, Any] = {}
         watch = _Exchange(time.monotonic() + min(TOTAL_TIMEOUT, TOTAL_TIMEOUT if time_limit is None else time_limit))
         current = _current.set(watch)
         try:
             path = endpoint.path.format(token=quote(token, safe=""))
             # Less than Session.request does, in a quarter of its time: there are no settings to merge.
-            request = requests.Request(
+            secret["request"] = requests.Request(
                 endpoint.method,
                 f"{settings.base_url}/1.1/{quote(settings.api_key(app), safe='')}/campaigns/{path}",
                 self.headers,
                 data=body,
                 params=query,
             ).prepare()
-            options = self.merge_environment_settings(request.url, {}, True, None, None)
+            secret.update(self.merge_environment_settings(secret["request"].url, {}, True, None, None))
             timeout = watch.limit(settings.timeout[0]), watch.limit(settings.timeout[1])
-            with self._adapter.send(request, timeout=timeout, **options) as response:
+            with self._adapter.send(timeout=timeout, **secret) as response:
                 status, headers, content = response.status_code, response.headers, _read(response)
                 return Answer(status, headers, content, endpoint, subject, settings.redact)
         except requests.exceptions.InvalidSchema:  # What requests makes of a missing PySocks
@@ -236,9 +234,8 @@ class BatchSession(requests.Session):
             problem = error
         finally:
             _current.reset(current)
-            # The keys, and the password of a proxy: the frame of what is raised keeps its variables.
-            request = options = None
-        # Raised outside of the handler, so that the library's exception is not even its context.
+            secret.clear()  # The frame of what is raised keeps its variables: keys, and a proxy's password.
+        # Raised outside of the handler: the libraries' exceptions hold the URL with the key, and must not be the context.
         try:
             raise problem.with_traceback(None)
         finally:

@@ -86,6 +86,8 @@ FAILING_SEEDS = [
         10025948,
         2025535,
         50079828,
+        60099683,
+        60179561,
     ),
 ]
 """Seeds that once showed a violation."""
