@@ -235,7 +235,7 @@ class BatchSession(requests.Session):
         finally:
             _current.reset(current)
             secret.clear()  # The frame of what is raised keeps its variables: keys, and a proxy's password.
-        # Raised outside of the handler: the libraries' exceptions hold the URL with the key, and must not be the context.
+        # Raised outside of the handler, because the libraries' exceptions hold the URL with the key: not as its context.
         try:
             raise problem.with_traceback(None)
         finally:
