@@ -235,7 +235,7 @@ class BatchSession(requests.Session):
         finally:
             _current.reset(current)
             secret.clear()  # The frame of what is raised keeps its variables: keys, and a proxy's password.
-        # Raised outside of the handler, because the libraries' exceptions hold the URL with the key: not as its context.
+        # Raised outside of the handler: not even the context may be the libraries' exception, which holds the key.
         try:
             raise problem.with_traceback(None)
         finally:
