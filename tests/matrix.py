@@ -112,8 +112,10 @@ def lower_bounds() -> dict[str, str]:
 
 
 def lowest(constraints: str, bounds: dict[str, str]) -> str:
-    pinned = dict(line.split("==") for line in constraints.splitlines())
-    return "".join(f"{name}=={version}\n" for name, version in (pinned | bounds).items())
+    pinned = dict(line.split("==") for line in constraints.splitlines()) | bounds
+    if "pydantic" in bounds:
+        pinned.pop("pydantic-core", None)  # pydantic asks for one version of it exactly.
+    return "".join(f"{name}=={version}\n" for name, version in pinned.items())
 
 
 def nearest(wished: str, found: Iterable[str]) -> str:
