@@ -175,7 +175,7 @@ def _plan_stop(situation: Situation, desired: Campaign, own: Write | None, error
     shows = situation.seen is not None and not situation.look_failed and not differences(desired, situation.seen)
     off = history.off
     if off is None or not off.is_own:
-        if off is not None and off.partial and (off.confirmed or shows) and off is own:
+        if off is not None and off.partial and shows and off is own and history.last is off:
             return _check_partial(situation, off, error)
         if shows and on_at is None:
             return Done(_changed_before(history, own), error=error)

@@ -99,6 +99,8 @@ class CampaignSync:
         self._before_writes: dict[int, State] = {}
         """What view showed before the first write to a campaign in this attempt."""
         self._views: dict[int, State] = {}
+        self._whole: set[tuple[str | None, str]] = set()
+        """Apps and tokens of campaigns that were viewed: the list shows a part of each only."""
         self._wanted_on: dict[int, bool] = {}
         """What was wanted of each window when its campaign was last looked at."""
         self._proven: set[str | None] = set()
@@ -149,7 +151,7 @@ class CampaignSync:
             for app in {campaign.app for campaign in self.desired}:
                 self._hooks.own(app)
             state = self._state(range(len(self.desired)))
-            self._views = {index: shown for index, shown in state.items() if "messages" in shown}
+            self._views = {index: shown for index, shown in state.items() if self._key(index) in self._whole}
             pending = self._differing(state)
             self._check_count([index for index in pending if not self._shows_desired(index, state)])
             if self.dry_run:
@@ -196,6 +198,9 @@ class CampaignSync:
         hook = self._hooks.own(self.desired[index].app)
         clocks = Clocks(self.clock.now(), hook.batch_now())
         return desired_now(self._requests[index], clocks, self.attempt.run_after)[0]["live"] is True
+
+    def _key(self, index: int) -> tuple[str | None, str]:
+        return self.desired[index].app, self.desired[index].token
 
     def _note(self, *, in_doubt: bool) -> None:
         histories = [(self.desired[index], history) for index, history in self._histories.items()]
@@ -271,6 +276,7 @@ class CampaignSync:
             for token, campaign in pool.map(view, tokens):
                 if campaign is not None:
                     found[token] = campaign
+                    self._whole.add((app, token))
                 self.progress.log(self.gate)
         for error in refused:
             if isinstance(error, BatchAuthenticationError):
@@ -492,11 +498,15 @@ class CampaignSync:
         change.stops_sent, change.verifies = 0, campaign.app not in self._proven
         if change.sent is not None and change.sent.step.desired["live"] is not self._wants_on(index):
             change.sent = None  # It is a write of the other kind that is to be confirmed now.
-        hook.still_wanted = lambda: change.still_sends() and not (stops and self._wants_on(index))
+        hook.still_wanted = lambda: (
+            change.still_sends() and not ((stops or campaign.app in self._lost) and self._wants_on(index))
+        )
         try:
             return change.make()
-        except Exception:
+        except Exception as error:
             self._changes[index] = change
+            if isinstance(error, BatchParametersLostError):
+                self._lost.setdefault(campaign.app, error)  # At once: another thread may be about to switch one on.
             raise
         finally:
             self._histories[index] = change.history

@@ -350,7 +350,7 @@ def _check_parameters(
             continue
         if not campaign.params.get(name) and name != "live":
             # What the whole was is not kept for the next attempt, unless less than it was sent.
-            keeps = not batch.nature.drops and instance.store is not None
+            keeps = not batch.nature.drops and instance.plan.store == "kept"
             is_own = keeps or all(write.attempt == instance.runs for write in applied)
             apart = "" if is_own else "apart: by an earlier attempt: "
             world.violation(f"{apart}green, but lost", f"{instance.name}: {name}")
