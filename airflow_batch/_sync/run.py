@@ -550,7 +550,7 @@ class CampaignSync:
         if index in self._wanted_on:
             # It was judged with Batch's clock as well, which a hook learns by its first answer.
             self._wanted_on[index] = outcome.live is True
-        if outcome.http_status is not None and outcome.before is not None:
+        if outcome.http_status is not None and outcome.before is not None and index in self._before_writes:
             self._proven.add(self.desired[index].app)
         if outcome.http_status is None and outcome.changed is False:
             self.progress.as_desired.add(index)

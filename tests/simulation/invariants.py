@@ -380,7 +380,7 @@ def _check_pushes(world: World, instance: TaskInstance, task: Task) -> None:
         write.sender is not instance and any(name in write.payload for name in PUSH_TIMES)
         for write in world.batch.campaigns[pushes[0].token].writes
     )
-    if instance.store is None and moved_by_others:
+    if (instance.store is None or instance.plan.store != "kept") and moved_by_others:
         apart = "apart: nothing saved, and another push time by others: "
     if instance.last_api is not None:
         right, late, _ = _clock_slack(world, instance.last_api)

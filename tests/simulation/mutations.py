@@ -94,7 +94,7 @@ MUTATIONS = (
              "return History(began=began, is_known=first, may_push=first)",
              "return History(began=began, is_known=True, may_push=first)"),
     Mutation("a push is sent without a record", CHANGE,
-             "            if step.at_once or self.request.is_new:\n", "            if False:\n"),
+             "self.journal.save_before_push(history)", "pass"),
     Mutation("a refusal is taken for a doubt", CHANGE,
              "if isinstance(error, BatchApiError) and error.may_have_been_applied:",
              "if isinstance(error, BatchApiError) and not error.may_have_been_applied:"),

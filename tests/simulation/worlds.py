@@ -263,11 +263,19 @@ def spec_of(seed: int) -> Spec:
     rare = random.Random(seed + 2 * SYNC_SEEDS)
     if mild is None and rare.random() < 0.02:
         nature, faults, periods, points = replace(nature, refuses_names=True, strict=False), (), (), ()
+    if first.kind == "notifier" and mild is None and rare.random() < 0.1:
+        # Batch answers nothing for as long as the callback lasts.
+        faults = tuple((side, number, "timeout" + ":lost" * (side == "w")) for number in (1, 2, 3, 4) for side in "rw")
     if first.kind == "window" and mild is None and rare.random() < 0.05:
         # A worker whose clock is a day ahead stops the campaign, and that takes effect late.
         plan = replace(plan, store="kept", retries=4, worker_offsets=(DAY, 0.0, 0.0, 0.0, 0.0))
         tasks[0], faults = (first, plan), (("w", 1, f"reset:{rare.choice((20, 45, 70))}"),)
-    if first.kind == "create" and plan.clears and rare.random() < 0.5:
+    if first.kind == "create" and plan.clears and rare.random() < 0.2:
+        # It goes live, the answer is lost, somebody stops it, and the task is cleared.
+        plan, faults = replace(plan, store="kept"), (("w", 2, "reset:now"),)
+        clears = tuple(replace(clear, human_stop=True) for clear in plan.clears)
+        tasks[0] = (first, replace(plan, clears=clears))
+    elif first.kind == "create" and plan.clears and rare.random() < 0.5:
         clears = tuple(replace(clear, human_stop=True) for clear in plan.clears)
         tasks[0] = (first, replace(plan, clears=clears))
     return Spec(seed, nature, tuple(campaigns), tuple(tasks), faults, periods, points, mild)
