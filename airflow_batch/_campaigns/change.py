@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from airflow_batch._campaigns import plan as planning
 from airflow_batch._campaigns.diff import Campaign
-from airflow_batch._campaigns.history import History, Journal, Write, digest_of
+from airflow_batch._campaigns.history import History, Journal, Write
 from airflow_batch._campaigns.plan import AskBatch, Done, Plan, Refuse, Send, Situation, TooLate, Wait
 from airflow_batch._campaigns.protocol import Attempt, CampaignApi, Clock, Log
 from airflow_batch._campaigns.request import ChangeRequest, Outcome, TooLateError
@@ -28,6 +28,7 @@ from airflow_batch.exceptions import (
     BatchPayloadError,
     BatchVerificationError,
 )
+from airflow_batch.payloads import payload_digest
 
 log = logging.getLogger(__name__)
 
@@ -187,7 +188,7 @@ class Change:
         has_sent = self.history.is_in_doubt or self.sent is not None
         stops = self._is_to_stop()
         pauses = [0.0, *AGAIN_AFTER] if stops and not has_sent and self.waits and not self.budget else []
-        # One 403 may be no answer of Batch's own. Whoever does not know what was sent before makes sure (rule 6).
+        # A single 403 may come from a proxy. An attempt that does not know what was sent reads once more (rule 6).
         refusals = 0 if self.history.is_known or stops else 1
         while True:
             try:
@@ -244,7 +245,7 @@ class Change:
                 self.api.time_limit = self._left()
             write = Write(
                 at=self.clock.now(),
-                digest=digest_of(step.desired),
+                digest=payload_digest(step.desired),
                 push_at=step.push_at,
                 batch_at=self.api.batch_now(),
                 before=None if seen is None else dict(seen) if index > 0 else {"push_time": seen.get("push_time")},

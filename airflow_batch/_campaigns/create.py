@@ -22,7 +22,7 @@ from airflow_batch._campaigns.change import (
     run_attempt,
 )
 from airflow_batch._campaigns.diff import Campaign, same_name
-from airflow_batch._campaigns.history import History, Journal, digest_of
+from airflow_batch._campaigns.history import History, Journal
 from airflow_batch._campaigns.plan import repeat_refused
 from airflow_batch._campaigns.protocol import Attempt, CampaignApi, Clock, Log
 from airflow_batch._campaigns.request import ChangeRequest, CreateRequest, Outcome, TooLateError
@@ -39,6 +39,7 @@ from airflow_batch.exceptions import (
     BatchVerificationError,
     BatchWaitExceededError,
 )
+from airflow_batch.payloads import payload_digest
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +70,7 @@ class Creation:
     def __init__(self, api: CampaignApi, clock: Clock, attempt: Attempt, request: CreateRequest, log: Log) -> None:
         self.api, self.clock, self.attempt, self.log = api, clock, attempt, log
         self.payload, self.latest_on, self.dry_run = dict(request.payload), request.latest_on, request.dry_run
-        self.digest = digest_of(self.payload)
+        self.digest = payload_digest(self.payload)
         self.journal = Journal(attempt, clock, None, api.app, log)
         self.started = clock.now()
         self.history = History(began=self.started) if request.dry_run else self.journal.load()

@@ -6,7 +6,6 @@ count as if the request had been sent when this attempt began: later than it was
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -16,16 +15,11 @@ from typing import Any, Self
 from airflow_batch._campaigns.diff import Campaign, read_moment
 from airflow_batch._campaigns.protocol import Attempt, Clock, Log
 from airflow_batch.exceptions import BatchStateError
+from airflow_batch.payloads import payload_digest
 
 SAVE_TRIES = 3
 MAX_BEFORE = 20_000
 """Characters of a campaign that a record holds; Airflow's store takes 64 kB."""
-
-
-def digest_of(desired: Campaign) -> str:
-    """Return what tells one desired state from another."""
-    text = json.dumps(desired, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +102,7 @@ class History:
 
     def find(self, desired: Campaign) -> Write | None:
         """Return the write that asked for a desired state, None where there is none."""
-        digest = digest_of(desired)
+        digest = payload_digest(desired)
         return next((write for write in (self.on, self.off) if write is not None and write.digest == digest), None)
 
     @property
@@ -139,7 +133,7 @@ class Journal:
         self._saved: History | None = None
         self._is_readable = True
         self.may_push = True
-        """False where the record is kept elsewhere, and could not be."""
+        """False if the record is kept elsewhere and could not be saved."""
         self.is_saved = True
         """Whether all that was sent is in the store, so that another attempt can rely on it."""
 

@@ -5,14 +5,12 @@ Everything here is checked already and holds no clock, no hook and no Airflow ob
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from airflow_batch._campaigns.diff import Campaign
 from airflow_batch._campaigns.protocol import Schedule
-
-Campaign = Mapping[str, Any]
 
 
 class TooLateError(Exception):

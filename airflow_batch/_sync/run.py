@@ -94,15 +94,15 @@ class CampaignSync:
         self._is_renewed = self._is_noted = False
         self._requests = [self._request(campaign) for campaign in self.desired]
         self._changes: dict[int, Change] = {}
-        """Those that have failed, for they are gone on with."""
+        """Changes that failed, to be continued in a later round."""
         self._histories: dict[int, History] = {}
         self._before_writes: dict[int, State] = {}
         """What view showed before the first write to a campaign in this attempt."""
         self._views: dict[int, State] = {}
         self._whole: set[tuple[str | None, str]] = set()
-        """Apps and tokens of campaigns that were viewed: the list shows a part of each only."""
+        """Apps and tokens of the campaigns that were viewed. The list shows only a part of a campaign."""
         self._wanted_on: dict[int, bool] = {}
-        """What was wanted of each window when its campaign was last looked at."""
+        """The desired state of each window when its campaign was last read."""
         self._proven: set[str | None] = set()
         """Apps of which a write was confirmed and checked."""
         self._lost: dict[str | None, BatchParametersLostError] = {
@@ -295,11 +295,11 @@ class CampaignSync:
                 live = self._is_to_be_live(index)
                 if state is not None and rules.names_agree(state, campaign.expect_name) is False:
                     raise rules.other_name_error(campaign.token, state, campaign.expect_name)
-                self._note_wanted(index)
-                live = self._is_to_be_live(index)
             except BatchError as error:
                 (self._again if error.transient else self.progress.failed)[index] = error
                 continue
+            if not isinstance(self._requests[index].live, bool):
+                self._wanted_on[index] = live
             if state is None or state.get("live") is not live or self._may_differ(index):
                 pending.append((live, index))
             else:
@@ -326,7 +326,7 @@ class CampaignSync:
 
     def _may_differ(self, index: int) -> bool:
         """Return whether an earlier attempt may have sent the contrary, so that a look is not enough (rule 7)."""
-        live, soon = self._requests[index].live, self.clock.now() + SETTLE_TIME  # It may flip while it is looked at.
+        live, soon = self._requests[index].live, self.clock.now() + SETTLE_TIME  # It may change during the read.
         return self.wrote_before and rules.may_have_flipped(live, self.attempt.run_after, soon)
 
     def _check_count(self, pending: Sequence[int]) -> None:
@@ -564,8 +564,6 @@ class CampaignSync:
             place.pop(index, None)
 
     def _note_failure(self, index: int, error: BatchError) -> None:
-        if isinstance(error, BatchParametersLostError):
-            self._lost.setdefault(self.desired[index].app, error)
         self._forget(index)
         (self._again if error.transient else self.progress.failed)[index] = error
 

@@ -277,14 +277,14 @@ class BatchChangeOperator(BatchOperator):
 
     def execute(self, context: Context) -> CampaignResult:
         """Make the change and return its result."""
-        hook, token = self.hook_for(None), None
+        token = app = None
         try:
             token, app = read_reference(self.campaign)
             hook = self.hook_for(app)
             name_index(context, hook.app, self.expect_name or token)
             request = self.request(context, token)
         except BatchError:
-            note_nothing_sent(attempt_of(context), SystemClock(), token, hook.app, self.log)
+            note_nothing_sent(attempt_of(context), SystemClock(), token, self.hook_for(app).app, self.log)
             raise
         live = request.parameters.get("live") if request.live is None else request.live
         may_stop = live is not None and live is not True

@@ -7,12 +7,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from airflow_batch._campaigns.history import MAX_BEFORE, Journal, Write, digest_of
+from airflow_batch._campaigns.history import MAX_BEFORE, Journal, Write
 from airflow_batch._campaigns.protocol import Attempt
 from airflow_batch.exceptions import BatchStateError
+from airflow_batch.payloads import payload_digest
 
 NOW = datetime(2026, 6, 1, 12, 0, tzinfo=UTC)
-ON = Write(at=NOW, digest=digest_of({"live": True}), push_at=NOW, batch_at=NOW, before={"push_time": None})
+ON = Write(at=NOW, digest=payload_digest({"live": True}), push_at=NOW, batch_at=NOW, before={"push_time": None})
 
 
 class Clock:
@@ -154,5 +155,5 @@ def test_a_campaign_that_is_too_large_for_the_store_is_not_kept_whole():
 
 
 def test_the_digest_of_a_desired_state_does_not_depend_on_the_order_of_its_keys():
-    assert digest_of({"a": 1, "b": "\ud800"}) == digest_of({"b": "\ud800", "a": 1})
-    assert digest_of({"live": True}) != digest_of({"live": False})
+    assert payload_digest({"a": 1, "b": "\ud800"}) == payload_digest({"b": "\ud800", "a": 1})
+    assert payload_digest({"live": True}) != payload_digest({"live": False})

@@ -7,11 +7,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from airflow_batch._campaigns.history import History, Write, digest_of
+from airflow_batch._campaigns.history import History, Write
 from airflow_batch._campaigns.plan import AskBatch, Done, GiveUp, Refuse, Send, Situation, TooLate, Wait, plan_change
 from airflow_batch._campaigns.request import ChangeRequest
 from airflow_batch._campaigns.rules import Clocks
 from airflow_batch.exceptions import BatchChangeRefusedError, BatchRepeatRefusedError
+from airflow_batch.payloads import payload_digest
 
 NOW = datetime(2027, 3, 1, 9, 0, tzinfo=UTC)
 SEEN = {
@@ -31,7 +32,7 @@ def situation(request=ON, seen=SEEN, history=None, ours=NOW, batch=None, **more)
 
 def written(live, ago=timedelta(0), **more):
     """What a request of this attempt to switch the campaign has left."""
-    write = Write(at=NOW - ago, digest=digest_of({"live": live}), **more)
+    write = Write(at=NOW - ago, digest=payload_digest({"live": live}), **more)
     return History(began=NOW - ago, **{"on" if live else "off": write})
 
 
