@@ -187,7 +187,7 @@ class Change:
             return None, None
         has_sent = self.history.is_in_doubt or self.sent is not None
         stops = self._is_to_stop()
-        pauses = [0.0, *AGAIN_AFTER] if stops and not has_sent and self.waits and not self.budget else []
+        pauses = [0.0, *(AGAIN_AFTER if self.waits else ())] if stops and not has_sent and not self.budget else []
         # A single 403 may come from a proxy. An attempt that does not know what was sent reads once more (rule 6).
         refusals = 0 if self.history.is_known or stops else 1
         while True:

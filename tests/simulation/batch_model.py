@@ -397,6 +397,8 @@ class Seen:
     views: dict[str, dict[str, Any]] = field(default_factory=dict)
     fresh_at: dict[str, float] = field(default_factory=dict)
     """When view last showed the newest state."""
+    first_at: dict[str, float] = field(default_factory=dict)
+    """When view first showed the campaign."""
     names: dict[str, str] = field(default_factory=dict)
     tried: set[str] = field(default_factory=set)
     """Campaigns with a write, or with a view that failed."""
@@ -449,6 +451,7 @@ class FakeApi:
             world.note("a view showed an older state")
         else:
             self.seen.fresh_at[campaign_token] = world.batch.time
+        self.seen.first_at.setdefault(campaign_token, world.batch.time)
         view = world.batch.view(campaign, state)
         self.seen.views[campaign_token], self.seen.names[campaign_token] = view, str(view.get("name", ""))
         if not is_tried:

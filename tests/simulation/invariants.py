@@ -6,6 +6,8 @@ Nothing here imports a rule of the package. A violation is a kind (short, counte
 
 from __future__ import annotations
 
+import math
+
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -353,6 +355,8 @@ def _check_parameters(
             keeps = not batch.nature.drops and instance.plan.store == "kept"
             is_own = keeps or all(write.attempt == instance.runs for write in applied)
             apart = "" if is_own else "apart: by an earlier attempt: "
+            if api.seen.first_at.get(campaign.token, math.inf) > written:
+                apart = "apart: never read before it was written: "
             world.violation(f"{apart}green, but lost", f"{instance.name}: {name}")
 
 

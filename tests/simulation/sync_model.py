@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, Future
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -33,10 +33,11 @@ class ModelGate(Gate):
 class SyncApi(FakeApi):
     """``CampaignApi`` for one thread and one app of a sync, with the package's way through the gate."""
 
-    def __init__(self, root: FakeApi, app: str | None, gate: Gate) -> None:
+    def __init__(self, root: FakeApi, app: str | None, gate: Gate, threads: Threads) -> None:
         super().__init__(root.world, root.instance, root.worker_offset, app)
         self.root, self.seen, self.gate, self.date_gap = root, root.seen, gate, root.date_gap
-        self.still_wanted: Callable[[], bool] = self._has_no_change
+        self.threads = threads
+        self.still_wanted: Callable[[], bool] = lambda: True
         self.has_just_written: str | None = None
 
     def _send(self, endpoint: Endpoint, request: Callable[[], Any]) -> Any:
@@ -56,13 +57,10 @@ class SyncApi(FakeApi):
             if is_whole and before.get("targeting") and not view.get("targeting"):
                 self.world.note("a sync saw that a parameter was lost")
                 self.seen.lost.add(self.app)
-        if self.still_wanted == self._has_no_change:
+        if self.threads.is_listing:
             # What stands in for the list only tells what is to be done. What is lost shows the check of each change.
             self.seen.fresh_at = fresh_at
         return view
-
-    def _has_no_change(self) -> bool:
-        return True
 
     def _page(self, start: int, first: int) -> list[dict[str, Any]]:
         page: list[dict[str, Any]] = self._send(LIST, partial(super()._page, start, first))
@@ -90,7 +88,7 @@ class Hooks:
         """Return the hook of the thread at hand."""
         key = (self.threads.current, app)
         if key not in self.hooks:
-            self.hooks[key] = SyncApi(self.root, app, self.gate)
+            self.hooks[key] = SyncApi(self.root, app, self.gate, self.threads)
         return self.hooks[key]
 
 
@@ -100,6 +98,8 @@ class Threads(Executor):
     def __init__(self) -> None:
         self.current = self.first = self.submitted = 0
         self.count = 1
+        self.is_listing = False
+        """Whether campaigns are viewed instead of listed."""
 
     def pool(self, count: int) -> Threads:
         """Return new threads."""
@@ -118,6 +118,14 @@ class Threads(Executor):
         finally:
             self.current = 0
         return future
+
+    def map(self, fn: Callable[..., Any], *iterables: Any, **options: Any) -> Iterator[Any]:
+        """Run a call for each item: only what stands in for the list is read in this way."""
+        self.is_listing = True
+        try:
+            return iter(list(super().map(fn, *iterables, **options)))
+        finally:
+            self.is_listing = False
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """End nothing."""

@@ -92,6 +92,8 @@ FAILING_SEEDS = [
         100671588,
         100761386,
         100934534,
+        200052125,
+        300124866,
     ),
 ]
 """Seeds that once showed a violation."""
