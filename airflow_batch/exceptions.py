@@ -1,7 +1,7 @@
 """One class for each failure, and the rule that picks the class from an HTTP status.
 
 Permanent failures also derive from ``AirflowFailException``, so that a task stops at once on every Airflow version;
-the others are transient and are run again. How a response is read belongs to ``hooks/answers.py``, when to run again
+the others are transient and are run again. How a response is read belongs to ``_http/responses.py``, when to run again
 to ``policies/retry.py``.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Self
 
-from airflow_batch.compat import AirflowException, AirflowFailException
+from airflow_batch._airflow.compat import AirflowException, AirflowFailException
 
 
 class BatchError(AirflowException):

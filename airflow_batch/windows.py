@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import pendulum
 
-from airflow_batch.crons import as_airflow_runs_it, dated_cron, meaning, newest_moment, read_cron, refuse
-from airflow_batch.payloads import FIRST_DATE, LAST_DATE, shown
+from airflow_batch._airflow.crons import as_airflow_runs_it, dated_cron, meaning, newest_moment, read_cron, refuse
+from airflow_batch._values import FIRST_DATE, LAST_DATE, short_repr
 
 if TYPE_CHECKING:
     from airflow.timetables.trigger import MultipleCronTriggerTimetable
@@ -147,7 +147,7 @@ class CampaignWindow:
             no whole number from 1 to 1,000,000.
         """
         if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= MAX_COUNT:
-            refuse(f"count must be a whole number of at least 1 and at most {MAX_COUNT:,}, not {shown(count)}.")
+            refuse(f"count must be a whole number of at least 1 and at most {MAX_COUNT:,}, not {short_repr(count)}.")
         return list(islice(self.changes(after), count))
 
     def changes(self, after: datetime) -> Iterator[tuple[pendulum.DateTime, bool]]:
@@ -296,7 +296,7 @@ def read_timezone(timezone: Any) -> str:
             return name
     except (ValueError, KeyError, OSError):
         pass
-    refuse(f"timezone {shown(timezone)} is not known. Pass an IANA name such as 'Europe/Paris' or 'UTC'.")
+    refuse(f"timezone {short_repr(timezone)} is not known. Pass an IANA name such as 'Europe/Paris' or 'UTC'.")
 
 
 def read_dates(values: Any) -> tuple[date, ...]:
@@ -306,7 +306,7 @@ def read_dates(values: Any) -> tuple[date, ...]:
     """
     hint = "Pass dates, or strings such as '2026-12-25'"
     if isinstance(values, str | date) or not isinstance(values, Iterable):
-        refuse(f"except_dates must be a list of dates, not {shown(values)}. {hint}.")
+        refuse(f"except_dates must be a list of dates, not {short_repr(values)}. {hint}.")
     days = set()
     for value in values:
         try:
@@ -314,8 +314,8 @@ def read_dates(values: Any) -> tuple[date, ...]:
         except ValueError:
             day = None
         if not isinstance(day, date) or isinstance(day, datetime):
-            refuse(f"except_dates holds {shown(value)}, which is no date. {hint}, without a time.")
-        _check_year(day, f"except_dates holds {shown(value)}, which")
+            refuse(f"except_dates holds {short_repr(value)}, which is no date. {hint}, without a time.")
+        _check_year(day, f"except_dates holds {short_repr(value)}, which")
         days.add(date(day.year, day.month, day.day))
     return tuple(sorted(days))
 
@@ -340,10 +340,12 @@ def _moment(value: Any, name: str, timezone: str) -> datetime:
     """Return ``start`` or ``end`` in UTC."""
     moment = as_datetime(value)
     if moment is None:
-        refuse(f"{name} must be a datetime or an ISO 8601 string such as '2026-07-01T09:00', not {shown(value)}.")
-    _check_year(moment, f"{name}={shown(value)}")
+        refuse(f"{name} must be a datetime or an ISO 8601 string such as '2026-07-01T09:00', not {short_repr(value)}.")
+    _check_year(moment, f"{name}={short_repr(value)}")
     if moment.second or moment.microsecond:
-        refuse(f"{name}={shown(value)} has seconds; Airflow's schedules know whole minutes. Leave the seconds out.")
+        refuse(
+            f"{name}={short_repr(value)} has seconds; Airflow's schedules know whole minutes. Leave the seconds out."
+        )
     if moment.utcoffset() is None:
         return _from_wall(moment.replace(tzinfo=None), pendulum.timezone(timezone))
     return datetime.fromtimestamp(moment.timestamp(), UTC)
@@ -352,7 +354,7 @@ def _moment(value: Any, name: str, timezone: str) -> datetime:
 def _aware(moment: Any) -> datetime:
     """Return a moment in UTC."""
     if not isinstance(moment, datetime) or moment.utcoffset() is None:
-        refuse(f"A moment must be a datetime with a time zone, such as dag_run.run_after, not {shown(moment)}.")
+        refuse(f"A moment must be a datetime with a time zone, such as dag_run.run_after, not {short_repr(moment)}.")
     _check_year(moment, f"The moment {moment.isoformat()}")
     return datetime.fromtimestamp(moment.timestamp(), UTC)
 

@@ -19,8 +19,8 @@ import requests
 from airflow.providers.http.hooks.http import HttpHook
 from report import Spread, table, verdict
 
+from airflow_batch._campaigns.payload import check_payload
 from airflow_batch.hooks.batch import BatchHook
-from airflow_batch.payloads import check_payload
 
 ROUNDS = 40
 CALLS = 3

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import count
 from math import inf
 
-from airflow_batch.pacing import Pacer
+from airflow_batch._sync.adaptive_rate import AdaptiveRate
 
 
 class Bucket:
@@ -30,7 +30,7 @@ class Bucket:
 
 
 class Run:
-    """Requests that go through a pacer to a server, some in flight at a time, as ``gate.py`` lets them out.
+    """Requests through a rate limiter to a server, some in flight at a time, as in ``_sync/rate_limiter.py``.
 
     :param requests: Ends when so many were granted.
     :param until: Ends at this moment.
@@ -47,7 +47,7 @@ class Run:
         limit: float | None = None,
         wait: float = 5.0,
     ) -> None:
-        self.pacer = Pacer(limit, 0.0)
+        self.pacer = AdaptiveRate(limit, 0.0)
         self.sent: list[float] = []
         self.refusals: list[tuple[float, float]] = []
         self.rates: list[float] = []

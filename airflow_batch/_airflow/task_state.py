@@ -10,8 +10,6 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from airflow_batch._campaigns.protocol import Attempt
-
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
@@ -37,21 +35,7 @@ class TaskState:
         self._store.set(RECORD, dict(record))
 
 
-def attempt_of(context: Context) -> Attempt:
-    """Return which attempt of a task instance a context belongs to, and where it keeps its record."""
-    ti: Any = context["ti"]
-    store: Any = context.get("task_state_store")
-    run_after = getattr(context.get("dag_run"), "run_after", None)
-    return Attempt(
-        number=ti.try_number,
-        max_tries=ti.max_tries,
-        is_rescheduled=bool(context.get("task_reschedule_count")),
-        run_after=run_after,
-        store=None if store is None else TaskState(store),
-    )
-
-
-def kept_refusal(context: Context) -> datetime | None:
+def load_refused_since(context: Context) -> datetime | None:
     """Return since when Batch has refused this task, as far as earlier attempts left it; else None.
 
     What was kept before a clear (``max_tries`` differs) does not count.
@@ -74,7 +58,7 @@ def refused_since(context: Context, now: datetime, *, anew: bool = False) -> dat
 
     :param anew: Count from now on, because something was done since.
     """
-    since = now if anew else kept_refusal(context) or now
+    since = now if anew else load_refused_since(context) or now
     store: Any = context.get("task_state_store")
     if store is not None:
         try:

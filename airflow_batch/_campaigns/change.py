@@ -9,11 +9,13 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any
 
 from airflow_batch._campaigns import plan as planning
+from airflow_batch._campaigns.attempt import note_nothing_sent, run_attempt
 from airflow_batch._campaigns.diff import Campaign
 from airflow_batch._campaigns.history import History, Journal, Write
+from airflow_batch._campaigns.payload import payload_digest
 from airflow_batch._campaigns.plan import AskBatch, Done, Plan, Refuse, Send, Situation, TooLate, Wait
 from airflow_batch._campaigns.protocol import Attempt, CampaignApi, Clock, Log
 from airflow_batch._campaigns.request import ChangeRequest, Outcome, TooLateError
@@ -28,7 +30,6 @@ from airflow_batch.exceptions import (
     BatchPayloadError,
     BatchVerificationError,
 )
-from airflow_batch.payloads import payload_digest
 
 log = logging.getLogger(__name__)
 
@@ -68,35 +69,6 @@ def change_campaign(
     history = History(began=clock.now()) if request.dry_run else journal.load()
     change = Change(api, clock, attempt, request, journal, log, history=history, budget=budget)
     return run_attempt(change)
-
-
-class Work(Protocol):
-    """One attempt at something: what ``run_attempt`` runs."""
-
-    journal: Journal
-    history: History
-
-    def make(self) -> Outcome:
-        """Do it."""
-
-
-def run_attempt(work: Work) -> Outcome:
-    """Run an attempt and leave its record: whether it succeeds or fails, the next one knows what was sent (rule 7)."""
-    try:
-        outcome = work.make()
-    except Exception as error:
-        if isinstance(error, BatchApiError):
-            error.may_be_rescheduled = work.journal.is_saved
-        work.journal.note_end(work.history)
-        raise
-    work.journal.note_end(work.history)
-    return outcome
-
-
-def note_nothing_sent(attempt: Attempt, clock: Clock, token: str | None, app: str | None, log: Log) -> None:
-    """Leave the record of an attempt that fails before it can send anything, so that the next one knows it (rule 7)."""
-    journal = Journal(attempt, clock, token, app, log)
-    journal.note_end(journal.load())
 
 
 @dataclass

@@ -13,16 +13,11 @@ from itertools import islice
 from typing import Any
 
 from airflow_batch._campaigns import rules
-from airflow_batch._campaigns.change import (
-    AGAIN_AFTER,
-    MAX_IN_SLOT,
-    THROTTLE_FLOOR,
-    Change,
-    note_nothing_sent,
-    run_attempt,
-)
+from airflow_batch._campaigns.attempt import note_nothing_sent, run_attempt
+from airflow_batch._campaigns.change import AGAIN_AFTER, MAX_IN_SLOT, THROTTLE_FLOOR, Change
 from airflow_batch._campaigns.diff import Campaign, same_name
 from airflow_batch._campaigns.history import History, Journal
+from airflow_batch._campaigns.payload import payload_digest
 from airflow_batch._campaigns.plan import repeat_refused
 from airflow_batch._campaigns.protocol import Attempt, CampaignApi, Clock, Log
 from airflow_batch._campaigns.request import ChangeRequest, CreateRequest, Outcome, TooLateError
@@ -39,7 +34,6 @@ from airflow_batch.exceptions import (
     BatchVerificationError,
     BatchWaitExceededError,
 )
-from airflow_batch.payloads import payload_digest
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, TypedDict
 
-from airflow_batch.payloads import FIRST_DATE, LAST_DATE
+from airflow_batch._values import FIRST_DATE, LAST_DATE
 
 Campaign = Mapping[str, Any]
 

@@ -13,9 +13,9 @@ from datetime import UTC, datetime
 from typing import Any, Self
 
 from airflow_batch._campaigns.diff import Campaign, read_moment
+from airflow_batch._campaigns.payload import payload_digest
 from airflow_batch._campaigns.protocol import Attempt, Clock, Log
 from airflow_batch.exceptions import BatchStateError
-from airflow_batch.payloads import payload_digest
 
 SAVE_TRIES = 3
 MAX_BEFORE = 20_000

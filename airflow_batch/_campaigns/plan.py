@@ -13,6 +13,7 @@ from typing import Any
 from airflow_batch._campaigns import rules
 from airflow_batch._campaigns.diff import Campaign, differences, overlaid, read_moment, request_form
 from airflow_batch._campaigns.history import History, Write
+from airflow_batch._campaigns.payload import MIN_NAME
 from airflow_batch._campaigns.protocol import Schedule
 from airflow_batch._campaigns.request import ChangeRequest
 from airflow_batch._campaigns.rules import MAX_CLOCK_GAP, SETTLE_TIME, Clocks
@@ -23,7 +24,6 @@ from airflow_batch.exceptions import (
     BatchParametersLostError,
     BatchRepeatRefusedError,
 )
-from airflow_batch.payloads import MIN_NAME
 
 LOOKS_AFTER = tuple(timedelta(seconds=seconds) for seconds in (0, 5, 15, 45, 120))
 """When a campaign is read again after a write in doubt, counted from the write (rule 7)."""

@@ -13,13 +13,13 @@ from typing import Any
 
 from airflow_batch._campaigns.diff import PUSH_TIMES, Campaign, differences, lost_parameters, read_moment, same_name
 from airflow_batch._campaigns.protocol import Schedule
+from airflow_batch._values import short_repr
 from airflow_batch.exceptions import (
     BatchChangeRefusedError,
     BatchClockError,
     BatchParametersLostError,
     BatchVerificationError,
 )
-from airflow_batch.payloads import shown
 
 SETTLE_TIME = timedelta(minutes=2)
 """How long a request without an answer may still take effect (UNKNOWN; twice the time that a request may take)."""
@@ -94,8 +94,8 @@ def names_agree(seen: Campaign | None, expect_name: str | None, renamed_to: Any 
 def other_name_error(token: str, seen: Campaign, expect_name: str | None) -> BatchChangeRefusedError:
     """Return the error for a campaign with another name (rule 2)."""
     return BatchChangeRefusedError(
-        f"Campaign {token!r} is named {shown(seen.get('name'))}, not {expect_name!r} (expect_name). Nothing was sent. "
-        "Correct the token, the app or expect_name."
+        f"Campaign {token!r} is named {short_repr(seen.get('name'))}, not {expect_name!r} (expect_name). Nothing was "
+        "sent. Correct the token, the app or expect_name."
     )
 
 

@@ -14,8 +14,8 @@ from airflow_batch._campaigns.diff import read_moment
 from airflow_batch._campaigns.history import History, Journal
 from airflow_batch._campaigns.protocol import Attempt, Clock
 from airflow_batch._campaigns.rules import SETTLE_TIME
-from airflow_batch.payloads import FIRST_DATE
-from airflow_batch.wanted import WantedCampaign
+from airflow_batch._sync.desired import DesiredCampaign
+from airflow_batch._values import FIRST_DATE
 
 MAX_PUSHES = 500
 """Pushes that the record names; after more than that, no later attempt sends one that goes out at once."""
@@ -41,14 +41,14 @@ class Memory:
         self.is_saved = True
         """False where there is a store that did not take the last record."""
 
-    def history(self, campaign: WantedCampaign, *, is_known: bool) -> History:
+    def history(self, campaign: DesiredCampaign, *, is_known: bool) -> History:
         """Return what earlier attempts have sent to a campaign, for the first change of this one."""
         push_at = read_moment(self._pushes.get(_key(campaign)))
         return History(began=self.began, push_at=push_at, is_known=is_known, may_push=self.may_push)
 
     def note(
         self,
-        histories: Iterable[tuple[WantedCampaign, History]],
+        histories: Iterable[tuple[DesiredCampaign, History]],
         lost: Iterable[str | None],
         *,
         has_written: bool,
@@ -73,5 +73,5 @@ class Memory:
         self.is_saved = self._journal.save(record) or not self._has_store
 
 
-def _key(campaign: WantedCampaign) -> str:
+def _key(campaign: DesiredCampaign) -> str:
     return f"{campaign.token} {campaign.app or ''}"

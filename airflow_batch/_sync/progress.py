@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from airflow_batch._campaigns.request import Outcome
+from airflow_batch._sync.rate_limiter import RateLimiter
 from airflow_batch.exceptions import BatchError, BatchSyncError, BatchSyncIncompleteError
-from airflow_batch.gate import Gate
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ class Progress:
             f"{len(self.changed)} were changed. {first}{more}"
         )
 
-    def log(self, gate: Gate, *, last: bool = False) -> None:
+    def log(self, gate: RateLimiter, *, last: bool = False) -> None:
         """Log a line, unless there was one a moment ago."""
         now = time.monotonic()
         if not last and now - self._logged < BETWEEN_LINES_SECONDS:

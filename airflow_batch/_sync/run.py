@@ -1,7 +1,7 @@
 """Give many campaigns their desired state: compare with the list, write the differences, each by the rules of one
 campaign (``_campaigns/``), as fast as the API allows and no faster (rule 10).
 
-How requests wait for their turn is in ``gate.py``; what a task does that is throttled for long, in
+How requests wait for their turn is in ``_sync/rate_limiter.py``; what a task does that is throttled for long, in
 ``operators/sync.py``.
 """
 
@@ -23,8 +23,11 @@ from airflow_batch._campaigns.plan import desired_now
 from airflow_batch._campaigns.protocol import Attempt, Clock, SystemClock
 from airflow_batch._campaigns.request import ChangeRequest, Outcome, TooLateError
 from airflow_batch._campaigns.rules import SETTLE_TIME, Clocks
+from airflow_batch._http.endpoints import MAX_PAGE
+from airflow_batch._sync.desired import DesiredCampaign
 from airflow_batch._sync.memory import Memory
 from airflow_batch._sync.progress import Progress
+from airflow_batch._sync.rate_limiter import TRIES, Outdated, RateLimiter, RateLimiterClosed
 from airflow_batch.exceptions import (
     BatchApiError,
     BatchApiMisuseError,
@@ -37,9 +40,7 @@ from airflow_batch.exceptions import (
     BatchSyncIncompleteError,
     BatchVerificationError,
 )
-from airflow_batch.gate import TRIES, Gate, GateClosed, HookMaker, Outdated, PacedHook
-from airflow_batch.hooks.batch import MAX_PAGE
-from airflow_batch.wanted import WantedCampaign
+from airflow_batch.hooks._rate_limited import RateLimitedHook, ThreadHooks
 
 log = logging.getLogger(__name__)
 # One line for each of thousands of campaigns would hide those of the progress.
@@ -70,8 +71,8 @@ class CampaignSync:
     :param max_in_flight: Requests at a time.
     """
 
-    desired: Sequence[WantedCampaign]
-    connect: Callable[[Gate | None], HookMaker]
+    desired: Sequence[DesiredCampaign]
+    connect: Callable[[RateLimiter | None], ThreadHooks]
     attempt: Attempt = field(default_factory=Attempt)
     clock: Clock = field(default_factory=SystemClock)
     at: datetime | None = None
@@ -113,7 +114,7 @@ class CampaignSync:
         """Those that failed for a reason that may pass."""
 
     @property
-    def gate(self) -> Gate:
+    def gate(self) -> RateLimiter:
         """Where the requests wait for their turn."""
         return self._hooks.gate
 
@@ -161,7 +162,7 @@ class CampaignSync:
                     self.progress.outcomes[index] = self._unsent(index, state.get(index, {}), live, would_change=True)
             else:
                 self._write_all(pending)
-        except GateClosed as closed:
+        except RateLimiterClosed as closed:
             if isinstance(closed.reason, BatchApiError):
                 closed.reason.may_be_rescheduled = self.attempt.store is not None or not self.in_doubt
             raise closed.reason from None
@@ -177,7 +178,7 @@ class CampaignSync:
         self.progress.judge([campaign.token for campaign in self.desired], self.max_failures, self.log)
         return self.progress
 
-    def _request(self, campaign: WantedCampaign) -> ChangeRequest:
+    def _request(self, campaign: DesiredCampaign) -> ChangeRequest:
         live = campaign.live
         is_fixed = isinstance(live, bool)
         if not isinstance(live, bool) and self.at is not None:
@@ -435,7 +436,7 @@ class CampaignSync:
         """
         if not queue:
             return
-        running: dict[Future[Outcome], tuple[int, HookMaker]] = {}
+        running: dict[Future[Outcome], tuple[int, ThreadHooks]] = {}
         stopped: Exception | None = None
         with self._threads() as pool:
             while running or (queue and stopped is None):
@@ -471,7 +472,7 @@ class CampaignSync:
                             queue.appendleft(index)
                         else:
                             self._note_failure(index, error)
-                    except GateClosed as error:
+                    except RateLimiterClosed as error:
                         stopped = stopped or error
                 self.progress.log(self.gate)
         if stopped is not None:
@@ -486,7 +487,7 @@ class CampaignSync:
             f"{until:%Y-%m-%d %H:%M:%S} UTC. This attempt sent nothing."
         )
 
-    def _change(self, index: int, hooks: HookMaker, stops: bool) -> Outcome:
+    def _change(self, index: int, hooks: ThreadHooks, stops: bool) -> Outcome:
         """Change one campaign; runs in a thread. ``stops``: it is the turn of the stops, so no "on" is sent."""
         campaign = self.desired[index]
         self._note_wanted(index)
@@ -513,7 +514,7 @@ class CampaignSync:
             if change.before is not None:
                 self._before_writes[index] = change.before
 
-    def _begin(self, index: int, hook: PacedHook) -> Change:
+    def _begin(self, index: int, hook: RateLimitedHook) -> Change:
         is_known = self.memory.was_known and not self._may_differ(index)
         history = self._histories.get(index) or self.memory.history(self.desired[index], is_known=is_known)
         attempt = replace(self.attempt, store=None)

@@ -13,8 +13,8 @@ from typing import Any, ClassVar, NoReturn
 
 import yaml  # type: ignore[import-untyped]
 
+from airflow_batch._values import short_repr
 from airflow_batch.exceptions import BatchConfigurationError
-from airflow_batch.payloads import shown
 
 MAX_SIZE = 10_000_000
 """Bytes of a file that is read."""
@@ -195,7 +195,9 @@ class _Loader(_SafeLoader):  # type: ignore[misc]
                 self.mistakes.append((line, "a key that is no text. Does a template without quotes stand there?"))
             elif seen.setdefault(name, key) is not key:
                 first = seen[name].start_mark.line + 1
-                self.mistakes.append((line, f"the key {shown(name)} again, which stands in line {first}. Keep one."))
+                self.mistakes.append(
+                    (line, f"the key {short_repr(name)} again, which stands in line {first}. Keep one.")
+                )
             elif key.tag == _TAG + "merge":
                 found = self.construct_object(value)
                 merged += found if isinstance(found, list) else [found]
@@ -225,6 +227,6 @@ class _Loader(_SafeLoader):  # type: ignore[misc]
             return self._list(node)
         if isinstance(node, yaml.MappingNode) and name == "map":
             return self._mapping(node)
-        _refuse(node, f"the tag {shown(node.tag.replace(_TAG, '!!'))} here. Text, lists and mappings are allowed")
+        _refuse(node, f"the tag {short_repr(node.tag.replace(_TAG, '!!'))} here. Text, lists and mappings are allowed")
 
     yaml_constructors: ClassVar[dict[str | None, Any]] = {None: _value}

@@ -19,11 +19,11 @@ import pydantic
 from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
 from pydantic_core import ErrorDetails
 
-from airflow_batch._campaigns.reference import check_token
+from airflow_batch._campaigns.payload import check_payload
+from airflow_batch._values import check_token, short_repr
 from airflow_batch.calendars.model import CalendarCampaign, CampaignCalendar
 from airflow_batch.calendars.nodes import Mistake, file_error, json_value, line_of, read_text, read_yaml
 from airflow_batch.exceptions import BatchConfigurationError, BatchError
-from airflow_batch.payloads import check_payload, shown
 from airflow_batch.windows import CampaignWindow, read_dates, read_timezone
 
 OWN_KEYS = "x-"
@@ -203,7 +203,9 @@ def _mistake(root: Any, error: ErrorDetails) -> Mistake:
         near = difflib.get_close_matches(key[:50], fields, n=1)
         meant = f" Is {near[0]!r} meant?" if near else ""
         own = f", and keys that begin with {OWN_KEYS!r} for your own anchors" if model is _File else ""
-        return line_of(root, path), f"unknown key {shown(key)}.{meant} Allowed in {what}: {', '.join(fields)}{own}."
+        return line_of(
+            root, path
+        ), f"unknown key {short_repr(key)}.{meant} Allowed in {what}: {', '.join(fields)}{own}."
     name = "the file" if not path else path[-1] if isinstance(path[-1], str) else f"{path[-2]}[{path[-1]}]"
     return line_of(root, path), f"{name} must be {_ALLOWED.get(kind, 'text')}, not {_kind(error['input'])}."
 
@@ -213,4 +215,4 @@ def _kind(value: Any) -> str:
         return "a mapping"
     if isinstance(value, list):
         return "a list" if value else "an empty list"
-    return "nothing" if value is None else f"the text {shown(value)}"
+    return "nothing" if value is None else f"the text {short_repr(value)}"

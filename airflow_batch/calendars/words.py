@@ -8,8 +8,8 @@ from itertools import groupby
 
 import pendulum
 
+from airflow_batch._airflow.crons import PRESETS
 from airflow_batch.calendars.model import CalendarCampaign, CampaignCalendar
-from airflow_batch.crons import PRESETS
 from airflow_batch.windows import CampaignWindow
 
 MAX_NAME = 60

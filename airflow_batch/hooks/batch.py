@@ -16,7 +16,21 @@ from airflow.exceptions import AirflowNotFoundException  # type: ignore[attr-def
 from airflow.sdk import BaseHook
 from airflow.sdk.log import mask_secret
 
-from airflow_batch._campaigns.reference import check_token
+from airflow_batch._campaigns.payload import check_payload
+from airflow_batch._http.endpoints import CREATE, DELETE, LIST, MAX_PAGE, STATS, UPDATE, VIEW, Endpoint
+from airflow_batch._http.responses import (
+    Answer,
+    confirm_write,
+    expect_campaign,
+    expect_page,
+    expect_stats,
+    expect_token,
+    failure,
+    parse_http_date,
+)
+from airflow_batch._http.settings import BatchSettings, read_settings, show_name
+from airflow_batch._values import check_token
+from airflow_batch._values import rendered_or_none as rendered_or_none
 from airflow_batch.exceptions import (
     BatchApiMisuseError,
     BatchAuthenticationError,
@@ -27,36 +41,14 @@ from airflow_batch.exceptions import (
     BatchResponseError,
 )
 from airflow_batch.get_provider_info import UI_FIELD_BEHAVIOUR
-from airflow_batch.hooks.answers import (
-    Answer,
-    Endpoint,
-    confirm_write,
-    expect_campaign,
-    expect_page,
-    expect_stats,
-    expect_token,
-    failure,
-    parse_http_date,
-)
-from airflow_batch.hooks.settings import BatchSettings, read_settings, show_name
-from airflow_batch.payloads import check_payload
-from airflow_batch.payloads import rendered_or_none as rendered_or_none
 from airflow_batch.results import with_open_rate
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
 
-    from airflow_batch.hooks.transport import BatchSession
+    from airflow_batch._http.transport import BatchSession
 
-CREATE = Endpoint("create", "POST", "create", writes=True)
-UPDATE = Endpoint("update", "POST", "update/{token}", writes=True)
-DELETE = Endpoint("delete", "POST", "delete/{token}", writes=True)
-VIEW = Endpoint("view", "GET", "{token}", writes=False)
-STATS = Endpoint("stats", "GET", "stats/{token}", writes=False)
-LIST = Endpoint("list", "GET", "list", writes=False)
 Hook = TypeVar("Hook", bound="BatchHook")
-MAX_PAGE = 100
-"""Campaigns in one request of the list (https://doc.batch.com/developer/api/mep/campaigns/list)."""
 MAX_PAGES = 10_000
 """Pages after which reading a list that does not end is stopped."""
 
@@ -98,7 +90,7 @@ class BatchHook(BaseHook):
         self._session: BatchSession | None = None
 
     @classmethod
-    def of_connection(cls, connection: Connection, app: str | None = None) -> Self:
+    def from_connection(cls, connection: Connection, app: str | None = None) -> Self:
         """Return a hook of a connection that was read already: a trigger reads it asynchronously."""
         hook = cls(connection.conn_id, app)
         hook._connection = connection
@@ -111,7 +103,7 @@ class BatchHook(BaseHook):
         """Return the labels and placeholders of the connection form with the key names of Airflow 3.1."""
         return {name.replace("-", "_"): value for name, value in UI_FIELD_BEHAVIOUR.items()}
 
-    def lend_settings(self, hook: Hook) -> Hook:
+    def with_settings(self, hook: Hook) -> Hook:
         """Share the settings that this hook has read with another hook of the same connection; return that hook."""
         hook.settings = self.settings
         return hook
@@ -119,7 +111,7 @@ class BatchHook(BaseHook):
     def get_conn(self) -> BatchSession:
         """Return the ``requests.Session``, made once. It authenticates requests to the connection's host only."""
         if self._session is None:
-            from airflow_batch.hooks.transport import BatchSession
+            from airflow_batch._http.transport import BatchSession
 
             self._session = BatchSession(self.settings)
         return self._session
@@ -144,7 +136,7 @@ class BatchHook(BaseHook):
     def update_campaign(self, campaign_token: str, payload: Mapping[str, Any], *, checked: bool = False) -> int:
         """Update a campaign and return the HTTP status of Batch's confirmation (it documents no body).
 
-        ``payload`` is checked and sent in Batch's form (see :func:`airflow_batch.payloads.check_payload`).
+        ``payload`` is checked and sent in Batch's form (see :func:`airflow_batch._campaigns.payload.check_payload`).
         Source: https://doc.batch.com/developer/api/mep/campaigns/update
 
         :param checked: Send the payload as it is. For what Batch's view has shown, which is not the user's input.
@@ -227,7 +219,7 @@ class BatchHook(BaseHook):
 
     def _test_app(self, app: str | None) -> tuple[bool, str]:
         # The same settings and session: a test must not read the connection again.
-        hook = self.lend_settings(BatchHook(self.batch_conn_id, app))
+        hook = self.with_settings(BatchHook(self.batch_conn_id, app))
         hook._session = self.get_conn()
         name = "the app API key" if app is None else f"the app API key of {show_name(app)}"
         where = self.settings.base_url

@@ -16,14 +16,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.sdk import BaseHook, BaseNotifier
 
+from airflow_batch._airflow.dag_run import run_after_of
 from airflow_batch._campaigns.change import change_campaign
+from airflow_batch._campaigns.payload import check_live_argument, read_live
 from airflow_batch._campaigns.protocol import Attempt, SystemClock
 from airflow_batch._campaigns.reference import read_definition, read_expected_name, read_reference
 from airflow_batch._campaigns.request import ChangeRequest
+from airflow_batch._values import short_repr
 from airflow_batch.exceptions import BatchConfigurationError, BatchError
 from airflow_batch.hooks.batch import BatchHook, rendered_or_none
-from airflow_batch.payloads import check_live_argument, read_live, shown
-from airflow_batch.runs import run_began
 from airflow_batch.windows import CampaignWindow
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ class SetCampaignLiveNotifier(BaseNotifier):
         super().__init__(**kwargs)
         check_live_argument(live)
         if read not in ("auto", "never"):
-            raise BatchConfigurationError(f"read must be 'auto' or 'never', not {shown(read)}.")
+            raise BatchConfigurationError(f"read must be 'auto' or 'never', not {short_repr(read)}.")
         if max_wait is not None:
             message = "max_wait has no effect any more: a callback tries for 15 seconds. Remove the argument."
             warnings.warn(message, DeprecationWarning, stacklevel=2)
@@ -128,7 +129,7 @@ class SetCampaignLiveNotifier(BaseNotifier):
             if connection is None:
                 hook = BatchHook(self.batch_conn_id, app)
             else:
-                hook = BatchHook.of_connection(connection, app)
+                hook = BatchHook.from_connection(connection, app)
             request = ChangeRequest(
                 token=token,
                 live=live,
@@ -137,7 +138,7 @@ class SetCampaignLiveNotifier(BaseNotifier):
                 expect_name=read_expected_name(self.expect_name, given=self.expects_name),
             )
             left = TIME_LIMIT - timedelta(seconds=time.monotonic() - started)
-            attempt = Attempt(run_after=run_began(context))
+            attempt = Attempt(run_after=run_after_of(context))
             change_campaign(hook, SystemClock(), attempt, request, log=log, budget=left)
         except Exception as error:
             log.error("The campaign %r was NOT switched by the callback: %s", self.campaign, error)

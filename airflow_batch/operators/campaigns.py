@@ -1,7 +1,7 @@
 """What a DAG author writes about one campaign. Thin: render, check, call the core, shape the result.
 
 How a campaign is changed, created and deleted without harm is in ``_campaigns/``; what the operators share is in
-``operators/base.py``.
+``operators/_base.py``.
 """
 
 from __future__ import annotations
@@ -11,33 +11,33 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from airflow_batch._airflow.task_state import attempt_of
-from airflow_batch._campaigns.change import note_nothing_sent
+from airflow_batch._airflow.dag_run import set_map_index_name
+from airflow_batch._campaigns.attempt import note_nothing_sent
 from airflow_batch._campaigns.create import create_campaign
 from airflow_batch._campaigns.delete import delete_campaign
+from airflow_batch._campaigns.payload import check_live_argument, check_new, check_payload, read_live
 from airflow_batch._campaigns.protocol import SystemClock
 from airflow_batch._campaigns.reference import read_expected_name, read_reference
 from airflow_batch._campaigns.request import ChangeRequest, CreateRequest
 from airflow_batch.exceptions import BatchError
-from airflow_batch.operators.base import (
+from airflow_batch.operators._base import (
     MAX_LATENESS,
-    BatchChangeOperator,
-    BatchOperator,
+    BaseCampaignOperator,
+    BaseChangeOperator,
     Lateness,
+    attempt_of,
     latest_moment,
     read_lateness,
 )
-from airflow_batch.payloads import check_live_argument, check_new, check_payload, read_live
 from airflow_batch.policies.retry import MAX_WAIT
 from airflow_batch.results import CampaignResult
-from airflow_batch.runs import name_index
 from airflow_batch.windows import CampaignWindow
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
 
-class BatchSetCampaignLiveOperator(BatchChangeOperator):
+class BatchSetCampaignLiveOperator(BaseChangeOperator):
     """Switch a campaign on or off, so that late, repeated, cleared and overlapping runs do no harm.
 
     The operator reads the campaign, sets ``live``, sends the whole campaign back, and reads it again; it fails if
@@ -63,7 +63,7 @@ class BatchSetCampaignLiveOperator(BatchChangeOperator):
     :param batch_conn_id: Airflow connection of type ``batch``. Templated.
     :param app: App to act for, where the connection has ``api_keys``; else that of the given result. Templated.
 
-    The other arguments are those of :class:`~airflow_batch.operators.base.BatchOperator`: ``throttle``, ``max_wait``.
+    The other arguments are those of :class:`~airflow_batch.operators._base.BaseCampaignOperator`.
 
     The result in XCom is a :class:`~airflow_batch.results.CampaignResult`. ``changed`` is null where an unconfirmed
     request of this task may have been applied.
@@ -103,7 +103,7 @@ class BatchSetCampaignLiveOperator(BatchChangeOperator):
         )
 
 
-class BatchUpdateCampaignOperator(BatchChangeOperator):
+class BatchUpdateCampaignOperator(BaseChangeOperator):
     """Update a push campaign: the given parameters change, each replaced whole, and the others stay.
 
     The operator reads the campaign where the key can, puts the payload's parameters in place, and sends all of it, for
@@ -114,7 +114,7 @@ class BatchUpdateCampaignOperator(BatchChangeOperator):
     :param campaign: Token of the campaign, or the result of another Batch task (``other.output``). Templated.
     :param payload: Parameters to set: an object, JSON text, or the name of a ``.json`` file next to the DAG (or in the
         DAG's ``template_searchpath``), which is rendered and parsed; checked by
-        :func:`airflow_batch.payloads.check_payload`. Templated.
+        :func:`airflow_batch._campaigns.payload.check_payload`. Templated.
     :param definition: As for BatchSetCampaignLiveOperator. Templated.
     :param read: ``auto`` (default) or ``never``: then the definition is sent with the payload's parameters in place.
     :param max_lateness: How long after the run's ``run_after`` a payload with ``push_time: "now"`` may still be sent,
@@ -124,7 +124,7 @@ class BatchUpdateCampaignOperator(BatchChangeOperator):
     :param batch_conn_id: Airflow connection of type ``batch``. Templated.
     :param app: App to act for, where the connection has ``api_keys``; else that of the given result. Templated.
 
-    The other arguments are those of :class:`~airflow_batch.operators.base.BatchOperator`: ``throttle``, ``max_wait``.
+    The other arguments are those of :class:`~airflow_batch.operators._base.BaseCampaignOperator`.
 
     The result in XCom is a :class:`~airflow_batch.results.CampaignResult`.
 
@@ -162,7 +162,7 @@ class BatchUpdateCampaignOperator(BatchChangeOperator):
         )
 
 
-class BatchCreateCampaignOperator(BatchOperator):
+class BatchCreateCampaignOperator(BaseCampaignOperator):
     """Create a push campaign: as a draft first, which then goes live if the payload says so.
 
     Batch has no idempotency key. So the campaign is created with ``live: false``, its token is kept in Airflow's task
@@ -182,7 +182,7 @@ class BatchCreateCampaignOperator(BatchOperator):
     :param batch_conn_id: Airflow connection of type ``batch``. Templated.
     :param app: App to create for, where the connection has ``api_keys``. Templated.
 
-    The other arguments are those of :class:`~airflow_batch.operators.base.BatchOperator`: ``throttle``, ``max_wait``.
+    The other arguments are those of :class:`~airflow_batch.operators._base.BaseCampaignOperator`.
 
     The result in XCom is a :class:`~airflow_batch.results.CampaignResult`.
 
@@ -227,7 +227,7 @@ class BatchCreateCampaignOperator(BatchOperator):
         except BatchError:
             note_nothing_sent(attempt_of(context), SystemClock(), None, hook.app, self.log)
             raise
-        name_index(context, hook.app, payload["name"])
+        set_map_index_name(context, hook.app, payload["name"])
         request = CreateRequest(
             payload=payload,
             latest_on=latest_for_now(context, payload, self.max_lateness),
@@ -238,7 +238,7 @@ class BatchCreateCampaignOperator(BatchOperator):
         return self.result_of(context, outcome, app=hook.app, action="create")
 
 
-class BatchDeleteCampaignOperator(BatchOperator):
+class BatchDeleteCampaignOperator(BaseCampaignOperator):
     """Delete a push campaign.
 
     :param campaign: Token of the campaign, or the result of another Batch task (``other.output``). Templated.
@@ -250,7 +250,7 @@ class BatchDeleteCampaignOperator(BatchOperator):
     :param batch_conn_id: Airflow connection of type ``batch``. Templated.
     :param app: App to act for, where the connection has ``api_keys``; else that of the given result. Templated.
 
-    The other arguments are those of :class:`~airflow_batch.operators.base.BatchOperator`: ``throttle``, ``max_wait``.
+    The other arguments are those of :class:`~airflow_batch.operators._base.BaseCampaignOperator`.
 
     The result in XCom is a :class:`~airflow_batch.results.CampaignResult`. ``changed`` is null where an earlier attempt
     may have deleted the campaign; false with ``missing_ok`` where there was none.
@@ -283,7 +283,7 @@ class BatchDeleteCampaignOperator(BatchOperator):
         """Delete the campaign and return the result."""
         token, app = read_reference(self.campaign)
         hook = self.hook_for(app)
-        name_index(context, hook.app, self.expect_name or token)
+        set_map_index_name(context, hook.app, self.expect_name or token)
         with self.rescheduling(context, self.max_wait or MAX_WAIT):
             outcome = delete_campaign(
                 hook,
@@ -298,7 +298,7 @@ class BatchDeleteCampaignOperator(BatchOperator):
         return self.result_of(context, outcome, app=hook.app, action="delete")
 
 
-class BatchGetCampaignStatsOperator(BatchOperator):
+class BatchGetCampaignStatsOperator(BaseCampaignOperator):
     """Leave a campaign's statistics in XCom.
 
     Reads once. To wait until there is something to read, put a sensor before it.
@@ -307,7 +307,7 @@ class BatchGetCampaignStatsOperator(BatchOperator):
     :param batch_conn_id: Airflow connection of type ``batch``, with a Live API key. Templated.
     :param app: App to read for, where the connection has ``api_keys``; else that of the given result. Templated.
 
-    The other arguments are those of :class:`~airflow_batch.operators.base.BatchOperator`: ``throttle``, ``max_wait``.
+    The other arguments are those of :class:`~airflow_batch.operators._base.BaseCampaignOperator`.
 
     The result is ``{"campaign_token", "app", "detail": [row, ...]}``, its rows as
     :meth:`~airflow_batch.hooks.batch.BatchHook.get_campaign_stats` gives them: counters for each date of sending, and
@@ -328,7 +328,7 @@ class BatchGetCampaignStatsOperator(BatchOperator):
         """Read the statistics and return them."""
         token, app = read_reference(self.campaign)
         hook = self.hook_for(app)
-        name_index(context, hook.app, token)
+        set_map_index_name(context, hook.app, token)
         with self.rescheduling(context, self.max_wait or MAX_WAIT):
             stats = hook.get_campaign_stats(token)
         self.log.info("Campaign %r has statistics of %s dates.", token, len(stats["detail"]))

@@ -11,21 +11,24 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_batch._airflow.task_state import attempt_of, kept_refusal
-from airflow_batch._campaigns.change import note_nothing_sent
+from airflow_batch._airflow.task_state import load_refused_since
+from airflow_batch._campaigns.attempt import note_nothing_sent
 from airflow_batch._campaigns.protocol import SystemClock
+from airflow_batch._sync.desired import DesiredCampaign, read_desired
 from airflow_batch._sync.run import CampaignSync
-from airflow_batch.exceptions import (
-    BatchConfigurationError,
-    BatchError,
-    BatchPayloadError,
-)
-from airflow_batch.gate import connect
+from airflow_batch._values import short_repr
+from airflow_batch.exceptions import BatchConfigurationError, BatchError, BatchPayloadError
+from airflow_batch.hooks._rate_limited import connect
 from airflow_batch.hooks.batch import rendered_or_none
-from airflow_batch.operators.base import MAX_LATENESS, BatchOperator, Lateness, latest_moment, read_lateness
-from airflow_batch.payloads import shown
+from airflow_batch.operators._base import (
+    MAX_LATENESS,
+    BaseCampaignOperator,
+    Lateness,
+    attempt_of,
+    latest_moment,
+    read_lateness,
+)
 from airflow_batch.policies.retry import MAX_WAIT, MAX_WAIT_TO_STOP
-from airflow_batch.wanted import WantedCampaign, read_wanted
 from airflow_batch.windows import as_datetime
 
 if TYPE_CHECKING:
@@ -35,7 +38,7 @@ MAX_REPORT = 48_000
 """Bytes of a report that goes to XCom whole; a larger one has only the counts and the failures."""
 
 
-class BatchSyncCampaignsOperator(BatchOperator):
+class BatchSyncCampaignsOperator(BaseCampaignOperator):
     """Compare the desired and the actual state of many campaigns, and update only those that differ.
 
     The actual state is read from the list (100 campaigns a request). Each write follows the rules of
@@ -59,7 +62,7 @@ class BatchSyncCampaignsOperator(BatchOperator):
         exceeded; without one the limit is found. Templated.
     :param app: App of the campaigns that name none. Templated.
 
-    The other arguments are those of :class:`~airflow_batch.operators.base.BatchOperator`: ``throttle``, ``max_wait``.
+    The other arguments are those of :class:`~airflow_batch.operators._base.BaseCampaignOperator`.
 
     A campaign that fails does not stop the others. Requests that may succeed later are repeated at the end. If Batch
     asks to wait up to 30 s, the task sleeps; for longer waits it is rescheduled. If the answer to a write was lost
@@ -113,7 +116,7 @@ class BatchSyncCampaignsOperator(BatchOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Make the campaigns so and return the report."""
-        refused = kept_refusal(context)
+        refused = load_refused_since(context)
         try:
             wanted = self._wanted(context)
             self._sync = sync = CampaignSync(
@@ -158,14 +161,14 @@ class BatchSyncCampaignsOperator(BatchOperator):
         """Return whether this attempt has written: a long sync may be throttled more than once."""
         return self._sync is not None and self._sync.has_written
 
-    def _wanted(self, context: Context) -> list[WantedCampaign]:
+    def _wanted(self, context: Context) -> list[DesiredCampaign]:
         if self.calendar is None:
             items = self.read_json("campaigns", context)
         else:
             from airflow_batch.calendars import read_calendar
 
             items = read_calendar(self._calendar_path()).wanted()
-        return read_wanted(items, rendered_or_none(self.app))
+        return read_desired(items, rendered_or_none(self.app))
 
     def _calendar_path(self) -> str:
         """Return where the calendar is: a relative path is looked for where Airflow looks for the DAG's templates."""
@@ -173,7 +176,7 @@ class BatchSyncCampaignsOperator(BatchOperator):
         places = [Path(folder, str(self.calendar)) for folder in folders]
         return str(next((place for place in places if place.is_file()), self.calendar))
 
-    def _report(self, context: Context, sync: CampaignSync, wanted: Sequence[WantedCampaign]) -> dict[str, Any]:
+    def _report(self, context: Context, sync: CampaignSync, wanted: Sequence[DesiredCampaign]) -> dict[str, Any]:
         progress = sync.progress
         report: dict[str, Any] = {
             "total": progress.total,
@@ -207,7 +210,7 @@ class BatchSyncCampaignsOperator(BatchOperator):
             shown_failures.append(failure)
         return {**report, "campaigns": shown_failures}
 
-    def _failure(self, campaign: WantedCampaign, error: BatchError) -> dict[str, Any]:
+    def _failure(self, campaign: DesiredCampaign, error: BatchError) -> dict[str, Any]:
         return {
             "campaign_token": campaign.token,
             "app": campaign.app,
@@ -219,7 +222,7 @@ class BatchSyncCampaignsOperator(BatchOperator):
 def _count(name: str, value: Any, least: int = 0, most: int = 10**9) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         allowed = f"of at least {least}" if most == 10**9 else f"from {least} to {most}"
-        raise BatchConfigurationError(f"{name} must be a whole number {allowed}, not {shown(value)}.")
+        raise BatchConfigurationError(f"{name} must be a whole number {allowed}, not {short_repr(value)}.")
     return value
 
 
@@ -233,5 +236,5 @@ def _moment(value: Any) -> datetime | None:
     except OverflowError:
         pass  # at the ends of Python's calendar
     raise BatchPayloadError(
-        f"at must be a moment with a time zone such as '2026-07-01T09:00+02:00', not {shown(value)}."
+        f"at must be a moment with a time zone such as '2026-07-01T09:00+02:00', not {short_repr(value)}."
     )

@@ -1,4 +1,4 @@
-"""Wait until a campaign, or many, are what they should be. Reads only. What one look shows is in ``looks.py``."""
+"""Wait until a campaign, or many, are what they should be. Reads only. One poll: ``triggers/_poll.py``."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from airflow_batch._airflow.dag_run import run_after_of
+from airflow_batch._campaigns.payload import read_live
 from airflow_batch._campaigns.reference import read_reference
+from airflow_batch._values import short_repr
 from airflow_batch.exceptions import BatchPayloadError
-from airflow_batch.looks import LiveLook, Reference, StatsLook
-from airflow_batch.payloads import read_live, shown
 from airflow_batch.results import read_count
-from airflow_batch.runs import run_began
-from airflow_batch.sensors.base import BatchSensor
+from airflow_batch.sensors._base import BaseCampaignSensor
+from airflow_batch.triggers._poll import LivePoll, Reference, StatsPoll
 from airflow_batch.windows import CampaignWindow
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
 
-class BatchCampaignLiveSensor(BatchSensor):
+class BatchCampaignLiveSensor(BaseCampaignSensor):
     """Wait until a campaign, or every one of many, is live, or is not.
 
     One campaign is read from Batch's view endpoint
@@ -33,7 +34,7 @@ class BatchCampaignLiveSensor(BatchSensor):
         every look, so that a wait that lasts over a change follows it. Templated.
 
     The other arguments, and what happens when Batch throttles or fails, are those of
-    :class:`~airflow_batch.sensors.base.BatchSensor`.
+    :class:`~airflow_batch.sensors._base.BaseCampaignSensor`.
 
     The campaigns of a list must all be in the desired state at the same look. A look costs one request for each 100
     campaigns of each app, from the newest to the oldest that is asked for. A campaign that is not in Batch's list is
@@ -47,20 +48,20 @@ class BatchCampaignLiveSensor(BatchSensor):
     :raises BatchApiError: one of its permanent subclasses.
     """
 
-    template_fields: Sequence[str] = ("campaign", "live", *BatchSensor.template_fields)
+    template_fields: Sequence[str] = ("campaign", "live", *BaseCampaignSensor.template_fields)
 
     def __init__(self, *, campaign: Any, live: Any = True, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.campaign = campaign
         self.live = live
 
-    def look_for(self, context: Context) -> LiveLook:
+    def poll_for(self, context: Context) -> LivePoll:
         """Return what is waited for."""
         live = self.live if isinstance(self.live, CampaignWindow) else read_live(self.live)
         given = self.campaign
         many = isinstance(given, Sequence) and not isinstance(given, str | bytes | bytearray | memoryview)
         references = self._references() if many else (self._reference(given),)
-        return LiveLook(references, many, live, run_began(context))
+        return LivePoll(references, many, live, run_after_of(context))
 
     def _references(self) -> tuple[Reference, ...]:
         """Return the campaigns of the list, each once, in the order given."""
@@ -83,7 +84,7 @@ class BatchCampaignLiveSensor(BatchSensor):
         return Reference(token, self.app_for(app))
 
 
-class BatchCampaignStatsSensor(BatchSensor):
+class BatchCampaignStatsSensor(BaseCampaignSensor):
     """Wait until a campaign's sending has begun, or until a number of pushes was sent.
 
     Reads Batch's stats endpoint (https://doc.batch.com/developer/api/mep/campaigns/get), which supports Live API keys
@@ -99,7 +100,7 @@ class BatchCampaignStatsSensor(BatchSensor):
     :param timeout: Default 1 h, from the first request.
 
     The other arguments, and what happens when Batch throttles or fails, are those of
-    :class:`~airflow_batch.sensors.base.BatchSensor`.
+    :class:`~airflow_batch.sensors._base.BaseCampaignSensor`.
 
     The result in XCom is ``{"campaign_token", "app", "sent", "detail": [row, ...]}``: the sum, and the rows as
     :meth:`~airflow_batch.hooks.batch.BatchHook.get_campaign_stats` gives them.
@@ -108,7 +109,7 @@ class BatchCampaignStatsSensor(BatchSensor):
     :raises BatchApiError: one of its permanent subclasses.
     """
 
-    template_fields: Sequence[str] = ("campaign", "min_sent", *BatchSensor.template_fields)
+    template_fields: Sequence[str] = ("campaign", "min_sent", *BaseCampaignSensor.template_fields)
 
     def __init__(
         self,
@@ -123,12 +124,12 @@ class BatchCampaignStatsSensor(BatchSensor):
         self.campaign = campaign
         self.min_sent = min_sent
 
-    def look_for(self, context: Context) -> StatsLook:
+    def poll_for(self, context: Context) -> StatsPoll:
         """Return what is waited for."""
         token, app = read_reference(self.campaign)
         if count := read_count(self.min_sent):
-            return StatsLook(Reference(token, self.app_for(app)), count)
+            return StatsPoll(Reference(token, self.app_for(app)), count)
         raise BatchPayloadError(
-            f"min_sent must be a whole number of at least 1, not {shown(self.min_sent)}. Does its template render as "
-            "intended?"
+            f"min_sent must be a whole number of at least 1, not {short_repr(self.min_sent)}. Does its template "
+            "render as intended?"
         )

@@ -1,7 +1,7 @@
 """Poll in the triggerer what a deferred sensor waits for. Never sends a write.
 
 The HTTP client is the hook's, and it blocks: each look runs in a thread of its own, and the triggerer's loop goes on.
-What a look is, is in ``looks.py``; what the trigger tells the sensor, in ``triggers/events.py``.
+What a look is, is in ``triggers/_poll.py``; what the trigger tells the sensor, in ``triggers/_events.py``.
 """
 
 from __future__ import annotations
@@ -16,29 +16,29 @@ from typing import Any
 from airflow.sdk import BaseHook
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
+from airflow_batch._airflow.backoff import delay_floor, jitter
+from airflow_batch._values import iso_utc
 from airflow_batch.exceptions import BatchApiError, BatchAuthenticationError, BatchConnectionError, BatchError
 from airflow_batch.hooks.batch import BatchHook
-from airflow_batch.looks import Hooks, Look, Seen, read_look
-from airflow_batch.policies.retry import delay_floor, jitter
-from airflow_batch.results import iso_utc
-from airflow_batch.triggers.events import Event, failed, success, timed_out
+from airflow_batch.triggers._events import Event, failed, success, timed_out
+from airflow_batch.triggers._poll import Hooks, Poll, Seen, read_poll
 
 _THREADS = ThreadPoolExecutor(max_workers=32, thread_name_prefix="batch-trigger")
 """Not asyncio's own: that has few threads, and resolves the names for every other trigger of the process."""
 
 
 class BatchCampaignTrigger(BaseTrigger):
-    """Look at campaigns until they are what they should be, a failure is permanent, or the deadline has come.
+    """Poll campaigns until they are what they should be, a failure is permanent, or the deadline has come.
 
     The connection is read once, the async way, and again after a 401: keys may be rotated while a sensor waits.
 
     A transient error means "not yet": no request is made before Batch's wait has passed. A triggerer that takes over
     begins anew, within one poke interval and spread out; it does not know of a wait that Batch asked of the one before.
 
-    :param look: What is waited for, as :meth:`airflow_batch.looks.Look.as_json` gives it.
+    :param look: What is waited for, as :meth:`airflow_batch.triggers._poll.Poll.as_json` gives it.
     :param batch_conn_id: Airflow connection of type ``batch``.
     :param poke_interval: Seconds between two looks; after one at many campaigns at least
-        :func:`airflow_batch.looks.least_pause`.
+        :func:`airflow_batch.triggers._poll.least_pause`.
     :param not_before: When the first look is due, ISO 8601 with offset.
     :param deadline: When the sensor times out, ISO 8601 with offset. No look begins or lasts beyond it.
     """
@@ -47,7 +47,7 @@ class BatchCampaignTrigger(BaseTrigger):
         self, *, look: Mapping[str, Any], batch_conn_id: str, poke_interval: float, not_before: str, deadline: str
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.look: Look = read_look(look)
+        self.look: Poll = read_poll(look)
         self.batch_conn_id = batch_conn_id
         self.poke_interval = poke_interval
         self.not_before = datetime.fromisoformat(not_before)
@@ -70,7 +70,7 @@ class BatchCampaignTrigger(BaseTrigger):
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Yield one event, as ``triggers/events.py`` makes them."""
+        """Yield one event, as ``triggers/_events.py`` makes them."""
         yield TriggerEvent(await self._wait())  # type: ignore[no-untyped-call]
 
     async def _wait(self) -> Event:
@@ -116,7 +116,7 @@ class BatchCampaignTrigger(BaseTrigger):
         return jitter({"ti": self.task_instance, "task_reschedule_count": self._looks}, self.poke_interval)
 
     async def _look(self) -> Seen:
-        """Look once, and once more where a 401 came because the connection has other keys by now."""
+        """Poll once, and once more where a 401 came because the connection has other keys by now."""
         hooks = self._hooks = self._hooks or await self._connect()
         try:
             return await self._in_thread(hooks)
@@ -146,7 +146,7 @@ class BatchCampaignTrigger(BaseTrigger):
             problem = f"Connection {self.batch_conn_id!r} cannot be read: {type(error).__name__}."
         else:
             # Here and not in the thread: masking speaks to Airflow's supervisor, which 3.1 allows in the loop alone.
-            return Hooks(BatchHook.of_connection(connection))
+            return Hooks(BatchHook.from_connection(connection))
         raise BatchConnectionError(problem)  # outside, so that the other error, which may name a key, is not chained
 
 

@@ -36,12 +36,8 @@ from requests import adapters
 from structlog.testing import capture_logs
 from task import Attempt, Store
 
-from airflow_batch.compat import (
-    HAS_RETRY_POLICY,
-    AirflowFailException,
-    AirflowRescheduleException,
-)
-from airflow_batch.hooks import transport
+from airflow_batch._airflow.compat import HAS_RETRY_POLICY, AirflowFailException, AirflowRescheduleException
+from airflow_batch._http import transport
 from airflow_batch.operators.campaigns import BatchSetCampaignLiveOperator
 from airflow_batch.sandbox import BatchSandbox
 

@@ -11,7 +11,8 @@ import pytest
 from airflow.sdk import DAG
 from task import Store, context_of
 
-from airflow_batch.compat import AirflowFailException, AirflowRescheduleException, AirflowSkipException
+from airflow_batch._airflow.compat import AirflowFailException, AirflowRescheduleException, AirflowSkipException
+from airflow_batch._campaigns.payload import payload_digest
 from airflow_batch.exceptions import (
     BatchChangeRefusedError,
     BatchMalformedParameterError,
@@ -24,7 +25,6 @@ from airflow_batch.exceptions import (
 )
 from airflow_batch.hooks.batch import BatchHook
 from airflow_batch.operators.campaigns import BatchCreateCampaignOperator
-from airflow_batch.payloads import payload_digest
 from airflow_batch.sandbox import BatchSandbox, Fault
 from airflow_batch.sandbox.log import digest
 

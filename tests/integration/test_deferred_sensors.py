@@ -16,7 +16,7 @@ import pytest
 from airflow.sdk import BaseHook
 from task import Attempt, attempt, seconds_until
 
-from airflow_batch.compat import AirflowRescheduleException, AirflowSensorTimeout, AirflowSkipException
+from airflow_batch._airflow.compat import AirflowRescheduleException, AirflowSensorTimeout, AirflowSkipException
 from airflow_batch.exceptions import (
     BatchApiMisuseError,
     BatchAuthenticationError,
@@ -25,9 +25,9 @@ from airflow_batch.exceptions import (
     BatchNotFoundError,
     BatchPayloadError,
 )
-from airflow_batch.looks import LiveLook, Reference
 from airflow_batch.sandbox import BatchSandbox, Fault
 from airflow_batch.sensors.campaigns import BatchCampaignLiveSensor, BatchCampaignStatsSensor
+from airflow_batch.triggers._poll import LivePoll, Reference
 from airflow_batch.triggers.campaigns import BatchCampaignTrigger
 from airflow_batch.windows import CampaignWindow
 
@@ -111,7 +111,7 @@ def clock(monkeypatch):
     async def sleep_until(moment):
         Clock.moment = max(Clock.moment, moment)
 
-    for place in ("sensors.base", "triggers.campaigns", "runs"):
+    for place in ("sensors._base", "triggers.campaigns", "triggers._poll"):
         monkeypatch.setattr(f"airflow_batch.{place}.datetime", Clock)
     monkeypatch.setattr("airflow_batch.triggers.campaigns._sleep_until", sleep_until)
     return Clock
@@ -381,7 +381,7 @@ class TestRotated:
                 return connection
 
             fresh = renewed.add_campaign({**CAMPAIGN, "live": True})
-            trigger.look = LiveLook((Reference(fresh, None),), False, True)
+            trigger.look = LivePoll((Reference(fresh, None),), False, True)
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(BaseHook, "aget_connection", classmethod(rotate))
                 assert resumed(task, fire(trigger))["campaign_token"] == fresh

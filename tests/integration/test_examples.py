@@ -13,7 +13,7 @@ import pytest
 from airflow.sdk import BaseOperator
 from airflow.timetables.trigger import MultipleCronTriggerTimetable
 
-from airflow_batch.compat import HAS_RETRY_POLICY
+from airflow_batch._airflow.compat import HAS_RETRY_POLICY
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 EXAMPLES = CHECKOUT / "dags_examples"

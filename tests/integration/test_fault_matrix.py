@@ -12,7 +12,7 @@ from canary import assert_free
 from faults.driver import OURS, play, too_early, verdict
 from faults.table import ROWS
 
-from airflow_batch.compat import HAS_RETRY_POLICY
+from airflow_batch._airflow.compat import HAS_RETRY_POLICY
 
 SLACK = 5.0
 """Real seconds that a busy machine may add to a wait."""

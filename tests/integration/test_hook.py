@@ -16,6 +16,8 @@ from airflow.sdk import Connection
 from airflow.sdk.log import redact
 
 from airflow_batch import __version__
+from airflow_batch._http.endpoints import CREATE
+from airflow_batch._http.responses import MAX_SERVER_TEXT, Answer
 from airflow_batch.exceptions import (
     ERRORS,
     BatchApiError,
@@ -32,8 +34,7 @@ from airflow_batch.exceptions import (
     BatchResponseError,
     BatchServerError,
 )
-from airflow_batch.hooks.answers import MAX_SERVER_TEXT, Answer
-from airflow_batch.hooks.batch import CREATE, BatchHook
+from airflow_batch.hooks.batch import BatchHook
 from airflow_batch.sandbox import BatchSandbox, Contract, Fault
 
 CREATED = b'{"campaign_token": "abc"}'
@@ -512,7 +513,7 @@ def test_no_local_variable_of_a_frame_that_refuses_a_connection_holds_a_key(secr
     fields = {**secretive.connection(), **wrong}
     connect(fields)
     given = Connection(conn_id="x", **{**fields, "extra": json.dumps(fields.get("extra") or {})})
-    error = failure_of(*((BatchHook.of_connection, given) if read else (view, "abc")), kind=BatchError)
+    error = failure_of(*((BatchHook.from_connection, given) if read else (view, "abc")), kind=BatchError)
     assert_shows_no_key("".join(locals_of(error)))
 
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from task import Attempt, attempt, seconds_until
 
-from airflow_batch.compat import AirflowRescheduleException, AirflowSensorTimeout, AirflowSkipException
+from airflow_batch._airflow.compat import AirflowRescheduleException, AirflowSensorTimeout, AirflowSkipException
 from airflow_batch.exceptions import BatchApiMisuseError, BatchNotFoundError, BatchPayloadError
 from airflow_batch.sandbox import BatchSandbox, Fault
 from airflow_batch.sensors.campaigns import BatchCampaignLiveSensor
@@ -111,7 +111,7 @@ class TestWindow:
             def now(cls, tz=None):
                 return datetime.fromisoformat(f"2026-11-23T{after if batch.requests else before}+00:00")
 
-        monkeypatch.setattr("airflow_batch.runs.datetime", Clock)
+        monkeypatch.setattr("airflow_batch.triggers._poll.datetime", Clock)
         token = batch.add_campaign({**CAMPAIGN, "live": live})
         summary = attempt(sensor(campaign=token, live=self.DAILY, mode="poke", poke_interval=0.001))
         assert summary["live"] is live
@@ -163,7 +163,7 @@ class TestRefused:
                 cls.moment += timedelta(seconds=0.5)
                 return cls.moment
 
-        monkeypatch.setattr("airflow_batch.sensors.base.datetime", Clock)
+        monkeypatch.setattr("airflow_batch.sensors._base.datetime", Clock)
         with BatchSandbox(clock=Clock.now) as sandbox:
             connect(sandbox.connection())
             sandbox.inject(Fault("answer", "view", status=429))

@@ -9,7 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 from task import attempt, seconds_until
 
-from airflow_batch.compat import AirflowRescheduleException, AirflowSensorTimeout
+from airflow_batch._airflow.compat import AirflowRescheduleException, AirflowSensorTimeout
 from airflow_batch.exceptions import (
     BatchApiMisuseError,
     BatchAuthenticationError,

@@ -10,8 +10,8 @@ import pytest
 from airflow.sdk import Connection
 from task import Attempt
 
+from airflow_batch._airflow.compat import HAS_RETRY_POLICY
 from airflow_batch._campaigns.change import STOP_READ_LIMIT, WRITE_RESERVE
-from airflow_batch.compat import HAS_RETRY_POLICY
 from airflow_batch.exceptions import (
     BatchAuthenticationError,
     BatchChangeRefusedError,

@@ -11,7 +11,8 @@ from airflow.sdk import DAG
 from jinja2 import Template
 from task import Store, context_of
 
-from airflow_batch.compat import AirflowFailException, AirflowRescheduleException, AirflowSkipException
+from airflow_batch._airflow.compat import AirflowFailException, AirflowRescheduleException, AirflowSkipException
+from airflow_batch._campaigns.payload import payload_digest
 from airflow_batch.exceptions import (
     BatchAmbiguousError,
     BatchApiError,
@@ -31,7 +32,6 @@ from airflow_batch.exceptions import (
 )
 from airflow_batch.hooks.batch import BatchHook
 from airflow_batch.operators.campaigns import BatchSetCampaignLiveOperator
-from airflow_batch.payloads import payload_digest
 from airflow_batch.sandbox import BatchSandbox, Contract, Fault
 from airflow_batch.sandbox.log import digest
 from airflow_batch.windows import CampaignWindow

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from task import attempt, seconds_until
 
-from airflow_batch.compat import AirflowRescheduleException
+from airflow_batch._airflow.compat import AirflowRescheduleException
 from airflow_batch.exceptions import BatchNotFoundError, BatchServerError
 from airflow_batch.operators.campaigns import BatchGetCampaignStatsOperator
 from airflow_batch.sandbox import BatchSandbox, Fault

@@ -8,12 +8,8 @@ import pytest
 from airflow.sdk import DAG
 from task import attempt, seconds_until
 
-from airflow_batch.compat import AirflowRescheduleException, AirflowSensorTimeout
-from airflow_batch.exceptions import (
-    BatchApiMisuseError,
-    BatchNotFoundError,
-    BatchPayloadError,
-)
+from airflow_batch._airflow.compat import AirflowRescheduleException, AirflowSensorTimeout
+from airflow_batch.exceptions import BatchApiMisuseError, BatchNotFoundError, BatchPayloadError
 from airflow_batch.sandbox import BatchSandbox, Fault
 from airflow_batch.sensors.campaigns import BatchCampaignStatsSensor
 

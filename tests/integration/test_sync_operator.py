@@ -20,10 +20,12 @@ import pytest
 from airflow.sdk import DAG
 from task import Attempt, Store, context_of, seconds_until
 
-from airflow_batch import gate
+from airflow_batch._airflow import backoff
+from airflow_batch._airflow.compat import HAS_RETRY_POLICY, AirflowFailException, AirflowRescheduleException
 from airflow_batch._airflow.task_state import RECORD
+from airflow_batch._campaigns.payload import payload_digest
 from airflow_batch._sync import progress
-from airflow_batch.compat import HAS_RETRY_POLICY, AirflowFailException, AirflowRescheduleException
+from airflow_batch._sync import rate_limiter as gate
 from airflow_batch.exceptions import (
     BatchAuthenticationError,
     BatchChangeRefusedError,
@@ -38,8 +40,6 @@ from airflow_batch.exceptions import (
 )
 from airflow_batch.hooks.batch import BatchHook
 from airflow_batch.operators.sync import BatchSyncCampaignsOperator
-from airflow_batch.payloads import payload_digest
-from airflow_batch.policies import retry
 from airflow_batch.results import CampaignResult
 from airflow_batch.sandbox import BatchSandbox, Contract, Fault, FaultPlan
 from airflow_batch.windows import CampaignWindow
@@ -115,13 +115,13 @@ def counts(report):
 
 def patience(monkeypatch, floor=0.2):
     """Let Batch's five seconds be shorter, where a test must wait for them."""
-    monkeypatch.setattr(retry, "BATCH_FLOOR", floor)
+    monkeypatch.setattr(backoff, "BATCH_FLOOR", floor)
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch, clock):
     """What is tried again is tried again at once, long waits move the clock, and no thread is left behind."""
-    pause = gate.Gate.pause
+    pause = gate.RateLimiter.pause
 
     def move(self, seconds):
         if seconds > 10:
@@ -129,8 +129,8 @@ def quick(monkeypatch, clock):
         pause(self, 0 if seconds > 10 else seconds)
 
     monkeypatch.setattr(gate, "BETWEEN_TRIES", 0.001)
-    monkeypatch.setattr("airflow_batch.pacing.START", 1000.0)
-    monkeypatch.setattr(gate.Gate, "pause", move)
+    monkeypatch.setattr("airflow_batch._sync.adaptive_rate.START", 1000.0)
+    monkeypatch.setattr(gate.RateLimiter, "pause", move)
     yield
     assert [thread.name for thread in threading.enumerate() if thread.name.startswith("batch-sync")] == []
 
@@ -686,7 +686,7 @@ class TestThrottled:
 
     def test_a_server_that_throttles_all_the_time_is_found_out(self, of, monkeypatch):
         patience(monkeypatch)
-        monkeypatch.setattr("airflow_batch.pacing.START", 8.0)
+        monkeypatch.setattr("airflow_batch._sync.adaptive_rate.START", 8.0)
         sandbox = of(rate=30, burst=10)
         tokens = add(sandbox, 40)
         assert counts(run(sync(wanting(tokens)))) == (40, 40, 0, 0)
@@ -802,7 +802,7 @@ class TestThrottled:
 
     def test_those_who_wait_when_another_is_refused_come_out_one_after_the_other(self, monkeypatch):
         patience(monkeypatch, 0.5)
-        door, moments = gate.Gate(20.0), []
+        door, moments = gate.RateLimiter(20.0), []
         threads = [threading.Thread(target=lambda: moments.append(door.enter())) for _ in range(8)]
         sent = door.enter()
         for thread in threads:

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from task import Attempt
 
-from airflow_batch.compat import AirflowRescheduleException, AirflowSkipException
+from airflow_batch._airflow.compat import AirflowRescheduleException, AirflowSkipException
 from airflow_batch.exceptions import (
     BatchAuthenticationError,
     BatchChangeRefusedError,

@@ -20,6 +20,7 @@ import requests
 import urllib3
 from faults.servers import certificate
 
+from airflow_batch._http import transport
 from airflow_batch.exceptions import (
     BatchAmbiguousError,
     BatchApiError,
@@ -30,7 +31,6 @@ from airflow_batch.exceptions import (
     BatchResponseError,
     BatchServerError,
 )
-from airflow_batch.hooks import transport
 from airflow_batch.hooks.batch import BatchHook
 from airflow_batch.sandbox import Fault
 

@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from task import Store, attempt, seconds_until
 
-from airflow_batch.compat import AirflowFailException, AirflowRescheduleException
+from airflow_batch._airflow.compat import AirflowFailException, AirflowRescheduleException
+from airflow_batch._campaigns.payload import payload_digest
 from airflow_batch.exceptions import (
     BatchAuthenticationError,
     BatchConfigurationError,
@@ -17,7 +18,6 @@ from airflow_batch.exceptions import (
     BatchWaitExceededError,
 )
 from airflow_batch.operators.campaigns import BatchUpdateCampaignOperator
-from airflow_batch.payloads import payload_digest
 from airflow_batch.sandbox import BatchSandbox, Fault
 
 DEFINITION = {

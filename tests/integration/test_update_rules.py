@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from task import Store, context_of
 
-from airflow_batch.compat import AirflowFailException, AirflowSkipException
+from airflow_batch._airflow.compat import AirflowFailException, AirflowSkipException
 from airflow_batch.exceptions import (
     BatchAmbiguousError,
     BatchChangeRefusedError,

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from airflow_batch._airflow.compat import AirflowFailException
 from airflow_batch._campaigns.protocol import Attempt
 from airflow_batch._campaigns.request import Outcome, TooLateError
-from airflow_batch.compat import AirflowFailException
 from airflow_batch.exceptions import BatchError
 from simulation import subject
 from simulation.batch_model import Crash, Endless, FakeApi, moment

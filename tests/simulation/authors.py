@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_batch._campaigns.request import ChangeRequest, CreateRequest
-from airflow_batch.wanted import WantedCampaign
+from airflow_batch._sync.desired import DesiredCampaign
 from simulation.batch_model import FIRST_ZONE_SECONDS, Batch, Campaign, as_text, moment
 
 if TYPE_CHECKING:
@@ -200,9 +200,9 @@ class Task:
             dry_run=self.dry_run,
         )
 
-    def wanted(self) -> WantedCampaign:
+    def wanted(self) -> DesiredCampaign:
         """Return one campaign of a sync as the operator reads it."""
-        return WantedCampaign(
+        return DesiredCampaign(
             token=self.token,
             app=self.app,
             live=Window(*self.window) if self.window is not None else bool(self.live),

@@ -7,7 +7,6 @@ Nothing here imports a rule of the package. A violation is a kind (short, counte
 from __future__ import annotations
 
 import math
-
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any

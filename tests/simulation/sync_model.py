@@ -9,9 +9,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_batch._campaigns.protocol import Attempt
-from airflow_batch.gate import Gate
-from airflow_batch.hooks.answers import Endpoint
-from airflow_batch.hooks.batch import LIST, UPDATE, VIEW
+from airflow_batch._http.endpoints import LIST, UPDATE, VIEW, Endpoint
+from airflow_batch._sync.rate_limiter import RateLimiter
 from simulation import subject
 from simulation.authors import MAX_LATENESS_SECONDS
 from simulation.batch_model import Crash, FakeApi, moment
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from simulation.worlds import World
 
 
-class ModelGate(Gate):
+class ModelRateLimiter(RateLimiter):
     """The package's gate, in true time."""
 
     poll_seconds = math.inf
@@ -33,7 +32,7 @@ class ModelGate(Gate):
 class SyncApi(FakeApi):
     """``CampaignApi`` for one thread and one app of a sync, with the package's way through the gate."""
 
-    def __init__(self, root: FakeApi, app: str | None, gate: Gate, threads: Threads) -> None:
+    def __init__(self, root: FakeApi, app: str | None, gate: RateLimiter, threads: Threads) -> None:
         super().__init__(root.world, root.instance, root.worker_offset, app)
         self.root, self.seen, self.gate, self.date_gap = root, root.seen, gate, root.date_gap
         self.threads = threads
@@ -80,7 +79,7 @@ class SyncApi(FakeApi):
 class Hooks:
     """What makes the hooks of one reading of the connection: one for each thread and app."""
 
-    def __init__(self, root: FakeApi, threads: Threads, gate: Gate) -> None:
+    def __init__(self, root: FakeApi, threads: Threads, gate: RateLimiter) -> None:
         self.root, self.threads, self.gate = root, threads, gate
         self.hooks: dict[tuple[int, str | None], SyncApi] = {}
 
@@ -144,7 +143,7 @@ def run_sync(
     subject.CLIENTS[world.client]["sync"](
         begins,
         desired=[item.wanted() for item in task.items],
-        connect=lambda gate: Hooks(api, threads, gate or ModelGate(world)),
+        connect=lambda gate: Hooks(api, threads, gate or ModelRateLimiter(world)),
         attempt=attempt,
         clock=clock,
         latest_on=moment(instance.run_after + MAX_LATENESS_SECONDS) if plan.timed else None,

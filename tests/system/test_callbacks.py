@@ -9,7 +9,7 @@ from canary import APP_KEYS, REST_KEY
 from private_airflow import PrivateAirflow, wait_until
 from samples import MORNING_NEWS
 
-from airflow_batch import compat
+from airflow_batch._airflow import compat
 from airflow_batch.sandbox import BatchSandbox, Fault
 
 DAGS = Path(__file__).parent / "callback_dags" / "callbacks.py"

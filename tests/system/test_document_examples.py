@@ -11,7 +11,7 @@ import pytest
 from airflow.sdk import Connection
 from private_airflow import PrivateAirflow
 
-from airflow_batch.hooks.settings import read_settings
+from airflow_batch._http.settings import read_settings
 from airflow_batch.sandbox import BatchSandbox
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"

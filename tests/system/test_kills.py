@@ -18,7 +18,7 @@ from private_airflow import PrivateAirflow, wait_until
 from samples import MORNING_NEWS
 from system.kill_dags.kill_cases import KILLED, RESTARTED, Case
 
-from airflow_batch import compat
+from airflow_batch._airflow import compat
 from airflow_batch.sandbox import BatchSandbox, Fault, RequestRecord
 
 pytestmark = pytest.mark.skipif(not compat.HAS_RETRY_POLICY, reason="below 3.3 Airflow keeps nothing between attempts")

@@ -22,7 +22,7 @@ from canary import APP_KEYS, FAULTS, REST_KEY, assert_free
 from private_airflow import PrivateAirflow, wait_until
 from samples import MORNING_NEWS
 
-from airflow_batch import compat
+from airflow_batch._airflow import compat
 from airflow_batch.calendars import read_calendar
 from airflow_batch.sandbox import BatchSandbox, Fault
 from airflow_batch.windows import CampaignWindow

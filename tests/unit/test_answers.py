@@ -10,7 +10,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_batch.compat import AirflowFailException
+from airflow_batch._airflow.compat import AirflowFailException
+from airflow_batch._http.endpoints import Endpoint
+from airflow_batch._http.responses import (
+    MAX_RETRY_AFTER,
+    MAX_SERVER_TEXT,
+    Answer,
+    confirm_write,
+    expect_campaign,
+    expect_page,
+    expect_stats,
+    failure,
+    parse_http_date,
+    parse_retry_after,
+    read_json,
+    shorten,
+)
 from airflow_batch.exceptions import (
     ERRORS,
     BatchAmbiguousError,
@@ -23,21 +38,6 @@ from airflow_batch.exceptions import (
     BatchRequestError,
     BatchResponseError,
     BatchServerError,
-)
-from airflow_batch.hooks.answers import (
-    MAX_RETRY_AFTER,
-    MAX_SERVER_TEXT,
-    Answer,
-    Endpoint,
-    confirm_write,
-    expect_campaign,
-    expect_page,
-    expect_stats,
-    failure,
-    parse_http_date,
-    parse_retry_after,
-    read_json,
-    shorten,
 )
 
 NOW = datetime(2026, 3, 4, 12, 0, 0, tzinfo=UTC)

@@ -14,11 +14,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from airflow_batch._sync.desired import read_desired
 from airflow_batch.calendars import CalendarCampaign, CampaignCalendar, LiveWindows, read_calendar
 from airflow_batch.calendars.nodes import MAX_DEPTH, MAX_SIZE
 from airflow_batch.calendars.schedule import PERIODS
 from airflow_batch.exceptions import BatchConfigurationError
-from airflow_batch.wanted import read_wanted
 from airflow_batch.windows import CampaignWindow
 
 PARIS = "Europe/Paris"
@@ -99,7 +99,7 @@ def test_what_may_be_left_out_is_none_and_left_out_of_what_is_wanted(calendar):
 
 
 def test_what_is_wanted_is_what_the_sync_operator_takes(calendar):
-    (wanted,) = read_wanted(calendar(SALE, summer_sale={"name": "Summer sale"}).wanted())
+    (wanted,) = read_desired(calendar(SALE, summer_sale={"name": "Summer sale"}).wanted())
     assert (wanted.token, wanted.app, wanted.expect_name) == (TOKEN, "ios", "Summer sale")
     assert wanted.definition == {"name": "Summer sale"}
     assert wanted.live.is_live_at(paris(2026, 7, 4, 10))

@@ -7,7 +7,7 @@ import pickle
 
 import pytest
 
-from airflow_batch.compat import AirflowException, AirflowFailException
+from airflow_batch._airflow.compat import AirflowException, AirflowFailException
 from airflow_batch.exceptions import (
     ERRORS,
     BatchAmbiguousError,

@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from airflow_batch._campaigns.history import MAX_BEFORE, Journal, Write
+from airflow_batch._campaigns.payload import payload_digest
 from airflow_batch._campaigns.protocol import Attempt
 from airflow_batch.exceptions import BatchStateError
-from airflow_batch.payloads import payload_digest
 
 NOW = datetime(2026, 6, 1, 12, 0, tzinfo=UTC)
 ON = Write(at=NOW, digest=payload_digest({"live": True}), push_at=NOW, batch_at=NOW, before={"push_time": None})

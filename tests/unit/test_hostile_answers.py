@@ -21,11 +21,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from airflow_batch import exceptions
+from airflow_batch._airflow.backoff import delay_floor
+from airflow_batch._airflow.compat import AirflowSensorTimeout
+from airflow_batch._airflow.xcom import text_or_none
 from airflow_batch._campaigns.diff import difference_rows, differences, lost_parameters, overlaid, request_form
-from airflow_batch.compat import AirflowSensorTimeout
-from airflow_batch.exceptions import BatchApiError, BatchError, BatchResponseError
-from airflow_batch.hooks import batch
-from airflow_batch.hooks.answers import (
+from airflow_batch._http.responses import (
     Answer,
     confirm_write,
     expect_campaign,
@@ -37,10 +37,11 @@ from airflow_batch.hooks.answers import (
     parse_retry_after,
     read_json,
 )
+from airflow_batch.exceptions import BatchApiError, BatchError, BatchResponseError
+from airflow_batch.hooks import batch
 from airflow_batch.hooks.batch import BatchHook
-from airflow_batch.policies.retry import delay_floor
-from airflow_batch.results import campaign_summary, text_or_none, with_open_rate
-from airflow_batch.triggers.events import outcome
+from airflow_batch.results import campaign_summary, with_open_rate
+from airflow_batch.triggers._events import outcome
 
 TOKEN = "d9d5e5a52ca08110d4893af3254ec21b"
 NOW = datetime(2026, 3, 4, 12, 0, 0, tzinfo=UTC)

@@ -17,26 +17,22 @@ from hostile import APP, REST, assert_fit_to_show, examples, memory_below
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from airflow_batch import payloads as payloads_room
+from airflow_batch._airflow.backoff import delay_before_next
+from airflow_batch._airflow.crons import MAX_CRON
+from airflow_batch._campaigns import payload as payloads_room
 from airflow_batch._campaigns import rules
-from airflow_batch._campaigns.reference import check_token, read_reference
+from airflow_batch._campaigns.payload import check_new, check_payload, payload_digest, read_live
+from airflow_batch._campaigns.reference import read_reference
+from airflow_batch._http.settings import read_settings
+from airflow_batch._sync.desired import read_desired
+from airflow_batch._values import check_token, read_duration, short_repr, type_name
 from airflow_batch.calendars import nodes, read_calendar
 from airflow_batch.calendars.words import show_lines
-from airflow_batch.crons import MAX_CRON
-from airflow_batch.exceptions import (
-    BatchConfigurationError,
-    BatchError,
-    BatchPayloadError,
-    BatchServerError,
-)
+from airflow_batch.exceptions import BatchConfigurationError, BatchError, BatchPayloadError, BatchServerError
 from airflow_batch.hooks.batch import BatchHook
-from airflow_batch.hooks.settings import read_settings
 from airflow_batch.operators.campaigns import BatchSetCampaignLiveOperator
 from airflow_batch.operators.sync import BatchSyncCampaignsOperator
-from airflow_batch.payloads import check_new, check_payload, kind_of, payload_digest, read_live, shown
-from airflow_batch.policies.retry import delay_before_next, read_duration
 from airflow_batch.sandbox import FaultPlan
-from airflow_batch.wanted import read_wanted
 from airflow_batch.windows import CampaignWindow
 
 TOKEN = "d9d5e5a52ca08110d4893af3254ec21b"
@@ -156,7 +152,7 @@ def test_a_payload_beyond_measure_is_refused_by_its_place(payload, told, monkeyp
                          ids=range(6))  # fmt: skip
 def test_any_value_is_shown_in_eighty_characters(value):
     with memory_below(20):
-        assert len(shown(value)) <= 80
+        assert len(short_repr(value)) <= 80
     assert "must be true or false, not " in refusal(read_live, value)
 
 
@@ -174,8 +170,8 @@ items = anything | st.dictionaries(
 @example([{"x" * 100_000: 1}], None)
 @example([{"campaign": {HUGE: 1}, "live": True}], None)
 def test_any_list_of_campaigns_is_read_or_refused(wanted, app):
-    if refusal(read_wanted, wanted, app) is None:
-        read = read_wanted(wanted, app)
+    if refusal(read_desired, wanted, app) is None:
+        read = read_desired(wanted, app)
         assert [check_token(campaign.token) for campaign in read] == [campaign.token for campaign in read]
 
 
@@ -184,7 +180,7 @@ def test_a_list_of_campaigns_that_means_more_than_a_memory_holds_is_refused(fiel
     monkeypatch.setattr(payloads_room, "MAX_SIZE", 500_000)
     item = {"campaign": TOKEN, "live": True, field: {"messages": multiplied(45)}}
     with memory_below(20):
-        assert refusal(read_wanted, [item]).startswith("campaigns[0]: ")
+        assert refusal(read_desired, [item]).startswith("campaigns[0]: ")
 
 
 @examples(200)
@@ -297,7 +293,7 @@ def read_file(tmp_path):
         assert list(show_lines(calendar, NOW, 7))
         assert len(calendar.digest()) == 64
         assert calendar.timetable()
-        assert read_wanted(calendar.wanted())
+        assert read_desired(calendar.wanted())
         return None
 
     return read
@@ -506,7 +502,7 @@ def test_any_argument_of_the_sync_is_taken_or_refused(name, value):
     [
         lambda: CampaignWindow(on="0 9 * * *", off="0 18 * * *", timezone="Mars"),
         lambda: check_payload({"name": "ab"}),
-        lambda: read_wanted([{"campaign": TOKEN}]),
+        lambda: read_desired([{"campaign": TOKEN}]),
     ],
 )
 def test_a_refusal_names_what_was_found_and_what_is_allowed(call):
@@ -520,7 +516,7 @@ def test_a_refusal_names_what_was_found_and_what_is_allowed(call):
 
 
 @pytest.mark.parametrize(
-    "value", [86400000000000.0, HUGE, timedelta.max, timedelta(days=367), float("nan"), -1, 0], ids=kind_of
+    "value", [86400000000000.0, HUGE, timedelta.max, timedelta(days=367), float("nan"), -1, 0], ids=type_name
 )
 def test_a_duration_that_nobody_can_wait_for_is_refused(value):
     assert "of at most 366 days" in refusal(read_duration, "max_wait", value)

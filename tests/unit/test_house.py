@@ -1,4 +1,4 @@
-"""compat.py alone asks which Airflow this is."""
+"""_airflow/compat.py alone asks which Airflow this is."""
 
 from __future__ import annotations
 
@@ -28,11 +28,13 @@ def questions(path: Path) -> list[int]:
 
 
 @pytest.mark.parametrize(
-    "path", [path for path in sorted(PACKAGE.rglob("*.py")) if path.name != "compat.py"], ids=lambda path: path.stem
+    "path",
+    [path for path in sorted(PACKAGE.rglob("*.py")) if path.name != "compat.py"],
+    ids=lambda path: path.stem,
 )
 def test_no_module_but_compat_asks_for_airflows_version(path):
     assert questions(path) == []
 
 
 def test_the_questions_of_compat_are_seen():
-    assert len(questions(PACKAGE / "compat.py")) == 3
+    assert len(questions(PACKAGE / "_airflow/compat.py")) == 3

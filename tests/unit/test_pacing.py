@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from throttled_server import Bucket, Run
 
-from airflow_batch.pacing import HALVED, LEAST, MOST, START, Pacer
+from airflow_batch._sync.adaptive_rate import HALVED, LEAST, MOST, START, AdaptiveRate
 
 LIMITS = st.floats(0.05, 500)
 TINY = 1e-6
@@ -26,7 +26,7 @@ def slot(pacer, now):
 class TestWithAKnownLimit:
     @given(limit=LIMITS, steps=st.lists(st.floats(0, 3), min_size=1, max_size=200))
     def test_no_window_of_time_has_more_than_the_limit_allows(self, limit, steps):
-        pacer, now, moments = Pacer(limit, 0.0), 0.0, []
+        pacer, now, moments = AdaptiveRate(limit, 0.0), 0.0, []
         for step in steps:
             now += step
             moments.append(slot(pacer, now))
@@ -36,7 +36,7 @@ class TestWithAKnownLimit:
 
     @given(limit=LIMITS, steps=st.lists(st.tuples(st.floats(0, 9), st.booleans()), max_size=100))
     def test_it_is_not_exceeded_after_refusals_either(self, limit, steps):
-        pacer, now, moments = Pacer(limit, 0.0), 0.0, [0.0 - 1 / limit]
+        pacer, now, moments = AdaptiveRate(limit, 0.0), 0.0, [0.0 - 1 / limit]
         for step, refused in steps:
             now += step
             if refused:
@@ -47,17 +47,17 @@ class TestWithAKnownLimit:
 
     @given(limit=st.floats(0.5, 100))
     def test_who_keeps_asking_gets_all_of_it(self, limit):
-        pacer = Pacer(limit, 0.0)
+        pacer = AdaptiveRate(limit, 0.0)
         moments = [slot(pacer, 0.0) for _ in range(100)]
         assert moments == pytest.approx([index / limit for index in range(100)])
 
     def test_idle_time_is_not_saved_up_for_a_burst(self):
-        pacer = Pacer(10, 0.0)
+        pacer = AdaptiveRate(10, 0.0)
         slot(pacer, 0.0)
         assert [slot(pacer, 100.0) for _ in range(3)] == pytest.approx([100.0, 100.1, 100.2])
 
     def test_it_is_reached_again_a_minute_after_a_refusal(self):
-        pacer = Pacer(10, 0.0)
+        pacer = AdaptiveRate(10, 0.0)
         for _ in range(50):
             slot(pacer, 0.0)
         pacer.refused(5.0, 5.0, 5.0)
@@ -73,7 +73,7 @@ class TestWithAKnownLimit:
 
 class TestWithoutAKnownLimit:
     def test_it_begins_slowly_and_doubles_every_second(self):
-        pacer = Pacer(None, 10.0)
+        pacer = AdaptiveRate(None, 10.0)
         assert [pacer.rate(10.0 + second) for second in range(4)] == [START, 2 * START, 4 * START, 8 * START]
 
     @pytest.mark.parametrize("latency", [0.05, 0.15, 0.5])
@@ -102,7 +102,7 @@ class TestWithoutAKnownLimit:
         )
     )
     def test_nothing_goes_out_before_the_servers_word_and_moments_never_go_back(self, steps):
-        pacer, now, until, last = Pacer(None, 0.0), 0.0, 0.0, 0.0
+        pacer, now, until, last = AdaptiveRate(None, 0.0), 0.0, 0.0, 0.0
         for step, refused, ago, wait in steps:
             now += step
             if refused:
@@ -114,7 +114,7 @@ class TestWithoutAKnownLimit:
             last = moment
 
     def test_requests_that_were_on_their_way_lower_the_rate_once(self):
-        alone, together = Pacer(None, 0.0), Pacer(None, 0.0)
+        alone, together = AdaptiveRate(None, 0.0), AdaptiveRate(None, 0.0)
         for pacer in (alone, together):
             for _ in range(30):
                 slot(pacer, slot(pacer, 0.0))
@@ -126,7 +126,7 @@ class TestWithoutAKnownLimit:
         assert (together.refusals, together.paused) == (5, pytest.approx(alone.paused))
 
     def test_a_refusal_soon_after_the_pause_halves_it(self):
-        pacer = Pacer(10, 0.0)
+        pacer = AdaptiveRate(10, 0.0)
         pacer.refused(1.0, 1.0, 5.0)
         once = pacer.rate(6.0)
         slot(pacer, 6.0)
@@ -134,21 +134,21 @@ class TestWithoutAKnownLimit:
         assert pacer.rate(11.2) == pytest.approx(HALVED * once, rel=0.01)
 
     def test_the_pause_is_no_time_in_which_the_rate_recovers(self):
-        pacer = Pacer(None, 0.0)
+        pacer = AdaptiveRate(None, 0.0)
         slot(pacer, 0.0)
         pacer.refused(3.0, 3.0, 600.0)
         assert pacer.rate(603.0) == pacer.rate(3.0)
         assert pacer.rate(700.0) > pacer.rate(603.0)
 
     def test_a_longer_word_prolongs_the_pause_and_a_shorter_one_does_not_shorten_it(self):
-        pacer = Pacer(None, 0.0)
+        pacer = AdaptiveRate(None, 0.0)
         for wait, until in ((20.0, 21.0), (5.0, 21.0), (30.0, 31.0)):
             pacer.refused(0.5, 1.0, wait)
             assert pacer.next_slot(1.0) == until
         assert pacer.paused == 30.0
 
     def test_a_rate_that_was_never_used_is_not_the_one_that_was_refused(self):
-        pacer = Pacer(None, 0.0)
+        pacer = AdaptiveRate(None, 0.0)
         moments = [slot(pacer, second / 2) for second in range(120)]
         assert pacer.rate(60.0) == MOST
         pacer.refused(moments[-1], 60.0, 5.0)
@@ -179,7 +179,7 @@ class TestWithoutAKnownLimit:
         assert run.took <= 1.15 * (6000 - burst) / 20
 
     def test_all_numbers_stay_finite_and_memory_small_after_a_million_requests(self):
-        pacer, now = Pacer(None, 0.0), 0.0
+        pacer, now = AdaptiveRate(None, 0.0), 0.0
         for index in range(1_000_000):
             now = slot(pacer, now)
             if index % 50_000 == 49_999:

@@ -16,8 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_batch.exceptions import BatchConfigurationError, BatchPayloadError
-from airflow_batch.payloads import (
+from airflow_batch._campaigns.payload import (
     MAX_DEPTH,
     check_live_argument,
     check_new,
@@ -25,6 +24,7 @@ from airflow_batch.payloads import (
     payload_digest,
     read_live,
 )
+from airflow_batch.exceptions import BatchConfigurationError, BatchPayloadError
 from airflow_batch.windows import CampaignWindow
 
 # A number of more digits than Python writes as text.

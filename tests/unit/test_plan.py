@@ -8,11 +8,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from airflow_batch._campaigns.history import History, Write
+from airflow_batch._campaigns.payload import payload_digest
 from airflow_batch._campaigns.plan import AskBatch, Done, GiveUp, Refuse, Send, Situation, TooLate, Wait, plan_change
 from airflow_batch._campaigns.request import ChangeRequest
 from airflow_batch._campaigns.rules import Clocks
 from airflow_batch.exceptions import BatchChangeRefusedError, BatchRepeatRefusedError
-from airflow_batch.payloads import payload_digest
 
 NOW = datetime(2027, 3, 1, 9, 0, tzinfo=UTC)
 SEEN = {

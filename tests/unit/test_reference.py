@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_batch._campaigns.reference import RESERVED_TOKENS, check_token, read_reference
+from airflow_batch._campaigns.reference import read_reference
+from airflow_batch._values import RESERVED_TOKENS, check_token
 from airflow_batch.exceptions import BatchPayloadError
 
 TOKEN = "d9d5e5a52ca08110d4893af3254ec21b"

@@ -6,7 +6,9 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from airflow_batch.results import campaign_summary, iso_utc, storable, text_or_none, with_open_rate
+from airflow_batch._airflow.xcom import storable, text_or_none
+from airflow_batch._values import iso_utc
+from airflow_batch.results import campaign_summary, with_open_rate
 
 TOKEN = "d9d5e5a52ca08110d4893af3254ec21b"
 SEEN = {

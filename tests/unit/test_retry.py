@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from task import Attempt
 
-from airflow_batch import compat
+from airflow_batch._airflow import compat
+from airflow_batch._airflow.backoff import delay_before_next, delay_floor, stock_delay
 from airflow_batch.exceptions import (
     BatchAmbiguousError,
     BatchConnectionError,
@@ -21,7 +22,7 @@ from airflow_batch.exceptions import (
     BatchServerError,
     BatchVerificationError,
 )
-from airflow_batch.policies.retry import BatchRetryPolicy, delay_before_next, delay_floor, stock_delay
+from airflow_batch.policies.retry import BatchRetryPolicy
 
 TRANSIENT = [
     BatchRateLimitError,

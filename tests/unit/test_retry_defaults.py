@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from airflow.sdk import DAG, TaskGroup
 
-from airflow_batch import compat
+from airflow_batch._airflow import compat
 from airflow_batch.operators.campaigns import BatchUpdateCampaignOperator
 from airflow_batch.policies.retry import BatchRetryPolicy
 from airflow_batch.sensors.campaigns import BatchCampaignLiveSensor

@@ -11,8 +11,9 @@ import pytest
 from airflow.sdk.api.datamodels._generated import DagRunType as TaskDagRunType
 from airflow.utils.types import DagRunType as CoreDagRunType
 
-from airflow_batch.operators.base import latest_moment
-from airflow_batch.runs import live_now, name_index, run_began
+from airflow_batch._airflow.dag_run import run_after_of, set_map_index_name
+from airflow_batch.operators._base import latest_moment
+from airflow_batch.triggers._poll import live_now
 from airflow_batch.windows import CampaignWindow
 
 PARIS = ZoneInfo("Europe/Paris")
@@ -51,13 +52,13 @@ def clock(monkeypatch):
             def now(cls, tz=None):
                 return moment.astimezone(tz)
 
-        monkeypatch.setattr("airflow_batch.runs.datetime", Clock)
+        monkeypatch.setattr("airflow_batch.triggers._poll.datetime", Clock)
 
     put(NOON)
     return put
 
 
-# ---------------------------------------------------------------------------------------------------------- name_index
+# --------------------------------------------------------------------------------------------------- set_map_index_name
 
 
 @pytest.mark.parametrize(
@@ -73,7 +74,7 @@ def clock(monkeypatch):
 )
 def test_the_name_of_an_index_fits_the_column_of_airflows_database(app, name, shown):
     context = {}
-    name_index(context, app, name)
+    set_map_index_name(context, app, name)
     assert context["batch_index"] == shown
 
 
@@ -100,34 +101,34 @@ def test_a_boolean_is_wanted_as_it_is(live):
 @pytest.mark.parametrize("context", [{}, run(NOON - timedelta(days=1))], ids=["no run", "yesterday's run"])
 def test_a_window_is_asked_about_this_moment(clock, now, live, context):
     clock(now)
-    assert live_now(WINDOW, run_began(context)) is live
+    assert live_now(WINDOW, run_after_of(context)) is live
 
 
 @pytest.mark.parametrize(("hour", "live"), [(9, True), (18, False)])
 def test_a_run_at_a_moment_of_change_changes_the_campaign_though_the_workers_clock_is_behind(clock, hour, live):
     change = NOON.replace(hour=hour)
     clock(change - SECOND)
-    assert live_now(WINDOW, run_began(run(change))) is live
+    assert live_now(WINDOW, run_after_of(run(change))) is live
 
 
-# ------------------------------------------------------------------------------------------------------------ run_began
+# --------------------------------------------------------------------------------------------------------- run_after_of
 
 
 @pytest.mark.parametrize("context", [{}, {"dag_run": None}, run(None)], ids=["no run", "null", "no moment"])
 def test_without_a_runs_moment_it_is_not_known_when_it_began(context):
-    assert run_began(context) is None
+    assert run_after_of(context) is None
     assert latest_moment(context, timedelta(hours=1)) is None
 
 
 @pytest.mark.parametrize("run_after", NINE, ids=str)
 def test_the_runs_moment_is_in_utc_whatever_its_zone(run_after):
-    assert (run_began(run(run_after)), run_began(run(run_after)).tzinfo) == (NINE[0], UTC)
+    assert (run_after_of(run(run_after)), run_after_of(run(run_after)).tzinfo) == (NINE[0], UTC)
 
 
 @pytest.mark.parametrize(("fold", "hour"), [(0, 0), (1, 1)])
 def test_an_hour_that_comes_twice_is_told_apart(fold, hour):
     run_after = datetime(2026, 10, 25, 2, 30, tzinfo=PARIS, fold=fold)
-    assert run_began(run(run_after)) == datetime(2026, 10, 25, hour, 30, tzinfo=UTC)
+    assert run_after_of(run(run_after)) == datetime(2026, 10, 25, hour, 30, tzinfo=UTC)
 
 
 # ------------------------------------------------------------------------------------------------------------- lateness

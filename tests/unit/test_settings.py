@@ -9,15 +9,8 @@ from urllib.parse import quote
 import pytest
 from airflow.sdk import Connection
 
+from airflow_batch._http.settings import DEFAULT_HOST, DEFAULT_TIMEOUT, EXTRA_KEYS, TOTAL_TIMEOUT, read_settings, redact
 from airflow_batch.exceptions import BatchConfigurationError
-from airflow_batch.hooks.settings import (
-    DEFAULT_HOST,
-    DEFAULT_TIMEOUT,
-    EXTRA_KEYS,
-    TOTAL_TIMEOUT,
-    read_settings,
-    redact,
-)
 
 REST = "RESTqwertzuiopasdf"
 APP = "APPKyxcvbnmlkjhgfd"

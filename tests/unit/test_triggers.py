@@ -11,11 +11,11 @@ import pytest
 from airflow.serialization.serialized_objects import BaseSerialization
 
 from airflow_batch import exceptions
-from airflow_batch.compat import AirflowSensorTimeout
+from airflow_batch._airflow.compat import AirflowSensorTimeout
 from airflow_batch.exceptions import BatchApiError, BatchError
-from airflow_batch.looks import LiveLook, Reference, StatsLook, least_pause
+from airflow_batch.triggers._events import failed, outcome, success, timed_out
+from airflow_batch.triggers._poll import LivePoll, Reference, StatsPoll, least_pause
 from airflow_batch.triggers.campaigns import BatchCampaignTrigger
-from airflow_batch.triggers.events import failed, outcome, success, timed_out
 from airflow_batch.windows import CampaignWindow
 
 ONE = (Reference("abc", None),)
@@ -24,13 +24,13 @@ CRONS = CampaignWindow(on="0 9 * * 1-5", off="@daily", timezone="Europe/Paris", 
 ONE_OFF = CampaignWindow(start="2026-10-25T02:30", end="2026-11-01T00:00", timezone="Europe/Paris")
 RUN_AFTER = datetime(2026, 11, 22, 9, tzinfo=UTC)
 LOOKS = {
-    "one": LiveLook(ONE, False, True),
-    "one of an app": LiveLook(MANY[:1], False, False, RUN_AFTER),
-    "a list of one": LiveLook(ONE, True, True),
-    "many": LiveLook(MANY, True, False, RUN_AFTER),
-    "a window of crons": LiveLook(ONE, False, CRONS, RUN_AFTER),
-    "a one-off window of many": LiveLook(MANY, True, ONE_OFF),
-    "statistics": StatsLook(MANY[0], 15),
+    "one": LivePoll(ONE, False, True),
+    "one of an app": LivePoll(MANY[:1], False, False, RUN_AFTER),
+    "a list of one": LivePoll(ONE, True, True),
+    "many": LivePoll(MANY, True, False, RUN_AFTER),
+    "a window of crons": LivePoll(ONE, False, CRONS, RUN_AFTER),
+    "a one-off window of many": LivePoll(MANY, True, ONE_OFF),
+    "statistics": StatsPoll(MANY[0], 15),
 }
 
 

@@ -7,8 +7,8 @@ from types import MappingProxyType
 
 import pytest
 
+from airflow_batch._sync.desired import DesiredCampaign, read_desired
 from airflow_batch.exceptions import BatchPayloadError
-from airflow_batch.wanted import WantedCampaign, read_wanted
 from airflow_batch.windows import CampaignWindow
 
 MORNING = CampaignWindow(on="0 9 * * *", off="0 18 * * *", timezone="Europe/Paris")
@@ -32,13 +32,13 @@ class Lazy:
 
 
 def test_an_item_says_at_least_the_campaign_and_whether_it_is_live():
-    assert read_wanted([ITEM]) == [WantedCampaign(token="abc", app=None, live=True)]
+    assert read_desired([ITEM]) == [DesiredCampaign(token="abc", app=None, live=True)]
 
 
 def test_an_item_may_say_its_app_name_and_definition():
     given = {**ITEM, "app": "ios", "expect_name": "Sale", "definition": {"name": "Sale", "live": "false"}}
-    assert read_wanted([given]) == [
-        WantedCampaign(
+    assert read_desired([given]) == [
+        DesiredCampaign(
             token="abc", app="ios", live=True, expect_name="Sale", definition={"name": "Sale", "live": False}
         )
     ]
@@ -46,11 +46,11 @@ def test_an_item_may_say_its_app_name_and_definition():
 
 @pytest.mark.parametrize(("text", "live"), [("True", True), ("false", False), (" TRUE ", True)])
 def test_live_may_be_rendered_text(text, live):
-    assert read_wanted([{**ITEM, "live": text}])[0].live is live
+    assert read_desired([{**ITEM, "live": text}])[0].live is live
 
 
 def test_live_may_be_a_window_which_is_asked_for_each_moment():
-    (campaign,) = read_wanted([{**ITEM, "live": MORNING}])
+    (campaign,) = read_desired([{**ITEM, "live": MORNING}])
     assert campaign.live.is_live_at(datetime(2026, 7, 1, 12, tzinfo=UTC))
     assert not campaign.live.is_live_at(datetime(2026, 7, 1, 20, tzinfo=UTC))
 
@@ -67,13 +67,13 @@ def test_live_may_be_a_window_which_is_asked_for_each_moment():
     ],
 )
 def test_the_app_is_that_of_the_item_then_of_the_result_then_the_default(item, default, app):
-    (campaign,) = read_wanted([{**ITEM, **item}], default)
+    (campaign,) = read_desired([{**ITEM, **item}], default)
     assert (campaign.token, campaign.app) == ("abc", app)
 
 
 @pytest.mark.parametrize("items", [(ITEM,), [MappingProxyType(ITEM)]])
 def test_any_sequence_of_mappings_is_a_list(items):
-    assert len(read_wanted(items)) == 1
+    assert len(read_desired(items)) == 1
 
 
 def test_a_lazy_sequence_is_read_at_one_go():
@@ -83,18 +83,18 @@ def test_a_lazy_sequence_is_read_at_one_go():
         pass
 
     items = LazySequence([{**ITEM, "campaign": f"c{index}"} for index in range(50)])
-    assert [campaign.token for campaign in read_wanted(items)] == [f"c{index}" for index in range(50)]
+    assert [campaign.token for campaign in read_desired(items)] == [f"c{index}" for index in range(50)]
     assert items.slices == 1
 
 
 def test_nothing_wanted_is_a_list_too():
-    assert read_wanted([]) == []
+    assert read_desired([]) == []
 
 
 @pytest.mark.parametrize("items", [None, "abc", b"abc", 5, {"campaign": "abc", "live": True}, {ITEM["campaign"]}])
 def test_what_is_no_list_is_refused_with_an_example(items):
     with pytest.raises(BatchPayloadError, match=r"campaigns must be a list of objects such as \{'campaign': TOKEN"):
-        read_wanted(items)
+        read_desired(items)
 
 
 @pytest.mark.parametrize(
@@ -127,29 +127,29 @@ def test_what_is_no_list_is_refused_with_an_example(items):
 )
 def test_a_wrong_item_is_named_by_its_place(item, told):
     with pytest.raises(BatchPayloadError, match=rf"^campaigns\[1\].*{told}"):
-        read_wanted([{"campaign": "other", "live": False}, item])
+        read_desired([{"campaign": "other", "live": False}, item])
 
 
 @pytest.mark.parametrize("live", [True, False, MORNING])
 def test_a_campaign_that_is_there_twice_is_refused_whatever_it_should_be(live):
     others = [{**ITEM, "campaign": f"c{index}"} for index in range(3)]
     with pytest.raises(BatchPayloadError, match=r"campaigns\[4\] is campaign 'abc' of campaigns\[1\] again"):
-        read_wanted([others[0], ITEM, *others[1:], {**ITEM, "live": live}])
+        read_desired([others[0], ITEM, *others[1:], {**ITEM, "live": live}])
 
 
 def test_the_default_app_counts_in_the_search_for_twins():
     twins = [ITEM, {**ITEM, "app": "ios"}]
-    assert len(read_wanted(twins)) == 2
+    assert len(read_desired(twins)) == 2
     with pytest.raises(BatchPayloadError, match="again"):
-        read_wanted(twins, "ios")
+        read_desired(twins, "ios")
 
 
 def test_a_hundred_thousand_campaigns_are_read():
-    wanted = read_wanted([{"campaign": f"c{index}", "live": index % 2 == 0} for index in range(100_000)])
+    wanted = read_desired([{"campaign": f"c{index}", "live": index % 2 == 0} for index in range(100_000)])
     assert len(wanted) == 100_000
 
 
 def test_a_wrong_definition_never_blocks_a_stop(caplog):
-    (item,) = read_wanted([{**ITEM, "live": False, "definition": {"name": "ab"}}])
+    (item,) = read_desired([{**ITEM, "live": False, "definition": {"name": "ab"}}])
     assert (item.live, item.definition) == (False, None)
     assert "name must be text of at least 3" in caplog.text

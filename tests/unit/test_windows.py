@@ -16,9 +16,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from airflow_batch.crons import PRESETS
+from airflow_batch._airflow.crons import PRESETS
 from airflow_batch.exceptions import BatchConfigurationError
-from airflow_batch.looks import LiveLook, Reference, read_look
+from airflow_batch.triggers._poll import LivePoll, Reference, read_poll
 from airflow_batch.windows import CampaignWindow
 
 PARIS = "Europe/Paris"
@@ -36,7 +36,7 @@ def refusal(**arguments):
     return str(caught.value)
 
 
-def shown(changes, zone=PARIS):
+def short_repr(changes, zone=PARIS):
     return [(moment.in_timezone(zone).format("YYYY-MM-DD HH:mm Z"), live) for moment, live in changes]
 
 
@@ -92,7 +92,7 @@ def test_where_on_and_off_fall_on_one_moment_it_is_not_live():
 
 
 def test_the_next_changes_are_strictly_after_the_moment_and_as_many_as_asked():
-    assert shown(CampaignWindow(**OFFICE).next_changes(paris(2026, 6, 5, 9), 3)) == [
+    assert short_repr(CampaignWindow(**OFFICE).next_changes(paris(2026, 6, 5, 9), 3)) == [
         ("2026-06-05 18:00 +02:00", False),
         ("2026-06-08 09:00 +02:00", True),
         ("2026-06-08 18:00 +02:00", False),
@@ -101,7 +101,7 @@ def test_the_next_changes_are_strictly_after_the_moment_and_as_many_as_asked():
 
 def test_a_repeated_on_is_one_change():
     window = CampaignWindow(on="*/10 9-11 * * *", off="0 20 * * *", timezone="UTC")
-    assert shown(window.next_changes(pendulum.datetime(2026, 6, 1), 2), "UTC") == [
+    assert short_repr(window.next_changes(pendulum.datetime(2026, 6, 1), 2), "UTC") == [
         ("2026-06-01 09:00 +00:00", True),
         ("2026-06-01 20:00 +00:00", False),
     ]
@@ -121,20 +121,20 @@ def test_the_presets_of_airflow_are_crons(preset):
 
 def test_a_time_that_the_clocks_skip_comes_later_by_what_they_skip():
     window = CampaignWindow(on="30 2 * * *", off="0 18 * * *", timezone=PARIS)
-    assert shown(window.next_changes(paris(2026, 3, 28, 20), 1)) == [("2026-03-29 03:30 +02:00", True)]
+    assert short_repr(window.next_changes(paris(2026, 3, 28, 20), 1)) == [("2026-03-29 03:30 +02:00", True)]
     assert fires_of_a_day(window, 2026, 3, 29) == ["03:30 +02:00", "18:00 +02:00"]
 
 
 def test_a_time_that_the_clocks_repeat_comes_the_second_time_only():
     window = CampaignWindow(on="30 2 * * *", off="0 18 * * *", timezone=PARIS)
-    assert shown(window.next_changes(paris(2026, 10, 24, 20), 1)) == [("2026-10-25 02:30 +01:00", True)]
+    assert short_repr(window.next_changes(paris(2026, 10, 24, 20), 1)) == [("2026-10-25 02:30 +01:00", True)]
     assert not window.is_live_at(datetime(2026, 10, 25, 0, 45, tzinfo=UTC))
     assert fires_of_a_day(window, 2026, 10, 25) == ["02:30 +01:00", "18:00 +01:00"]
 
 
 def test_crons_of_every_hour_come_in_both_of_the_repeated_hours():
     window = CampaignWindow(on="0 * * * *", off="30 * * * *", timezone=PARIS)
-    assert shown(window.next_changes(datetime(2026, 10, 24, 23, 45, tzinfo=UTC), 4)) == [
+    assert short_repr(window.next_changes(datetime(2026, 10, 24, 23, 45, tzinfo=UTC), 4)) == [
         ("2026-10-25 02:00 +02:00", True),
         ("2026-10-25 02:30 +02:00", False),
         ("2026-10-25 02:00 +01:00", True),
@@ -272,7 +272,7 @@ def test_both_ends_of_a_one_off_and_its_exceptions_are_moments_at_which_airflow_
 
 def test_a_window_that_would_begin_on_an_excepted_date_does_not():
     window = CampaignWindow(**OFFICE, except_dates=["2026-12-25"])
-    assert shown(window.next_changes(paris(2026, 12, 24, 12), 2)) == [
+    assert short_repr(window.next_changes(paris(2026, 12, 24, 12), 2)) == [
         ("2026-12-24 18:00 +01:00", False),
         ("2026-12-28 09:00 +01:00", True),
     ]
@@ -280,7 +280,7 @@ def test_a_window_that_would_begin_on_an_excepted_date_does_not():
 
 def test_a_window_that_is_open_as_an_excepted_date_begins_ends_at_midnight_and_is_live_again_at_the_next():
     window = CampaignWindow(on="0 9 * * 1", off="0 18 * * 5", timezone=PARIS, except_dates=[date(2026, 6, 3)])
-    assert shown(window.next_changes(paris(2026, 6, 1, 9), 3)) == [
+    assert short_repr(window.next_changes(paris(2026, 6, 1, 9), 3)) == [
         ("2026-06-03 00:00 +02:00", False),
         ("2026-06-04 00:00 +02:00", True),
         ("2026-06-05 18:00 +02:00", False),
@@ -289,7 +289,7 @@ def test_a_window_that_is_open_as_an_excepted_date_begins_ends_at_midnight_and_i
 
 def test_an_off_during_an_excepted_date_still_counts_the_day_after():
     window = CampaignWindow(on="0 9 * * 1", off="0 12 * * 3", timezone=PARIS, except_dates=["2026-06-03"])
-    assert shown(window.next_changes(paris(2026, 6, 1, 9), 2)) == [
+    assert short_repr(window.next_changes(paris(2026, 6, 1, 9), 2)) == [
         ("2026-06-03 00:00 +02:00", False),
         ("2026-06-08 09:00 +02:00", True),
     ]
@@ -299,7 +299,7 @@ def test_excepted_dates_in_a_row_are_one_gap():
     window = CampaignWindow(
         on="@weekly", off="59 23 * * 6", timezone=PARIS, except_dates=["2026-06-04", "2026-06-02", "2026-06-03"]
     )
-    assert shown(window.next_changes(paris(2026, 6, 1), 2)) == [
+    assert short_repr(window.next_changes(paris(2026, 6, 1), 2)) == [
         ("2026-06-02 00:00 +02:00", False),
         ("2026-06-05 00:00 +02:00", True),
     ]
@@ -308,7 +308,7 @@ def test_excepted_dates_in_a_row_are_one_gap():
 
 def test_an_excepted_date_begins_at_one_where_the_clocks_skip_midnight():
     window = CampaignWindow(on="@monthly", off="30 23 L * *", timezone="America/Sao_Paulo", except_dates=["2017-10-15"])
-    assert shown(window.next_changes(pendulum.datetime(2017, 10, 10), 2), window.timezone) == [
+    assert short_repr(window.next_changes(pendulum.datetime(2017, 10, 10), 2), window.timezone) == [
         ("2017-10-15 01:00 -02:00", False),
         ("2017-10-16 00:00 -02:00", True),
     ]
@@ -320,7 +320,7 @@ def test_an_excepted_date_begins_at_one_where_the_clocks_skip_midnight():
 def test_a_one_off_without_offset_is_in_the_time_zone_of_the_window():
     naive = CampaignWindow(start="2026-07-01T09:00", end=datetime(2026, 7, 15, 18), timezone=PARIS)
     assert naive == CampaignWindow(start="2026-07-01T07:00Z", end="2026-07-15T16:00:00+00:00", timezone=PARIS)
-    assert shown(naive.next_changes(paris(2020, 1, 1))) == [
+    assert short_repr(naive.next_changes(paris(2020, 1, 1))) == [
         ("2026-07-01 09:00 +02:00", True),
         ("2026-07-15 18:00 +02:00", False),
     ]
@@ -346,7 +346,7 @@ def test_a_start_that_the_clocks_skip_is_later_and_an_end_that_they_repeat_is_th
 
 def test_a_cron_of_leap_days_is_found_years_ahead():
     window = CampaignWindow(on="* * * * *", off="0 0 29 2 *", timezone=PARIS)
-    assert shown(window.next_changes(paris(2096, 2, 29, 12), 1)) == [("2104-02-29 00:00 +01:00", False)]
+    assert short_repr(window.next_changes(paris(2096, 2, 29, 12), 1)) == [("2104-02-29 00:00 +01:00", False)]
 
 
 def test_a_month_without_a_31st_is_passed_over():
@@ -489,7 +489,7 @@ def test_a_dag_with_its_timetable_and_with_it_in_an_operator_is_serialised_and_b
 def test_importing_the_module_loads_no_schedule_code():
     code = (
         "import sys, airflow.sdk, airflow_batch.exceptions; before = set(sys.modules); import airflow_batch.windows;"
-        "ours = {'airflow_batch.' + name for name in ('windows', 'crons', 'payloads')};"
+        "ours = {'airflow_batch.' + name for name in ('windows', '_airflow', '_airflow.crons', '_values')};"
         "print(sorted(set(sys.modules) - before - ours - {'dataclasses'}))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -510,5 +510,5 @@ def test_a_window_without_a_time_zone_is_utc_and_warns(arguments):
 @pytest.mark.parametrize("timezone", ["UTC", "Europe/Paris", UTC])
 def test_a_window_that_names_its_time_zone_does_not_warn_when_it_is_copied_either(timezone):
     window = CampaignWindow(**OFFICE | {"timezone": timezone})
-    look = read_look(LiveLook((Reference("abc", None),), False, window).as_json())
+    look = read_poll(LivePoll((Reference("abc", None),), False, window).as_json())
     assert look.live == window == pickle.loads(pickle.dumps(window)) == copy.deepcopy(window)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from airflow.sdk import DAG, task
 
-from airflow_batch.compat import HAS_RETRY_POLICY
+from airflow_batch._airflow.compat import HAS_RETRY_POLICY
 from airflow_batch.notifications.campaigns import SetCampaignLiveNotifier
 
 for name in ("stops", "throttled", "silent"):

@@ -6,19 +6,18 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from airflow_batch.results import text_or_none
-from airflow_batch.windows import CampaignWindow
+from airflow_batch._airflow.xcom import text_or_none
 
 TIMED_RUNS = frozenset({"scheduled", "backfill", "asset_triggered", "asset_materialization"})
 """Types of run that stand for a moment. A run that a person or another DAG has started is wanted now."""
 
-INDEX_NAME = "{{ batch_index | default(task.app or '') }}"
+MAP_INDEX_TEMPLATE = "{{ batch_index | default(task.app or '') }}"
 """The ``map_index_template`` of this provider's tasks: what Airflow's pages show for each index of a mapped task."""
 
 MAX_INDEX_NAME = 200
 
 
-def name_index(context: Any, app: str | None, name: Any) -> None:
+def set_map_index_name(context: Any, app: str | None, name: Any) -> None:
     """Set what the Airflow UI shows for this index of a mapped task: the app and the campaign's name or token.
 
     Airflow stores it in ``task_instance.rendered_map_index``, a VARCHAR(250), and fails the task for a longer text.
@@ -26,19 +25,7 @@ def name_index(context: Any, app: str | None, name: Any) -> None:
     context["batch_index"] = text_or_none(" ".join(str(part) for part in (app, name) if part), MAX_INDEX_NAME)
 
 
-def live_now(live: bool | CampaignWindow, run_after: datetime | None) -> bool:
-    """Return what a campaign should be at this moment, which is never before the run's own.
-
-    A worker's clock may be behind the scheduler's, and a run of 09:00 that reads 08:59:59 would leave the campaign as
-    it is until the next change.
-    """
-    if isinstance(live, bool):
-        return live
-    now = datetime.now(UTC)
-    return live.is_live_at(now if run_after is None else max(now, run_after))
-
-
-def run_began(context: Mapping[str, Any]) -> datetime | None:
+def run_after_of(context: Mapping[str, Any]) -> datetime | None:
     """Return a moment before which no attempt of this run's tasks began, None where the run is not known.
 
     Its ``run_after``, not its ``start_date``: a clear sets that anew.

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from airflow_batch import exceptions
-from airflow_batch.compat import AirflowSensorTimeout
+from airflow_batch._airflow.compat import AirflowSensorTimeout
+from airflow_batch._http.responses import MAX_RETRY_AFTER
 from airflow_batch.exceptions import BatchApiError, BatchError
-from airflow_batch.hooks.answers import MAX_RETRY_AFTER
 from airflow_batch.results import About
 
 _DETAILS: dict[str, Any] = {

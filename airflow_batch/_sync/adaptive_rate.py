@@ -31,7 +31,7 @@ MEASURED, MEASURED_REQUESTS = 2.0, 8
 the rate doubles, that of two seconds ago says too little."""
 
 
-class Pacer:
+class AdaptiveRate:
     """The moments at which requests may go out. For one REST key, so for all its apps together. Not thread-safe.
 
     Moments are seconds of any clock that does not go back.

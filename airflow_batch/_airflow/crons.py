@@ -10,8 +10,8 @@ from datetime import datetime, timedelta
 from functools import cache
 from typing import Any, NoReturn
 
+from airflow_batch._values import short_repr
 from airflow_batch.exceptions import BatchConfigurationError
-from airflow_batch.payloads import shown
 
 PRESETS = {
     "@hourly": "0 * * * *",
@@ -38,7 +38,9 @@ def read_cron(value: Any, name: str) -> str:
 
     allowed = f"A cron of five fields (minute hour day month weekday, such as '0 9 * * 1-5') or {', '.join(PRESETS)}"
     if not isinstance(value, str) or len(value) > MAX_CRON:
-        refuse(f"{name} must be a cron of at most {MAX_CRON} characters, not {shown(value)}. {allowed} is allowed.")
+        refuse(
+            f"{name} must be a cron of at most {MAX_CRON} characters, not {short_repr(value)}. {allowed} is allowed."
+        )
     fields = value.split()
     cron = " ".join(fields)
     if cron not in PRESETS and len(fields) != 5:

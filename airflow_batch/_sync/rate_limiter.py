@@ -1,6 +1,6 @@
 """Where the requests of many threads wait for their turn, and the hook that sends them through.
 
-How fast they may go is decided in ``pacing.py``, what they ask for in ``_sync/run.py``.
+How fast they may go is decided in ``_sync/adaptive_rate.py``, what they ask for in ``_sync/run.py``.
 """
 
 from __future__ import annotations
@@ -9,14 +9,12 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
-from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
+from airflow_batch._airflow.backoff import delay_floor, required_wait
+from airflow_batch._http.endpoints import LIST, Endpoint
+from airflow_batch._sync.adaptive_rate import AdaptiveRate
 from airflow_batch.exceptions import BatchApiError, BatchError, BatchMaintenanceError
-from airflow_batch.hooks.answers import Answer, Endpoint
-from airflow_batch.hooks.batch import LIST, BatchHook
-from airflow_batch.pacing import Pacer
-from airflow_batch.policies.retry import delay_floor, required_wait
 
 T = TypeVar("T")
 
@@ -28,7 +26,7 @@ TRIES, BETWEEN_TRIES = 4, 5.0
 POLL_SECONDS = 0.5
 
 
-class GateClosed(Exception):
+class RateLimiterClosed(Exception):
     """No request may be sent any more. Not a BatchError: it is no failure of the campaign that was to be next."""
 
     def __init__(self, reason: BatchError) -> None:
@@ -40,7 +38,7 @@ class Outdated(Exception):
     """What was to be written is not wanted any more now that its turn has come."""
 
 
-class Gate:
+class RateLimiter:
     """Lets the requests of all threads out at the pacer's pace, and counts them."""
 
     poll_seconds = POLL_SECONDS
@@ -53,7 +51,7 @@ class Gate:
     ) -> None:
         self._lock, self._turnstile = threading.Lock(), threading.Lock()
         self._monotonic, self._sleep = monotonic, sleep
-        self._pacer = Pacer(limit, monotonic())
+        self._pacer = AdaptiveRate(limit, monotonic())
         self._refused_since: dict[bool, float] = {}
         """Since when reads (False) and writes (True) are refused: reads may be answered while writes are not."""
         self._closed: BatchError | None = None
@@ -64,7 +62,7 @@ class Gate:
     def enter(self) -> float:
         """Wait for a turn and return the moment, for :meth:`refused`.
 
-        :raises GateClosed: also while it waits.
+        :raises RateLimiterClosed: also while it waits.
         """
         # One waits for its turn, the others for that one: turns that were given out ahead would be lost, or come all at
         # once, when a request is refused meanwhile.
@@ -87,7 +85,7 @@ class Gate:
         pages before it would have to be read again. A write is not: it is asked anew what is wanted then.
 
         :raises Outdated: for a write that is not wanted any more.
-        :raises GateClosed: where nothing is to be sent any more.
+        :raises RateLimiterClosed: where nothing is to be sent any more.
         """
         tries = 0
         while True:
@@ -159,49 +157,4 @@ class Gate:
             if left <= 0:
                 return
             self._sleep(min(left, self.poll_seconds))
-        raise GateClosed(self._closed)
-
-
-class PacedHook(BatchHook):
-    """A hook whose requests go through a gate. For one thread at a time."""
-
-    def __init__(self, batch_conn_id: str, app: str | None, gate: Gate) -> None:
-        super().__init__(batch_conn_id, app)
-        self.gate = gate
-        self.clock_offset = gate.clock_offset
-        self.still_wanted: Callable[[], bool] = lambda: True
-        """Asked when a write's turn has come; where it says no, the write raises :class:`Outdated`."""
-
-    def _request(self, endpoint: Endpoint, token: str, **request: Any) -> Answer:
-        send = partial(super()._request, endpoint, token, **request)
-        try:
-            return self.gate.send(endpoint, send, lambda: self.still_wanted())
-        finally:
-            if self.has_answered:
-                self.gate.clock_offset = self.clock_offset
-
-
-class HookMaker:
-    """Makes hooks of one reading of the connection, which share a gate."""
-
-    def __init__(self, base: BatchHook, gate: Gate) -> None:
-        self.base = base
-        self.gate = gate
-        self._local = threading.local()
-
-    def own(self, app: str | None) -> PacedHook:
-        """Return this thread's hook for an app: a session is not shared between threads.
-
-        :raises BatchConfigurationError: for an app that the connection does not know.
-        """
-        hooks: dict[str | None, PacedHook] = self._local.__dict__.setdefault("hooks", {})
-        if app not in hooks:
-            self.base.settings.api_key(app)
-            hooks[app] = self.base.lend_settings(PacedHook(self.base.batch_conn_id, app, self.gate))
-        return hooks[app]
-
-
-def connect(batch_conn_id: str, gate: Gate | None) -> HookMaker:
-    """Read a connection and return what makes hooks of it; its ``requests_per_second`` is the gate's limit."""
-    base = BatchHook(batch_conn_id)
-    return HookMaker(base, gate or Gate(base.settings.requests_per_second))
+        raise RateLimiterClosed(self._closed)

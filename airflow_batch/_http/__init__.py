@@ -1,0 +1,1 @@
+"""HTTP: settings of a connection, transport, responses."""

@@ -1,0 +1,87 @@
+"""Values as users, Airflow and Batch give them: read, checked, and named in messages. Pure functions."""
+
+from __future__ import annotations
+
+import re
+import reprlib
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from airflow_batch.exceptions import BatchConfigurationError, BatchPayloadError
+
+FIRST_DATE, LAST_DATE = datetime(1900, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
+"""To which a moment that Batch names is cut, so that time can be added to it and taken from it."""
+MAX_DURATION = timedelta(days=366)
+"""The longest that an argument may say."""
+RESERVED_TOKENS = frozenset({"list", "create", "update", "delete", "stats"})
+_TOKEN = re.compile(r"[A-Za-z0-9._~-]{1,200}")
+
+
+def rendered_or_none(value: str | None) -> str | None:
+    """Return a rendered argument; None where it rendered to nothing or to the text ``None``."""
+    return None if value in (None, "", "None") else value
+
+
+def type_name(value: Any) -> str:
+    """Name the type of a refused value."""
+    return "null" if value is None else f"a value of type {type(value).__name__}"
+
+
+def short_repr(value: Any) -> str:
+    """Show a refused value, cut, in time and memory that do not grow with it."""
+    try:
+        text = _SHORT.repr(value)
+    except Exception:
+        return type_name(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother, _SHORT.maxlong = 4, 1_000, 1_000, 1_000
+_SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxdict = _SHORT.maxset = _SHORT.maxfrozenset = 20
+
+
+def check_token(token: Any) -> str:
+    """Return a campaign token that is safe in a URL's path.
+
+    :raises BatchPayloadError: when it is empty or the text ``None``, holds anything but letters, digits and ``._~-``,
+        or is a word of the API's own routes.
+    """
+    if not isinstance(token, str):
+        raise BatchPayloadError(f"A campaign token must be text, not {type_name(token)}.")
+    hint = "Pass the token that Batch returned when the campaign was created"
+    if token.strip() in ("", "None"):
+        raise BatchPayloadError(
+            f"The campaign token is {token.strip() or 'empty'}: a template may have rendered to nothing. {hint}."
+        )
+    if not _TOKEN.fullmatch(token) or ".." in token or token == ".":
+        also = ", or the operator's .output instead of a template of it" if "{" in token else ""
+        raise BatchPayloadError(
+            f"{short_repr(token)} is not a campaign token: letters, digits and ._~- are allowed. {hint}{also}."
+        )
+    if token.lower() in RESERVED_TOKENS:
+        raise BatchPayloadError(f"{token!r} is a route of Batch's API, not a campaign token. {hint}.")
+    return token
+
+
+def read_duration(name: str, value: timedelta | float | None, *, also: str = "") -> timedelta | None:
+    """Return a duration given as seconds or as a timedelta; None stays None.
+
+    :param also: What else the argument may be, for the message.
+    :raises BatchConfigurationError: for anything else, and for what is not above 0 and up to ``MAX_DURATION``.
+    """
+    if value is None:
+        return None
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    if not is_number or not 0 < seconds <= MAX_DURATION.total_seconds():
+        raise BatchConfigurationError(
+            f"{name} must be seconds above 0, a timedelta{also} or None, of at most {MAX_DURATION.days} days, not "
+            f"{short_repr(value)}."
+        )
+    return timedelta(seconds=seconds)
+
+
+def iso_utc(moment: datetime) -> str:
+    """Return an aware moment as ISO 8601 in UTC with offset, to the millisecond."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,335 @@
+"""What every operator of this provider shares: connection, JSON files, result, and rescheduling when throttled.
+
+What an operator does with a campaign is in ``operators/campaigns.py``, how long to wait in ``policies/retry.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from airflow_batch._campaigns.protocol import Attempt
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, timedelta
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from airflow.sdk import BaseOperator
+
+from airflow_batch._airflow.backoff import delay_before_next, delay_floor, required_wait, stock_delay, tries_since_clear
+from airflow_batch._airflow.compat import AirflowSkipException, reschedule_at
+from airflow_batch._airflow.dag_run import MAP_INDEX_TEMPLATE, TIMED_RUNS, run_after_of, set_map_index_name
+from airflow_batch._airflow.task_state import TaskState, refused_since
+from airflow_batch._airflow.xcom import storable, text_or_none
+from airflow_batch._campaigns.attempt import note_nothing_sent
+from airflow_batch._campaigns.change import change_campaign
+from airflow_batch._campaigns.diff import difference_rows
+from airflow_batch._campaigns.payload import payload_digest
+from airflow_batch._campaigns.protocol import SystemClock
+from airflow_batch._campaigns.reference import read_definition, read_reference
+from airflow_batch._campaigns.request import ChangeRequest, Outcome, TooLateError
+from airflow_batch._values import iso_utc, read_duration, short_repr
+from airflow_batch.exceptions import (
+    BatchApiError,
+    BatchConfigurationError,
+    BatchError,
+    BatchPayloadError,
+    BatchWaitExceededError,
+)
+from airflow_batch.hooks.batch import BatchHook, rendered_or_none
+from airflow_batch.policies.retry import MAX_WAIT, MAX_WAIT_TO_STOP, RetryDefaults
+from airflow_batch.results import CampaignResult
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+MAX_LATENESS = timedelta(hours=1)
+"""How late a run may still switch a campaign on. Nothing of Batch's: a push of this morning is wrong tonight."""
+Lateness = timedelta | float | Literal["auto"] | None
+
+
+class BaseCampaignOperator(RetryDefaults, BaseOperator):
+    """Base of the operators.
+
+    :param batch_conn_id: Airflow connection of type ``batch``. Templated.
+    :param app: App to act for, where the connection has ``api_keys``. Templated.
+    :param throttle: What to do when Batch throttles (429) or is under maintenance (503 with code 2). ``reschedule``
+        (default) gives the worker slot back and runs again later, at no cost of a retry; ``retry`` uses Airflow's
+        retries.
+    :param max_wait: How long to let Batch throttle the task, from its first refusal; seconds or a timedelta. Default
+        30 minutes, 6 hours where a campaign is to be stopped. Then the error goes to Airflow's retries. A Retry-After
+        that is longer fails the task at once. Airflow 3.3 and later count across retries, earlier versions anew for
+        each.
+
+    The retry arguments default to 6 retries, 10 s doubling up to 10 min, and on Airflow 3.3 and later
+    :class:`~airflow_batch.policies.retry.BatchRetryPolicy`; ``map_index_template`` to app and campaign. Your own
+    arguments and ``default_args`` win.
+    """
+
+    json_fields: ClassVar[tuple[str, ...]] = ()
+    """Fields that may be the name of a ``.json`` file, or JSON text."""
+
+    @classmethod
+    def task_defaults(cls) -> dict[str, Any]:
+        """Return the arguments that a task gets where nobody gives them."""
+        return {**super().task_defaults(), "map_index_template": MAP_INDEX_TEMPLATE}
+
+    def __init__(
+        self,
+        *,
+        batch_conn_id: str = BatchHook.default_conn_name,
+        app: str | None = None,
+        throttle: Literal["reschedule", "retry"] = "reschedule",
+        max_wait: timedelta | float | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if throttle not in ("reschedule", "retry"):
+            raise BatchConfigurationError(f"throttle must be 'reschedule' or 'retry', not {short_repr(throttle)}.")
+        self.batch_conn_id = batch_conn_id
+        self.app = app
+        self.throttle = throttle
+        self.max_wait = read_duration("max_wait", max_wait)
+
+    def hook_for(self, app: str | None) -> BatchHook:
+        """Return the hook for an app; the task's own ``app`` goes before the given one."""
+        return BatchHook(batch_conn_id=self.batch_conn_id, app=rendered_or_none(self.app) or app)
+
+    def render_template_fields(self, context: Context, jinja_env: Any = None) -> None:
+        """Render the fields, and the files that they name, so that the Rendered Templates page shows those."""
+        super().render_template_fields(context, jinja_env)
+        for name in self.json_fields:
+            try:
+                setattr(self, name, self.read_json(name, context))
+            except BatchPayloadError:
+                # Left as it is: execute reads it again (a mapped task is not rendered by its own class) and judges.
+                continue
+
+    def read_json(self, field: str, context: Context) -> Any:
+        """Return a field, parsed where it is the name of a JSON file or JSON text.
+
+        Only a field that is itself such a string is a file. Airflow's ``template_ext`` would take every nested string
+        that ends in ``.json`` for one, a deep link for instance.
+
+        :raises BatchPayloadError: for a file that is not found or cannot be rendered, and for text that is not JSON.
+        """
+        value = getattr(self, field)
+        if not isinstance(value, str):
+            return value
+        source = field
+        if value.strip().endswith(".json"):
+            source = f"{field} file {value.strip()!r}"
+            value = self._render_file(source, value.strip(), context)
+        try:
+            return json.loads(value)
+        except (ValueError, RecursionError) as error:
+            raise BatchPayloadError(
+                f"{source} is not JSON: {error}. Give an object, JSON text, or a .json file next to the DAG."
+            ) from None
+
+    def _render_file(self, source: str, name: str, context: Context) -> str:
+        import jinja2
+
+        env = self.get_template_env()
+        try:
+            if env.loader is None:
+                raise jinja2.TemplateNotFound(name)
+            # generate() gives text in a DAG with render_template_as_native_obj, too, where render() would not.
+            return "".join(str(part) for part in env.get_template(name).generate(dict(context)))
+        except jinja2.TemplateNotFound:
+            places = ", ".join(getattr(env.loader, "searchpath", [])) or "no folder (the task is in no DAG)"
+            raise BatchPayloadError(f"{source} was not found in {places}.") from None
+        except Exception as error:  # a template can raise anything
+            raise BatchPayloadError(f"{source} cannot be rendered: {type(error).__name__}: {error}") from None
+
+    def result_of(self, context: Context, outcome: Outcome, *, app: str | None, action: str) -> CampaignResult:
+        """Return what a writing operator leaves in XCom."""
+        result: CampaignResult = {
+            "campaign_token": outcome.token,
+            "app": app,
+            "action": action if outcome.would_change is None else "dry_run",
+            "live": outcome.live,
+            "name": text_or_none(outcome.name),
+            "changed": outcome.changed,
+            "http_status": outcome.http_status,
+            "attempt": context["ti"].try_number,
+            "requested_at": iso_utc(outcome.requested_at),
+            "completed_at": iso_utc(outcome.completed_at),
+            "payload_digest": payload_digest(outcome.sent),
+        }
+        if outcome.would_change is not None:
+            rows = difference_rows(outcome.sent, outcome.before) if outcome.would_change else []
+            for row in rows:
+                self.log.info("Dry run: %s would become %r, it is %r.", row["parameter"], row["wanted"], row["now"])
+            self.log.info("Dry run: nothing was sent to campaign %r.", outcome.token)
+            result["differences"] = storable(rows)
+        return result
+
+    @contextmanager
+    def rescheduling(self, context: Context, max_wait: timedelta) -> Iterator[None]:
+        """Reschedule the task where Batch throttles it, and skip it where it is too late.
+
+        :raises AirflowRescheduleException: to give the worker slot back.
+        :raises AirflowSkipException: for a run that is later than ``max_lateness``.
+        :raises BatchApiError: for Airflow's retries to handle, or for the task to fail.
+        """
+        try:
+            yield
+        except TooLateError as late:
+            raise AirflowSkipException(str(late)) from None
+        except BatchApiError as error:
+            again = self._when_again(error, context, max_wait)
+            if again is None:
+                raise
+            raise reschedule_at(again) from None
+
+    def _when_again(self, error: BatchApiError, context: Context, max_wait: timedelta) -> datetime | None:
+        """Return when to run again without a retry, None where Airflow's retries decide."""
+        retry_is_too_early = error.transient and self._retry_would_come_too_early(error, context)
+        if not error.may_be_rescheduled or not (error.throttled or retry_is_too_early):
+            return None
+        since = refused_since(context, datetime.now(UTC), anew=self.has_progressed())
+        # Not before: the state store may have taken seconds, and a wait that is counted from an earlier moment could
+        # end before the exit of this attempt is reported, which can fail the task (airflow 72716).
+        now = datetime.now(UTC)
+        if timedelta(seconds=error.retry_after or 0) > max_wait:
+            raise self._too_long(error, max_wait, since)
+        if self.throttle == "retry" and not retry_is_too_early:
+            return None
+        if now + timedelta(seconds=delay_floor(error)) > since + max_wait:
+            if retry_is_too_early:
+                raise self._too_long(error, max_wait, since)
+            self.log.error(
+                "Refused since %s, as long as max_wait (%s) allows: handing the error to Airflow's retries.",
+                _clock_time(since),
+                max_wait,
+            )
+            return None
+        count = int(context.get("task_reschedule_count") or 0)
+        delay = timedelta(seconds=delay_before_next(error, count + 1, context))
+        again = min(now + delay, since + max_wait)
+        self.log.warning(
+            "%s Giving the worker slot back, without using a retry. Next attempt in %.0f s, at %s; refused since %s, "
+            "waiting until %s at most.",
+            error,
+            (again - now).total_seconds(),
+            _clock_time(again),
+            _clock_time(since),
+            _clock_time(since + max_wait),
+        )
+        return again
+
+    def has_progressed(self) -> bool:
+        """Return whether this attempt has done something since Batch refused it first."""
+        return False
+
+    def _retry_would_come_too_early(self, error: BatchApiError, context: Context) -> bool:
+        """Tell whether a retry could come before the server's floor: where no retry policy can carry the delay."""
+        if getattr(self, "retry_policy", None) is not None:
+            return False
+        attempt = tries_since_clear(self, context["ti"].try_number, context["ti"].max_tries)
+        return required_wait(error) > stock_delay(self, attempt)
+
+    def _too_long(self, error: BatchApiError, max_wait: timedelta, since: datetime) -> BatchWaitExceededError:
+        return BatchWaitExceededError(
+            f"{error.message} Batch asks to wait {required_wait(error):.0f} s, but this task waits at most "
+            f"{max_wait.total_seconds():.0f} s (max_wait) from its first refusal at {_clock_time(since)}. What was "
+            "refused changed nothing. Raise max_wait, or run the task again later.",
+            **error.details,
+        )
+
+
+def _clock_time(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
+
+
+class BaseChangeOperator(BaseCampaignOperator):
+    """Base of the operators that change a campaign. See BatchSetCampaignLiveOperator for the arguments."""
+
+    action: ClassVar[str]
+    json_fields: ClassVar[tuple[str, ...]] = ("definition",)
+
+    def __init__(
+        self,
+        *,
+        campaign: Any,
+        definition: Any = None,
+        read: Literal["auto", "never"] = "auto",
+        expect_name: str | None = None,
+        dry_run: bool = False,
+        max_lateness: Lateness = "auto",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if read not in ("auto", "never"):
+            raise BatchConfigurationError(f"read must be 'auto' or 'never', not {short_repr(read)}.")
+        self.campaign = campaign
+        self.definition = definition
+        self.read = read
+        self.expect_name = expect_name
+        self.expects_name = expect_name is not None
+        self.only_compare = dry_run
+        self.max_lateness = read_lateness(max_lateness)
+
+    def execute(self, context: Context) -> CampaignResult:
+        """Make the change and return its result."""
+        token = app = None
+        try:
+            token, app = read_reference(self.campaign)
+            hook = self.hook_for(app)
+            set_map_index_name(context, hook.app, self.expect_name or token)
+            request = self.request(context, token)
+        except BatchError:
+            note_nothing_sent(attempt_of(context), SystemClock(), token, self.hook_for(app).app, self.log)
+            raise
+        live = request.parameters.get("live") if request.live is None else request.live
+        may_stop = live is not None and live is not True
+        with self.rescheduling(context, self.max_wait or (MAX_WAIT_TO_STOP if may_stop else MAX_WAIT)):
+            outcome = change_campaign(hook, SystemClock(), attempt_of(context), request, log=self.log)
+        set_map_index_name(context, hook.app, outcome.name or token)
+        return self.result_of(context, outcome, app=hook.app, action=self.action)
+
+    def request(self, context: Context, token: str) -> ChangeRequest:
+        """Return what the task asks for."""
+        raise NotImplementedError
+
+    def read_definition(self, context: Context, *, stops: bool) -> dict[str, Any] | None:
+        """Return the field ``definition``, checked. A wrong one never blocks a stop (rule 4)."""
+        parse = partial(self.read_json, "definition", context)
+        return read_definition(self.definition, stops=stops, log=self.log, parse=parse)
+
+
+def latest_moment(context: Mapping[str, Any], allowed: timedelta | None) -> datetime | None:
+    """Return until when a run may still send something, None for no limit.
+
+    Counted from ``run_after``, which a cleared run keeps. A run that a person or another DAG has started stands for no
+    moment and has no limit.
+    """
+    run_after = run_after_of(context)
+    is_timed = getattr(context.get("dag_run"), "run_type", None) in TIMED_RUNS
+    return run_after + allowed if allowed is not None and is_timed and run_after is not None else None
+
+
+def read_lateness(value: Lateness) -> timedelta | Literal["auto"] | None:
+    """Return the argument ``max_lateness``, checked."""
+    return "auto" if value == "auto" else read_duration("max_lateness", value, also=", 'auto'")
+
+
+def attempt_of(context: Context) -> Attempt:
+    """Return which attempt of a task instance a context belongs to, and where it keeps its record."""
+    ti: Any = context["ti"]
+    store: Any = context.get("task_state_store")
+    run_after = getattr(context.get("dag_run"), "run_after", None)
+    return Attempt(
+        number=ti.try_number,
+        max_tries=ti.max_tries,
+        is_rescheduled=bool(context.get("task_reschedule_count")),
+        run_after=run_after,
+        store=None if store is None else TaskState(store),
+    )
