@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -121,7 +122,7 @@ class BatchSyncCampaignsOperator(BaseCampaignOperator):
             wanted = self._wanted(context)
             self._sync = sync = CampaignSync(
                 desired=wanted,
-                connect=lambda gate: connect(self.batch_conn_id, gate),
+                connect=partial(connect, self.batch_conn_id),
                 attempt=attempt_of(context),
                 at=_moment(self.at),
                 latest_on=latest_moment(context, MAX_LATENESS if self.max_lateness == "auto" else self.max_lateness),
@@ -185,8 +186,8 @@ class BatchSyncCampaignsOperator(BaseCampaignOperator):
             "failed": len(progress.failed),
             "skipped": len(progress.skipped),
             **({"would_change": len(progress.would_change)} if self.only_compare else {}),
-            "requests": sync.gate.requests,
-            "throttled_seconds": round(sync.gate.paused, 1),
+            "requests": sync.limiter.requests,
+            "throttled_seconds": round(sync.limiter.paused, 1),
         }
         failures = [self._failure(wanted[index], error) for index, error in progress.failed.items()]
         skipped = [
