@@ -1,4 +1,4 @@
-"""What a sync needs besides the models of a single task: a rate limiter in true time, hooks, and threads that take turns."""
+"""What a sync needs besides the models of a task: a rate limiter in true time, hooks, and threads that take turns."""
 
 from __future__ import annotations
 
