@@ -54,7 +54,7 @@ def delay_before_next(
     refused together come back spread out. Together they stay below ``cap``; the floor, which comes first, does not.
 
     :param attempt: 1 for the first failure.
-    :param context: Tells this task instance and attempt from all others.
+    :param context: Identifies the task instance and the attempt.
     """
     backoff = min(_grown(base, factor, attempt), cap / 2)
     return max(delay_floor(error), backoff) + jitter(context, backoff)

@@ -9,7 +9,7 @@ from typing import Any
 from airflow_batch._airflow.xcom import text_or_none
 
 TIMED_RUNS = frozenset({"scheduled", "backfill", "asset_triggered", "asset_materialization"})
-"""Types of run that stand for a moment. A run that a person or another DAG has started is wanted now."""
+"""Types of run that stand for a moment. A run that a person or another DAG has started has no moment."""
 
 MAP_INDEX_TEMPLATE = "{{ batch_index | default(task.app or '') }}"
 """The ``map_index_template`` of this provider's tasks: what Airflow's pages show for each index of a mapped task."""
@@ -28,7 +28,7 @@ def set_map_index_name(context: Any, app: str | None, name: Any) -> None:
 def run_after_of(context: Mapping[str, Any]) -> datetime | None:
     """Return a moment before which no attempt of this run's tasks began, None where the run is not known.
 
-    Its ``run_after``, not its ``start_date``: a clear sets that anew.
+    Its ``run_after``, not its ``start_date``: clearing a task sets that anew.
     """
     moment: datetime | None = getattr(context.get("dag_run"), "run_after", None)
     return None if moment is None else moment.astimezone(UTC)

@@ -101,7 +101,7 @@ class Change:
     planned: Campaign | None = None
     """The desired state of the write that was planned last."""
     unanswered: BatchApiError | None = None
-    """The error of the write that is in doubt."""
+    """The error of the unconfirmed write."""
     sent: Sent | None = None
     """The write that Batch confirmed in this attempt."""
 
@@ -133,7 +133,7 @@ class Change:
             history=self.history,
             clocks=Clocks(self.clock.now(), self.api.batch_now()),
             run_after=self.attempt.run_after,
-            look_failed=self.failure is not None,
+            read_failed=self.failure is not None,
             asked=self.asked,
             has_answered=self.api.has_answered,
             stops_sent=self.stops_sent,
@@ -157,7 +157,7 @@ class Change:
         """Return what view shows, and the error where reading failed; neither where the campaign cannot be read."""
         if not self.request.read:
             return None, None
-        has_sent = self.history.is_in_doubt or self.sent is not None
+        has_sent = self.history.has_unconfirmed or self.sent is not None
         stops = self._is_to_stop()
         pauses = [0.0, *(AGAIN_AFTER if self.waits else ())] if stops and not has_sent and not self.budget else []
         # A single 403 may come from a proxy. An attempt that does not know what was sent reads once more (rule 6).
@@ -177,7 +177,7 @@ class Change:
                 self.log.info("The campaign cannot be read, so it is neither compared nor checked: %s", error)
                 return None, None
             except BatchApiError as error:
-                may_wait = self.history.is_in_doubt or (self.budget is not None and not has_sent)
+                may_wait = self.history.has_unconfirmed or (self.budget is not None and not has_sent)
                 if error.throttled and may_wait and self._wait_for_batch(error):
                     continue
                 if has_sent:
@@ -210,7 +210,7 @@ class Change:
         for warning in step.warnings:
             self.log.warning(warning)
         self.planned, seen = step.desired, self.seen
-        # A write that is repeated, or in doubt, is compared with what was there before the first one.
+        # A write that is repeated, or unconfirmed, is compared with what was there before the first one.
         self.before = self.before or seen
         for index, payload in enumerate(step.payloads):
             if self.budget:
@@ -261,7 +261,7 @@ class Change:
             self.reconnects += 1
             if self._pause(AGAIN_AFTER[self.reconnects - 1], str(error)):
                 return
-        has_sent = self.history.is_in_doubt or self.sent is not None
+        has_sent = self.history.has_unconfirmed or self.sent is not None
         is_only_chance = self.budget is not None or (self.request.is_new and not self.journal.is_saved)
         is_throttled = isinstance(error, BatchApiError) and error.throttled
         if is_throttled and (has_sent or is_only_chance) and self._wait_for_batch(error):

@@ -28,7 +28,7 @@ class Write:
 
     :param at: When, by this worker's clock.
     :param digest: Of the desired parameters.
-    :param confirmed: Whether Batch confirmed it; else it is in doubt.
+    :param confirmed: Whether Batch confirmed it; else it may have been applied, or not.
     :param push_at: When the push that it sets going goes out; None where it sends none.
     :param batch_at: When it was sent, by Batch's clock.
     :param before: What view showed before it: the whole where less than that was sent, else the push time alone.
@@ -106,8 +106,8 @@ class History:
         return next((write for write in (self.on, self.off) if write is not None and write.digest == digest), None)
 
     @property
-    def is_in_doubt(self) -> bool:
-        """Whether a write of this attempt is in doubt."""
+    def has_unconfirmed(self) -> bool:
+        """Whether a write of this attempt may have been applied, or not."""
         return any(w is not None and w.is_own and not w.confirmed for w in (self.on, self.off))
 
     def with_write(self, write: Write, *, stops: bool) -> Self:
@@ -122,7 +122,7 @@ class History:
 class Journal:
     """Loads and saves the history of one task instance and one campaign.
 
-    :param token: The campaign; None where the record itself tells it (a creation).
+    :param token: The campaign; None where the record itself names it (a creation).
     """
 
     def __init__(self, attempt: Attempt, clock: Clock, token: str | None, app: str | None, log: Log) -> None:
@@ -138,7 +138,7 @@ class Journal:
         """Whether all that was sent is in the store, so that another attempt can rely on it."""
 
     def load(self) -> History:
-        """Return the history. Without a readable record, an attempt but the first counts as in doubt (rule 7)."""
+        """Return the history. Without a readable record, every attempt but the first counts as unconfirmed (rule 7)."""
         began = self._clock.now()
         attempt = self._attempt
         first = attempt.number == 1 and not (attempt.is_rescheduled and attempt.store is not None)

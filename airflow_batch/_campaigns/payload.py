@@ -77,9 +77,9 @@ def check_payload(payload: Any, source: str = "payload") -> dict[str, Any]:
     Sources: https://doc.batch.com/developer/api/mep/campaigns/parameters (name, live, labels, push_time).
 
     :param source: What messages call it.
-    :raises BatchPayloadError: for what is no JSON object, a naive datetime (but in ``local_push_time``, which is a wall
-        time), a number that is not finite, a name below 3 characters or ``None``, more than 3 labels, a ``live`` that
-        is no boolean, a ``push_time`` that is neither ``now`` nor a moment, and for more than ``MAX_DEPTH`` levels or
+    :raises BatchPayloadError: for what is no JSON object, a naive datetime (but in ``local_push_time``, a local time),
+        a number that is not finite, a name below 3 characters or ``None``, more than 3 labels, a ``live`` that is no
+        boolean, a ``push_time`` that is neither ``now`` nor a moment, and for more than ``MAX_DEPTH`` levels or
         ``MAX_SIZE``.
     """
     if not isinstance(payload, Mapping):
@@ -203,7 +203,7 @@ def _place(*path: str | int) -> str:
 
 
 def _time(value: Any, place: str, allowed: str = "a UTC time", *, is_local: bool = False) -> str:
-    """Return a time as Batch takes it: in UTC, or the wall time of each device, which has no zone.
+    """Return a time as Batch takes it: in UTC, or the local time of each device, which has no zone.
 
     A text without an offset is UTC, as Batch documents it. A naive datetime may be anything.
     """
@@ -223,7 +223,7 @@ def _time(value: Any, place: str, allowed: str = "a UTC time", *, is_local: bool
         ) from None
     if is_local:
         raise BatchPayloadError(
-            f"{place} is {moment.isoformat()}, but it means the wall time of each device: give it without a "
+            f"{place} is {moment.isoformat()}, but it means the local time of each device: give it without a "
             "time zone, or use push_time for one moment everywhere."
         )
     raise BatchPayloadError(

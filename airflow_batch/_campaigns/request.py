@@ -31,7 +31,7 @@ class ChangeRequest:
     :param latest_off: Moment after which nothing that stops the campaign is sent any more; None for no limit.
     :param dry_run: Plan and compare, but send nothing.
     :param is_new: ``parameters`` is the whole of a draft that this task instance has created (rule 8): it is sent as it
-        is, and view only tells whether it is live.
+        is, and view only shows whether it is live.
     """
 
     token: str

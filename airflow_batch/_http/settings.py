@@ -252,7 +252,7 @@ def redact(text: str, secrets: Iterable[str]) -> str:
 
 def show_name(name: str) -> str:
     """Show the name of an app or a field, but not one that may be a key (16 or more letters and digits in a row)."""
-    return "(a name that looks like a key)" if re.search("[A-Za-z0-9]{16}", name) else short_repr(name)
+    return "(a name with the form of a key)" if re.search("[A-Za-z0-9]{16}", name) else short_repr(name)
 
 
 def _wrong(conn_id: str, place: str, allowed: str, found: str) -> BatchConfigurationError:

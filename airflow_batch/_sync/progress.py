@@ -55,7 +55,7 @@ class Progress:
     def _done(self) -> int:
         return len(self.changed | self.unchanged) + len(self.failed) + len(self.skipped)
 
-    def judge(self, tokens: Sequence[str], max_failures: int, to: logging.Logger) -> None:
+    def raise_for_failures(self, tokens: Sequence[str], max_failures: int, to: logging.Logger) -> None:
         """Log what failed and what was skipped.
 
         :raises BatchSyncIncompleteError: when more failed than may, and trying again may help.

@@ -44,7 +44,7 @@ MAX_TRIALS = VIEW_INSTEAD_OF_LIST
 """How many "on" of an app are sent one after the other until one is confirmed and checked."""
 MAX_NAMED = 10
 MAX_PAUSE_SECONDS = 15.0
-"""Between two questions whether a window has changed, while writes in doubt are waited for."""
+"""Between two questions whether a window has changed, while it is not known what some writes did."""
 
 
 @dataclass(kw_only=True)
@@ -154,18 +154,18 @@ class CampaignSync:
                 self._write_all(pending)
         except RateLimiterClosed as closed:
             if isinstance(closed.reason, BatchApiError):
-                closed.reason.may_be_rescheduled = self.attempt.store is not None or not self.writer.in_doubt
+                closed.reason.may_be_rescheduled = self.attempt.store is not None or not self.writer.unconfirmed
             raise closed.reason from None
         finally:
             self.progress.failed.update(self.writer.again)
             if not self.dry_run:
-                self.writer.record(in_doubt=bool(self.writer.in_doubt) or not self.is_known)
+                self.writer.record(unconfirmed=bool(self.writer.unconfirmed) or not self.is_known)
             self.progress.log(self.limiter, last=True)
         for error in self.writer.lost.values():
             if any(not self.states.is_on(index) for index in self.writer.again):
                 raise BatchSyncIncompleteError(f"Some campaigns are still to be stopped. {error}")
             raise error
-        self.progress.judge([campaign.token for campaign in self.desired], self.max_failures, self.log)
+        self.progress.raise_for_failures([campaign.token for campaign in self.desired], self.max_failures, self.log)
         return self.progress
 
     def _state(self, indexes: Iterable[int]) -> dict[int, State]:
@@ -271,11 +271,11 @@ class CampaignSync:
         """Return until when a request may take effect on which it depends what is to be sent (rules 7 and 10).
 
         What a read has shown does not count: the request has had its effect. What an earlier attempt has sent does, to
-        whichever campaign, for that cannot be told from what somebody else did.
+        whichever campaign, for that cannot be distinguished from what somebody else did.
         """
         moments = [] if self.is_known else [self.memory.began]
         histories = self.writer.histories
-        for index in (self.writer.again.keys() | self.writer.in_doubt) & histories.keys():
+        for index in (self.writer.again.keys() | self.writer.unconfirmed) & histories.keys():
             history = histories[index]
             on, off = history.on, history.off
             stops_again = on is not None and off is not None and not off.partial and not self.states.is_on(index)
@@ -284,7 +284,7 @@ class CampaignSync:
         return max(moments) + SETTLE_TIME if moments else None
 
     def _settle(self) -> None:
-        """Wait until writes in doubt have taken effect or not, list all, and write what is not as desired (rule 10)."""
+        """Wait until unconfirmed writes have taken effect or not, list all, write what is not as desired (rule 10)."""
         ends, settled = self.clock.now() + MAX_IN_SLOT, None
         while (until := self._unsettled()) is not None and until != settled and self.clock.now() < ends:
             left = (until - self.clock.now()).total_seconds()
@@ -308,7 +308,7 @@ class CampaignSync:
                 for index in self.progress.failed
                 if isinstance(self.progress.failed[index], BatchChangeRefusedError)
             }
-            self.writer.write({*self.writer.again, *self.writer.in_doubt, *differing} - wrong)
+            self.writer.write({*self.writer.again, *self.writer.unconfirmed, *differing} - wrong)
 
     def _check(self) -> None:
         """Compare what was written with the list, in one go. What does not show yet is a failure that may pass."""

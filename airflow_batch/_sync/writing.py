@@ -82,16 +82,16 @@ class Writer:
         return any(write is not None and write.is_own for write in writes)
 
     @property
-    def in_doubt(self) -> set[int]:
-        """Campaigns with a write in doubt of this attempt which no read has shown since."""
+    def unconfirmed(self) -> set[int]:
+        """Campaigns with a write of this attempt that is unconfirmed, and that no read has shown since."""
         shown = self.progress.outcomes.keys() - self.progress.failed.keys() - self.again.keys()
-        return {index for index, history in self.histories.items() if history.is_in_doubt} - shown
+        return {index for index, history in self.histories.items() if history.has_unconfirmed} - shown
 
-    def record(self, *, in_doubt: bool) -> None:
+    def record(self, *, unconfirmed: bool) -> None:
         """Record what was sent so far, or that something is about to be sent."""
         self.has_begun = True
         histories = [(self.campaigns[index], history) for index, history in self.histories.items()]
-        self.memory.note(histories, self.lost, has_written=self.has_written, in_doubt=in_doubt)
+        self.memory.note(histories, self.lost, has_written=self.has_written, unconfirmed=unconfirmed)
 
     def write(self, indexes: Collection[int]) -> None:
         """Change these campaigns once: first those that are to be stopped.
@@ -100,7 +100,7 @@ class Writer:
         :raises RateLimiterClosed: where nothing is to be sent any more.
         """
         if indexes and not (self.has_begun and self.memory.is_saved):
-            self.record(in_doubt=True)
+            self.record(unconfirmed=True)
         switched_on = {index for index in indexes if self.states.is_on(index)}
         self._write(deque(sorted(set(indexes) - switched_on)), switched_on)
         self._write(deque(sorted(switched_on)), None)
@@ -218,7 +218,7 @@ class Writer:
     def _note_outcome(self, index: int, outcome: Outcome) -> None:
         self._forget(index)
         if index in self.states.noted:
-            # It was judged with Batch's clock as well, which a hook learns by its first answer.
+            # Batch's clock was considered as well, which a hook learns by its first answer.
             self.states.noted[index] = outcome.live is True
         if outcome.http_status is not None and outcome.before is not None and self._changes[index].before is not None:
             self.proven.add(self.campaigns[index].app)

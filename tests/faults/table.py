@@ -210,7 +210,7 @@ ROWS: tuple[Row, ...] = (
         error=("BatchVerificationError", "Batch confirmed the update .* but does not show it live"),
     ),
     _unconfirmed(
-        "200, an error body", _answer(200, None, body=NO_CHANGE), error=("BatchResponseError", "look at it before you")
+        "200, an error body", _answer(200, None, body=NO_CHANGE), error=("BatchResponseError", "check it before you")
     ),
     Row(
         name="200, truncated JSON, applied",

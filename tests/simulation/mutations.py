@@ -121,7 +121,7 @@ MUTATIONS = (
              "stops = [index for index in pending if not self.states.is_on(index)]",
              "stops = [index for index in pending if self.states.is_on(index)]"),
     Mutation("sync: after a kill nothing is in doubt", MEMORY,
-             'self.was_known = self._before.is_known and not kept.get("in_doubt")', "self.was_known = True"),
+             'self.was_known = self._before.is_known and not kept.get("unconfirmed")', "self.was_known = True"),
     Mutation("sync: an on is sent after a lost parameter", WRITING,
              "if (lost := self.lost.get(app)) is not None and self.states.is_on(index):",
              "if (lost := self.lost.get(app)) and False:"),

@@ -262,8 +262,8 @@ def test_a_throttled_failure_tells_how_long_batch_asks_to_wait():
 
 def test_a_redirect_is_explained():
     assert "Redirects are not followed, to keep the keys from other servers" in str(refused(301))
-    assert "look at it before you repeat" in str(refused(301))
-    assert "look at it" not in str(refused(301, endpoint=READ))
+    assert "check it before you repeat" in str(refused(301))
+    assert "check it" not in str(refused(301, endpoint=READ))
 
 
 @pytest.mark.parametrize(
