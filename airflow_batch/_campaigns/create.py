@@ -14,7 +14,7 @@ from typing import Any
 
 from airflow_batch._campaigns import rules
 from airflow_batch._campaigns.attempt import note_nothing_sent, run_attempt
-from airflow_batch._campaigns.change import AGAIN_AFTER, MAX_IN_SLOT, THROTTLE_FLOOR, Change
+from airflow_batch._campaigns.change import Change
 from airflow_batch._campaigns.diff import Campaign, same_name
 from airflow_batch._campaigns.history import History, Journal
 from airflow_batch._campaigns.payload import payload_digest
@@ -22,6 +22,7 @@ from airflow_batch._campaigns.plan import repeat_refused
 from airflow_batch._campaigns.protocol import Attempt, CampaignApi, Clock, Log
 from airflow_batch._campaigns.request import ChangeRequest, CreateRequest, Outcome, TooLateError
 from airflow_batch._campaigns.rules import Clocks
+from airflow_batch._campaigns.waiting import AGAIN_AFTER, MAX_IN_SLOT, THROTTLE_FLOOR
 from airflow_batch.exceptions import (
     BatchApiError,
     BatchApiMisuseError,
@@ -228,7 +229,7 @@ class Creation:
         self.journal = Journal(self.attempt, self.clock, self.token, self.api.app, self.log)
         while True:
             change = Change(self.api, self.clock, self.attempt, request, self.journal, self.log, self.history)
-            change.waited = self.clock.now() - began
+            change.waiting.waited = self.clock.now() - began
             try:
                 return change.make()
             except BatchVerificationError:

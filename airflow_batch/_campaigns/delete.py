@@ -6,11 +6,11 @@ import logging
 from dataclasses import dataclass, replace
 
 from airflow_batch._campaigns import rules
-from airflow_batch._campaigns.change import AGAIN_AFTER
 from airflow_batch._campaigns.diff import Campaign
 from airflow_batch._campaigns.history import History, Journal
 from airflow_batch._campaigns.protocol import Attempt, CampaignApi, Clock, Log
 from airflow_batch._campaigns.request import Outcome
+from airflow_batch._campaigns.waiting import AGAIN_AFTER
 from airflow_batch.exceptions import (
     BatchApiError,
     BatchApiMisuseError,

@@ -14,10 +14,10 @@ from datetime import datetime
 from functools import partial
 
 from airflow_batch._campaigns import rules
-from airflow_batch._campaigns.change import MAX_IN_SLOT
 from airflow_batch._campaigns.protocol import Attempt, Clock, SystemClock
 from airflow_batch._campaigns.request import Outcome
 from airflow_batch._campaigns.rules import SETTLE_TIME
+from airflow_batch._campaigns.waiting import MAX_IN_SLOT
 from airflow_batch._sync.desired import DesiredCampaign
 from airflow_batch._sync.memory import Memory
 from airflow_batch._sync.progress import Progress

@@ -78,5 +78,6 @@ def _request(campaign: DesiredCampaign, at: datetime | None, latest_on: datetime
         live=live,
         definition=campaign.definition,
         expect_name=campaign.expect_name,
+        verify="always",
         latest_on=latest_on if is_fixed else None,
     )
