@@ -168,7 +168,8 @@ class Change:
             return self.unchecked or "verify='never'"
         if self.is_throttled and self.request.verify == "auto":
             return "Batch throttles this task"
-        is_whole = self.sent is not None and self.sent.before is not None and self.sent.payload == step.payloads[0]
+        before = self.sent.before if self.sent is not None and self.sent.payload == step.payloads[0] else None
+        is_whole = before is not None and bool(before.get("name") and before.get("messages"))
         return "a stop of all that was read" if step.stops and is_whole and self.request.verify == "auto" else ""
 
     def _read(self) -> tuple[Campaign | None, BatchApiError | None]:

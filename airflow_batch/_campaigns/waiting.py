@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from airflow_batch._campaigns.protocol import Clock, Log, Schedule
-from airflow_batch.exceptions import BatchApiError
+from airflow_batch.exceptions import BatchApiError, BatchRateLimitError
 
 AGAIN_AFTER = (5.0, 15.0)
 """Seconds before a request is repeated of which nothing was sent, and a read before a stop (rules 4 and 7)."""
@@ -57,9 +57,10 @@ class Waiting:
         return self.pause(max(THROTTLE_FLOOR, error.retry_after or 0.0), str(error), may_be_cut=False)
 
     def for_short_throttle(self, error: BatchApiError) -> bool:
-        """Wait as long as Batch asks, once in an attempt and where that is short; else return False."""
+        """Wait as long as Batch asks after a 429, once in an attempt and where that is short; else return False."""
         seconds = max(THROTTLE_FLOOR, error.retry_after or 0.0)
-        if self.has_waited_out or seconds > MAX_SHORT_THROTTLE or self.budget is not None:
+        is_short = isinstance(error, BatchRateLimitError) and seconds <= MAX_SHORT_THROTTLE
+        if self.has_waited_out or not is_short or self.budget is not None:
             return False
         self.has_waited_out = self.pause(seconds + SPREAD * self.spread, str(error), may_be_cut=False)
         return self.has_waited_out
