@@ -34,6 +34,8 @@ from airflow_batch.exceptions import (
 )
 
 log = logging.getLogger(__name__)
+MAX_PLAN_AGE = timedelta(seconds=1)
+"""How old a plan may be when its request is sent: no clock is right to less than that."""
 
 
 def change_campaign(
@@ -253,7 +255,7 @@ class Change:
             elif not self.journal.save(history) and self.attempt.store is not None:
                 self.log.warning("The request is sent without a record, for it may be repeated.")
             # The store may have taken long.
-            if not self.still_sends():
+            if self.clock.now() - write.at > MAX_PLAN_AGE and not self.still_sends():
                 self.journal.save(self.history)
                 break
             try:

@@ -22,7 +22,14 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from airflow.sdk import BaseOperator
 
-from airflow_batch._airflow.backoff import delay_before_next, delay_floor, required_wait, stock_delay, tries_since_clear
+from airflow_batch._airflow.backoff import (
+    MAX_THROTTLE_DELAY,
+    delay_before_next,
+    delay_floor,
+    required_wait,
+    stock_delay,
+    tries_since_clear,
+)
 from airflow_batch._airflow.compat import AirflowSkipException, reschedule_at
 from airflow_batch._airflow.dag_run import MAP_INDEX_TEMPLATE, TIMED_RUNS, run_after_of, set_map_index_name
 from airflow_batch._airflow.task_state import TaskState, refused_since
@@ -212,7 +219,7 @@ class BaseCampaignOperator(RetryDefaults, BaseOperator):
             )
             return None
         count = int(context.get("task_reschedule_count") or 0)
-        delay = timedelta(seconds=delay_before_next(error, count + 1, context))
+        delay = timedelta(seconds=delay_before_next(error, count + 1, context, cap=MAX_THROTTLE_DELAY))
         again = min(now + delay, since + max_wait)
         self.log.warning(
             "%s Giving the worker slot back, without using a retry. Next attempt in %.0f s, at %s; refused since %s, "
