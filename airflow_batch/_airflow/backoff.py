@@ -26,8 +26,8 @@ MAINTENANCE_FLOOR = 60.0
 RETRY_DELAY = timedelta(seconds=10)
 MAX_RETRY_DELAY = timedelta(minutes=10)
 MAX_THROTTLE_DELAY = 30.0
-"""Seconds, jitter included, to which the wait of a rescheduled task grows where Batch asks for no longer one. It uses no
-retry, and what is left of a throttled crowd should not sleep while the limit is free again."""
+"""Seconds, jitter included, to which the wait of a rescheduled task grows where Batch asks for no longer one. It uses
+no retry, and what is left of a throttled crowd should not sleep while the limit is free again."""
 
 
 def required_wait(error: BatchError) -> float:

@@ -1,7 +1,7 @@
 """When a DAG of a calendar runs: by crons, and at single moments. Airflow finds the class by ``plugin.py``.
 
-Its path is stored in databases: it never moves. Airflow has no timetable for both. Its crons take about a millisecond each in the scheduler's loop, so a calendar of
-hundreds of one-off windows would keep it busy; a sorted list of moments takes none.
+Its path is stored in databases: it never moves. Airflow has no timetable for both. Each cron takes about a millisecond
+of the scheduler's loop, so a calendar of hundreds of one-off windows would keep it busy; a sorted list takes none.
 """
 
 from __future__ import annotations
