@@ -67,6 +67,11 @@ def get_provider_info() -> dict[str, Any]:
                         "description": "For many requests in one task; left empty, the pace is found",
                         "schema": {"type": ["number", "null"]},
                     },
+                    "burst": {
+                        "label": "Requests at once",
+                        "description": "How many may go out together before the ceiling holds; left empty, 1",
+                        "schema": {"type": ["integer", "null"]},
+                    },
                 },
             }
         ],

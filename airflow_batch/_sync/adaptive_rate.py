@@ -53,7 +53,7 @@ class AdaptiveRate:
         self._proven = self._before_halving = 0.0
         self._patience = PATIENCE
         self._last: float | None = None
-        self._at_once = burst
+        self._at_once = burst if limit else 1
         """How many more requests may go out at once."""
         self._not_before = now
         self._sent: deque[float] = deque()

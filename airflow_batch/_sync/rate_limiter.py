@@ -49,10 +49,12 @@ class RateLimiter:
         limit: float | None,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
+        *,
+        burst: int = 1,
     ) -> None:
         self._lock, self._next_in_line = threading.Lock(), threading.Lock()
         self._monotonic, self._sleep = monotonic, sleep
-        self._rate = AdaptiveRate(limit, monotonic())
+        self._rate = AdaptiveRate(limit, monotonic(), burst)
         self._refused_since: dict[bool, float] = {}
         """Since when reads (False) and writes (True) are refused: reads may be answered while writes are not."""
         self._closed: BatchError | None = None

@@ -51,4 +51,4 @@ class ThreadHooks:
 def connect(batch_conn_id: str, limiter: RateLimiter | None) -> ThreadHooks:
     """Read a connection and return what makes hooks of it; its ``requests_per_second`` is the limit."""
     base = BatchHook(batch_conn_id)
-    return ThreadHooks(base, limiter or RateLimiter(base.settings.requests_per_second))
+    return ThreadHooks(base, limiter or RateLimiter(base.settings.requests_per_second, burst=base.settings.burst))

@@ -51,6 +51,20 @@ class TestWithAKnownLimit:
         moments = [slot(pacer, 0.0) for _ in range(100)]
         assert moments == pytest.approx([index / limit for index in range(100)])
 
+    @given(limit=st.floats(0.5, 100), burst=st.integers(1, 50))
+    def test_a_burst_goes_out_at_once_at_the_start_and_what_follows_is_spaced(self, limit, burst):
+        pacer = AdaptiveRate(limit, 0.0, burst)
+        moments = [slot(pacer, 0.0) for _ in range(burst + 20)]
+        assert moments == pytest.approx([0.0] * burst + [(index + 1) / limit for index in range(20)])
+
+    def test_after_a_refusal_nothing_of_the_burst_is_left(self):
+        pacer = AdaptiveRate(10, 0.0, 20)
+        slot(pacer, 0.0)
+        pacer.refused(0.0, 0.0, 5.0)
+        moments = [slot(pacer, 0.0) for _ in range(5)]
+        assert moments[0] == 5.0
+        assert all(after - before >= 0.1 for before, after in pairwise(moments))
+
     def test_idle_time_is_not_saved_up_for_a_burst(self):
         pacer = AdaptiveRate(10, 0.0)
         slot(pacer, 0.0)
