@@ -13,7 +13,7 @@ from typing import Any, ClassVar, NoReturn
 
 import yaml  # type: ignore[import-untyped]
 
-from airflow_batch._values import short_repr
+from airflow_batch._values import short_list, short_repr
 from airflow_batch.exceptions import BatchConfigurationError
 
 MAX_SIZE = 10_000_000
@@ -110,11 +110,15 @@ def file_error(path: Path, mistakes: Iterable[Mistake]) -> BatchConfigurationErr
     """Return the error that names a file and its mistakes, one in each line."""
     name = str(path)[-MAX_PATH:]
     ordered = sorted(mistakes, key=lambda mistake: mistake[0] or 0)
-    told = [found if line is None else f"line {line}: {found}" for line, found in ordered[:MAX_MISTAKES]]
-    if len(ordered) > MAX_MISTAKES:
-        told.append(f"and {len(ordered) - MAX_MISTAKES} more mistakes.")
     place = (name if name.isprintable() else repr(name)) + (": " if ordered[0][0] is None else ", ")
-    return BatchConfigurationError(place + "\n".join(told))
+
+    def show(mistake: Mistake) -> str:
+        line, found = mistake
+        return found if line is None else f"line {line}: {found}"
+
+    return BatchConfigurationError(
+        place + short_list(ordered, MAX_MISTAKES, show=show, separator="\n", noun="mistakes.")
+    )
 
 
 def read_yaml(path: Path) -> tuple[Any, list[Mistake]]:

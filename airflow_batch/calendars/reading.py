@@ -40,18 +40,18 @@ def read_calendar(path: str | PathLike[str]) -> CampaignCalendar:
 
         timezone: Europe/Paris
         campaigns:
-          - name: Summer sale          # what the campaign is called in Batch
+          - name: Summer sale          # the name of the campaign in Batch
             app: ios                   # where the connection has api_keys
             token: d9d5e5a52ca08110d4893af3254ec21b
             windows:                   # live when any of them says so
               - {on: "0 9 * * 1-5", off: "0 18 * * 1-5"}
               - {start: 2026-07-04T10:00, end: 2026-07-05T20:00}
             except_dates: [2026-12-25] # not live on these dates
-            definition: sale.json      # what it was created from: a JSON file beside the calendar, or an object
+            definition: sale.json      # the payload that created it: a JSON file beside the calendar, or an object
 
     ``app``, ``except_dates`` and ``definition`` may be left out. A window is that of
     :class:`~airflow_batch.windows.CampaignWindow`. A key of the file that begins with ``x-`` is for your own anchors.
-    Dates, times, names and tokens are read as they are written, whatever YAML thinks of them.
+    Dates, times, names and tokens are read as they are written, not as YAML would interpret them.
 
     :param path: The file; UTF-8, at most 10 MB.
     :raises BatchConfigurationError: for anything else, with the file, and for every mistake its line, what was found

@@ -16,6 +16,7 @@ from typing import Any
 
 import pendulum
 
+from airflow_batch._values import duration_text
 from airflow_batch.exceptions import BatchConfigurationError
 from airflow_batch.windows import CampaignWindow
 
@@ -26,7 +27,7 @@ PERIODS = tuple(
 """Minutes from one periodic check to the next that a cron can say."""
 
 _YEARS = datetime(2020, 1, 1, tzinfo=UTC), datetime(2040, 1, 1, tzinfo=UTC)
-"""The years whose changes of the clocks tell which hours a zone skips or repeats. Long enough for Ramadan in Morocco,
+"""The years whose changes of the clocks show which hours a zone skips or repeats. Long enough for Ramadan in Morocco,
 and fixed, so that the same file always makes the same timetable."""
 
 
@@ -49,7 +50,7 @@ def crons_of(windows: Iterable[CampaignWindow], timezone: str, reconcile_every: 
 def _check(every: Any) -> str:
     minutes = every / timedelta(minutes=1) if isinstance(every, timedelta) else None
     if minutes not in PERIODS:
-        allowed = [f"{period} min" if period < HOUR else f"{period // HOUR} h" for period in PERIODS]
+        allowed = [duration_text(timedelta(minutes=period)) for period in PERIODS]
         raise BatchConfigurationError(
             f"reconcile_every is {every!r}. A timedelta of {', '.join(allowed)} is allowed, so that the checks are "
             "evenly spaced over the day, and None for no checks between the changes."

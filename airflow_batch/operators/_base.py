@@ -5,20 +5,12 @@ What an operator does with a campaign is in ``operators/campaigns.py``, how long
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import datetime
-from typing import TYPE_CHECKING, Any
-
-from airflow_batch._campaigns.protocol import Attempt
-
-if TYPE_CHECKING:
-    from airflow.sdk import Context
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow.sdk import BaseOperator
 
@@ -31,18 +23,13 @@ from airflow_batch._campaigns.attempt import note_nothing_sent
 from airflow_batch._campaigns.change import change_campaign
 from airflow_batch._campaigns.diff import difference_rows
 from airflow_batch._campaigns.payload import payload_digest
-from airflow_batch._campaigns.protocol import SystemClock
+from airflow_batch._campaigns.protocol import Attempt, SystemClock
 from airflow_batch._campaigns.reference import read_definition, read_reference
 from airflow_batch._campaigns.request import ChangeRequest, Outcome, TooLateError
-from airflow_batch._values import iso_utc, read_duration, short_repr
-from airflow_batch.exceptions import (
-    BatchApiError,
-    BatchConfigurationError,
-    BatchError,
-    BatchPayloadError,
-    BatchWaitExceededError,
-)
+from airflow_batch._values import check_choice, duration_text, iso_utc, read_duration
+from airflow_batch.exceptions import BatchApiError, BatchError, BatchPayloadError, BatchWaitExceededError
 from airflow_batch.hooks.batch import BatchHook, rendered_or_none
+from airflow_batch.operators._arguments import CampaignReference, Duration, Lateness, Payload, Read, Throttle
 from airflow_batch.policies.retry import MAX_WAIT, MAX_WAIT_TO_STOP, RetryDefaults
 from airflow_batch.results import CampaignResult
 
@@ -50,26 +37,19 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 MAX_LATENESS = timedelta(hours=1)
-"""How late a run may still switch a campaign on. Nothing of Batch's: a push of this morning is wrong tonight."""
-Lateness = timedelta | float | Literal["auto"] | None
+"""How late a run may still switch a campaign on. This provider's choice: a push of this morning is wrong tonight."""
+CheckedLateness = timedelta | Literal["auto"] | None
 
 
 class BaseCampaignOperator(RetryDefaults, BaseOperator):
     """Base of the operators.
 
-    :param batch_conn_id: Airflow connection of type ``batch``. Templated.
-    :param app: App to act for, where the connection has ``api_keys``. Templated.
-    :param throttle: What to do when Batch throttles (429) or is under maintenance (503 with code 2). ``reschedule``
-        (default) gives the worker slot back and runs again later, at no cost of a retry; ``retry`` uses Airflow's
-        retries.
-    :param max_wait: How long to let Batch throttle the task, from its first refusal; seconds or a timedelta. Default
-        30 minutes, 6 hours where a campaign is to be stopped. Then the error goes to Airflow's retries. A Retry-After
-        that is longer fails the task at once. Airflow 3.3 and later count across retries, earlier versions anew for
-        each.
-
     The retry arguments default to 6 retries, 10 s doubling up to 10 min, and on Airflow 3.3 and later
-    :class:`~airflow_batch.policies.retry.BatchRetryPolicy`; ``map_index_template`` to app and campaign. Your own
-    arguments and ``default_args`` win.
+    :class:`~airflow_batch.policies.retry.BatchRetryPolicy`; ``map_index_template`` defaults to app and campaign. Your
+    own arguments and ``default_args`` take precedence.
+
+    ``max_wait`` begins at the first refusal. When it is over, the error goes to Airflow's retries. A longer Retry-After
+    fails the task at once. Airflow 3.3 and later count across retries, earlier versions anew for each.
     """
 
     json_fields: ClassVar[tuple[str, ...]] = ()
@@ -77,7 +57,7 @@ class BaseCampaignOperator(RetryDefaults, BaseOperator):
 
     @classmethod
     def task_defaults(cls) -> dict[str, Any]:
-        """Return the arguments that a task gets where nobody gives them."""
+        """Return the defaults of arguments that neither the task nor ``default_args`` give."""
         return {**super().task_defaults(), "map_index_template": MAP_INDEX_TEMPLATE}
 
     def __init__(
@@ -85,20 +65,19 @@ class BaseCampaignOperator(RetryDefaults, BaseOperator):
         *,
         batch_conn_id: str = BatchHook.default_conn_name,
         app: str | None = None,
-        throttle: Literal["reschedule", "retry"] = "reschedule",
-        max_wait: timedelta | float | None = None,
+        throttle: Throttle = "reschedule",
+        max_wait: Duration | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if throttle not in ("reschedule", "retry"):
-            raise BatchConfigurationError(f"throttle must be 'reschedule' or 'retry', not {short_repr(throttle)}.")
+        check_choice("throttle", throttle, "reschedule", "retry")
         self.batch_conn_id = batch_conn_id
         self.app = app
         self.throttle = throttle
         self.max_wait = read_duration("max_wait", max_wait)
 
     def hook_for(self, app: str | None) -> BatchHook:
-        """Return the hook for an app; the task's own ``app`` goes before the given one."""
+        """Return the hook for an app; the task's own ``app`` takes precedence over the given one."""
         return BatchHook(batch_conn_id=self.batch_conn_id, app=rendered_or_none(self.app) or app)
 
     def render_template_fields(self, context: Context, jinja_env: Any = None) -> None:
@@ -108,8 +87,7 @@ class BaseCampaignOperator(RetryDefaults, BaseOperator):
             try:
                 setattr(self, name, self.read_json(name, context))
             except BatchPayloadError:
-                # Left as it is: execute reads it again (a mapped task is not rendered by its own class) and judges.
-                continue
+                continue  # execute reads it again, for a mapped task is not rendered by its own class, and raises
 
     def read_json(self, field: str, context: Context) -> Any:
         """Return a field, parsed where it is the name of a JSON file or JSON text.
@@ -206,9 +184,10 @@ class BaseCampaignOperator(RetryDefaults, BaseOperator):
             if retry_is_too_early:
                 raise self._too_long(error, max_wait, since)
             self.log.error(
-                "Refused since %s, as long as max_wait (%s) allows: handing the error to Airflow's retries.",
+                "Batch has refused requests since %s, as long as max_wait (%s) allows. This request changed nothing. "
+                "The error goes to Airflow's retries.",
                 _clock_time(since),
-                max_wait,
+                duration_text(max_wait),
             )
             return None
         count = int(context.get("task_reschedule_count") or 0)
@@ -230,7 +209,7 @@ class BaseCampaignOperator(RetryDefaults, BaseOperator):
         return False
 
     def _retry_would_come_too_early(self, error: BatchApiError, context: Context) -> bool:
-        """Tell whether a retry could come before the server's floor: where no retry policy can carry the delay."""
+        """Return whether a retry could come before Batch allows it, because no retry policy can set its delay."""
         if getattr(self, "retry_policy", None) is not None:
             return False
         attempt = tries_since_clear(self, context["ti"].try_number, context["ti"].max_tries)
@@ -238,9 +217,9 @@ class BaseCampaignOperator(RetryDefaults, BaseOperator):
 
     def _too_long(self, error: BatchApiError, max_wait: timedelta, since: datetime) -> BatchWaitExceededError:
         return BatchWaitExceededError(
-            f"{error.message} Batch asks to wait {required_wait(error):.0f} s, but this task waits at most "
-            f"{max_wait.total_seconds():.0f} s (max_wait) from its first refusal at {_clock_time(since)}. What was "
-            "refused changed nothing. Raise max_wait, or run the task again later.",
+            f"{error.message} Batch asks to wait {duration_text(required_wait(error))}, but this task waits at most "
+            f"{duration_text(max_wait)} (max_wait) from its first refusal at {_clock_time(since)}. The refused request "
+            "changed nothing. Raise max_wait, or run the task again later.",
             **error.details,
         )
 
@@ -250,32 +229,17 @@ def _clock_time(moment: datetime) -> str:
 
 
 class BaseChangeOperator(BaseCampaignOperator):
-    """Base of the operators that change a campaign. See BatchSetCampaignLiveOperator for the arguments."""
+    """Base of the operators that change a campaign. A subclass has these arguments and sets these attributes."""
 
     action: ClassVar[str]
     json_fields: ClassVar[tuple[str, ...]] = ("definition",)
-
-    def __init__(
-        self,
-        *,
-        campaign: Any,
-        definition: Any = None,
-        read: Literal["auto", "never"] = "auto",
-        expect_name: str | None = None,
-        dry_run: bool = False,
-        max_lateness: Lateness = "auto",
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        if read not in ("auto", "never"):
-            raise BatchConfigurationError(f"read must be 'auto' or 'never', not {short_repr(read)}.")
-        self.campaign = campaign
-        self.definition = definition
-        self.read = read
-        self.expect_name = expect_name
-        self.expects_name = expect_name is not None
-        self.only_compare = dry_run
-        self.max_lateness = read_lateness(max_lateness)
+    campaign: CampaignReference
+    definition: Payload | None
+    read: Read
+    expect_name: str | None
+    only_compare: bool
+    expects_name: bool
+    max_lateness: CheckedLateness
 
     def execute(self, context: Context) -> CampaignResult:
         """Make the change and return its result."""
@@ -305,18 +269,22 @@ class BaseChangeOperator(BaseCampaignOperator):
         return read_definition(self.definition, stops=stops, log=self.log, parse=parse)
 
 
-def latest_moment(context: Mapping[str, Any], allowed: timedelta | None) -> datetime | None:
+def latest_moment(
+    context: Mapping[str, Any], allowed: CheckedLateness, auto: timedelta | None = MAX_LATENESS
+) -> datetime | None:
     """Return until when a run may still send something, None for no limit.
 
     Counted from ``run_after``, which a cleared run keeps. A run that a person or another DAG has started stands for no
     moment and has no limit.
     """
+    if allowed == "auto":
+        allowed = auto
     run_after = run_after_of(context)
     is_timed = getattr(context.get("dag_run"), "run_type", None) in TIMED_RUNS
     return run_after + allowed if allowed is not None and is_timed and run_after is not None else None
 
 
-def read_lateness(value: Lateness) -> timedelta | Literal["auto"] | None:
+def read_lateness(value: Lateness) -> CheckedLateness:
     """Return the argument ``max_lateness``, checked."""
     return "auto" if value == "auto" else read_duration("max_lateness", value, also=", 'auto'")
 

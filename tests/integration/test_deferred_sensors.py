@@ -381,7 +381,7 @@ class TestRotated:
                 return connection
 
             fresh = renewed.add_campaign({**CAMPAIGN, "live": True})
-            trigger.look = LivePoll((Reference(fresh, None),), False, True)
+            trigger.poll = LivePoll((Reference(fresh, None),), False, True)
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(BaseHook, "aget_connection", classmethod(rotate))
                 assert resumed(task, fire(trigger))["campaign_token"] == fresh

@@ -94,12 +94,12 @@ def test_a_calendar_says_what_its_file_says(calendar, tmp_path):
 def test_what_may_be_left_out_is_none_and_left_out_of_what_is_wanted(calendar):
     (campaign,) = calendar(one("  app:\n  except_dates: []\n  definition: ~\n")).campaigns
     assert (campaign.app, campaign.definition, campaign.windows[0].except_dates) == (None, None, ())
-    (wanted,) = calendar(one()).wanted()
+    (wanted,) = calendar(one()).desired()
     assert wanted == {"campaign": TOKEN, "live": LiveWindows(campaign.windows), "expect_name": "Sale"}
 
 
 def test_what_is_wanted_is_what_the_sync_operator_takes(calendar):
-    (wanted,) = read_desired(calendar(SALE, summer_sale={"name": "Summer sale"}).wanted())
+    (wanted,) = read_desired(calendar(SALE, summer_sale={"name": "Summer sale"}).desired())
     assert (wanted.token, wanted.app, wanted.expect_name) == (TOKEN, "ios", "Summer sale")
     assert wanted.definition == {"name": "Summer sale"}
     assert wanted.live.is_live_at(paris(2026, 7, 4, 10))
