@@ -108,7 +108,7 @@ def duration_text(duration: timedelta | float) -> str:
     return f"{seconds} s"
 
 
-def check_choice(name: str, value: Any, *choices: str) -> None:
+def check_choice(name: str, value: Any, choices: Collection[str]) -> None:
     """Check an argument that may have a few values only.
 
     :raises BatchConfigurationError: for any other value.

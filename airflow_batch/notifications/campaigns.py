@@ -18,14 +18,13 @@ from airflow.sdk import BaseHook, BaseNotifier
 
 from airflow_batch._airflow.dag_run import run_after_of
 from airflow_batch._campaigns.change import change_campaign
-from airflow_batch._campaigns.payload import check_live_argument, read_live
+from airflow_batch._campaigns.payload import read_live
 from airflow_batch._campaigns.protocol import Attempt, SystemClock
 from airflow_batch._campaigns.reference import read_definition, read_expected_name, read_reference
 from airflow_batch._campaigns.request import ChangeRequest
-from airflow_batch._values import check_choice
 from airflow_batch.exceptions import BatchConfigurationError, BatchError
 from airflow_batch.hooks.batch import BatchHook, rendered_or_none
-from airflow_batch.operators._arguments import CampaignReference, Duration, Live, Payload, Read
+from airflow_batch.operators._arguments import CampaignReference, Duration, Live, Payload, Read, check_arguments
 from airflow_batch.windows import CampaignWindow
 
 if TYPE_CHECKING:
@@ -87,8 +86,7 @@ class SetCampaignLiveNotifier(BaseNotifier):
         context: Context | None = None,
     ) -> None:
         super().__init__(context)
-        check_live_argument(live)
-        check_choice("read", read, "auto", "never")
+        check_arguments(live=live, read=read)
         if max_wait is not None:
             message = "max_wait has no effect any more: a callback tries for 15 seconds. Remove the argument."
             warnings.warn(message, DeprecationWarning, stacklevel=2)

@@ -1,17 +1,22 @@
-"""The types of the arguments that operators, sensors and the notifier take. Nothing here runs.
+"""The arguments of operators, sensors and the notifier: their types, and what is checked when a DAG is parsed.
 
-A template is text for Python, so ``str`` is part of most types. Where only some texts are allowed, the classes check
-them when the DAG is parsed.
+A template is text for Python, so ``str`` is part of most types. Where only some texts are allowed, a check finds others
+when the DAG is parsed, not when the task runs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any, Literal
 
 from airflow.sdk import XComArg
 
+from airflow_batch._airflow.dag_run import MAP_INDEX_TEMPLATE
+from airflow_batch._campaigns.payload import check_live_argument
+from airflow_batch._values import check_choice
+from airflow_batch.policies.retry import RetryDefaults
 from airflow_batch.windows import CampaignWindow
 
 CampaignReference = str | Mapping[str, Any] | XComArg
@@ -28,3 +33,33 @@ Lateness = Duration | Literal["auto"] | None
 Read = Literal["auto", "never"]
 Throttle = Literal["reschedule", "retry"]
 SensorMode = Literal["reschedule", "poke"]
+
+_CHECKS: Mapping[str, Callable[[Any], None]] = {
+    "live": check_live_argument,
+    "read": partial(check_choice, "read", choices=("auto", "never")),
+    "throttle": partial(check_choice, "throttle", choices=("reschedule", "retry")),
+}
+
+
+def check_arguments(**arguments: Any) -> None:
+    """Check those of the arguments that may have a few values only.
+
+    :raises BatchConfigurationError: for another value.
+    """
+    for name in arguments.keys() & _CHECKS.keys():
+        _CHECKS[name](arguments[name])
+
+
+class TaskArguments(RetryDefaults):
+    """Mixin that checks the arguments of mapped tasks as those of plain ones, and gives both the same defaults."""
+
+    @classmethod
+    def task_defaults(cls) -> dict[str, Any]:
+        """Return the defaults of arguments that neither the task nor ``default_args`` give."""
+        return {**super().task_defaults(), "map_index_template": MAP_INDEX_TEMPLATE}
+
+    @classmethod
+    def partial(cls, **kwargs: Any) -> Any:
+        """Start a mapped task. See ``BaseOperator.partial``."""
+        check_arguments(**kwargs)
+        return super().partial(**kwargs)

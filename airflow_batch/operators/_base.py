@@ -16,7 +16,7 @@ from airflow.sdk import BaseOperator
 
 from airflow_batch._airflow.backoff import delay_before_next, delay_floor, required_wait, stock_delay, tries_since_clear
 from airflow_batch._airflow.compat import AirflowSkipException, reschedule_at
-from airflow_batch._airflow.dag_run import MAP_INDEX_TEMPLATE, TIMED_RUNS, run_after_of, set_map_index_name
+from airflow_batch._airflow.dag_run import TIMED_RUNS, run_after_of, set_map_index_name
 from airflow_batch._airflow.task_state import TaskState, refused_since
 from airflow_batch._airflow.xcom import storable, text_or_none
 from airflow_batch._campaigns.attempt import note_nothing_sent
@@ -26,11 +26,20 @@ from airflow_batch._campaigns.payload import payload_digest
 from airflow_batch._campaigns.protocol import Attempt, SystemClock
 from airflow_batch._campaigns.reference import read_definition, read_reference
 from airflow_batch._campaigns.request import ChangeRequest, Outcome, TooLateError
-from airflow_batch._values import check_choice, duration_text, iso_utc, read_duration
+from airflow_batch._values import duration_text, iso_utc, read_duration
 from airflow_batch.exceptions import BatchApiError, BatchError, BatchPayloadError, BatchWaitExceededError
 from airflow_batch.hooks.batch import BatchHook, rendered_or_none
-from airflow_batch.operators._arguments import CampaignReference, Duration, Lateness, Payload, Read, Throttle
-from airflow_batch.policies.retry import MAX_WAIT, MAX_WAIT_TO_STOP, RetryDefaults
+from airflow_batch.operators._arguments import (
+    CampaignReference,
+    Duration,
+    Lateness,
+    Payload,
+    Read,
+    TaskArguments,
+    Throttle,
+    check_arguments,
+)
+from airflow_batch.policies.retry import MAX_WAIT, MAX_WAIT_TO_STOP
 from airflow_batch.results import CampaignResult
 
 if TYPE_CHECKING:
@@ -41,7 +50,7 @@ MAX_LATENESS = timedelta(hours=1)
 CheckedLateness = timedelta | Literal["auto"] | None
 
 
-class BaseCampaignOperator(RetryDefaults, BaseOperator):
+class BaseCampaignOperator(TaskArguments, BaseOperator):
     """Base of the operators.
 
     The retry arguments default to 6 retries, 10 s doubling up to 10 min, and on Airflow 3.3 and later
@@ -55,11 +64,6 @@ class BaseCampaignOperator(RetryDefaults, BaseOperator):
     json_fields: ClassVar[tuple[str, ...]] = ()
     """Fields that may be the name of a ``.json`` file, or JSON text."""
 
-    @classmethod
-    def task_defaults(cls) -> dict[str, Any]:
-        """Return the defaults of arguments that neither the task nor ``default_args`` give."""
-        return {**super().task_defaults(), "map_index_template": MAP_INDEX_TEMPLATE}
-
     def __init__(
         self,
         *,
@@ -70,7 +74,7 @@ class BaseCampaignOperator(RetryDefaults, BaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        check_choice("throttle", throttle, "reschedule", "retry")
+        check_arguments(throttle=throttle)
         self.batch_conn_id = batch_conn_id
         self.app = app
         self.throttle = throttle

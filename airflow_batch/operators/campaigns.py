@@ -14,14 +14,22 @@ from airflow_batch._airflow.dag_run import set_map_index_name
 from airflow_batch._campaigns.attempt import note_nothing_sent
 from airflow_batch._campaigns.create import create_campaign
 from airflow_batch._campaigns.delete import delete_campaign
-from airflow_batch._campaigns.payload import check_live_argument, check_new, check_payload, read_live
+from airflow_batch._campaigns.payload import check_new, check_payload, read_live
 from airflow_batch._campaigns.protocol import SystemClock
 from airflow_batch._campaigns.reference import read_expected_name, read_reference
 from airflow_batch._campaigns.request import ChangeRequest, CreateRequest
-from airflow_batch._values import check_choice
 from airflow_batch.exceptions import BatchError
 from airflow_batch.hooks.batch import BatchHook
-from airflow_batch.operators._arguments import CampaignReference, Duration, Lateness, Live, Payload, Read, Throttle
+from airflow_batch.operators._arguments import (
+    CampaignReference,
+    Duration,
+    Lateness,
+    Live,
+    Payload,
+    Read,
+    Throttle,
+    check_arguments,
+)
 from airflow_batch.operators._base import (
     BaseCampaignOperator,
     BaseChangeOperator,
@@ -100,9 +108,8 @@ class BatchSetCampaignLiveOperator(BaseChangeOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(batch_conn_id=batch_conn_id, app=app, throttle=throttle, max_wait=max_wait, **kwargs)
-        check_live_argument(live)
+        check_arguments(live=live, read=read)
         self.campaign, self.live = campaign, live
-        check_choice("read", read, "auto", "never")
         self.definition, self.read, self.only_compare = definition, read, dry_run
         self.expect_name, self.expects_name = expect_name, expect_name is not None
         self.max_lateness = read_lateness(max_lateness)
@@ -182,8 +189,8 @@ class BatchUpdateCampaignOperator(BaseChangeOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(batch_conn_id=batch_conn_id, app=app, throttle=throttle, max_wait=max_wait, **kwargs)
+        check_arguments(read=read)
         self.campaign, self.payload = campaign, payload
-        check_choice("read", read, "auto", "never")
         self.definition, self.read, self.only_compare = definition, read, dry_run
         self.expect_name, self.expects_name = expect_name, expect_name is not None
         self.max_lateness = read_lateness(max_lateness)

@@ -14,12 +14,11 @@ from airflow.sdk import BaseSensorOperator, PokeReturnValue
 
 from airflow_batch._airflow.backoff import delay_floor, jitter
 from airflow_batch._airflow.compat import AirflowRescheduleException, AirflowSensorTimeout, reschedule_at
-from airflow_batch._airflow.dag_run import MAP_INDEX_TEMPLATE, set_map_index_name
+from airflow_batch._airflow.dag_run import set_map_index_name
 from airflow_batch._values import FIRST_DATE, LAST_DATE, duration_text, iso_utc
 from airflow_batch.exceptions import BatchApiError
 from airflow_batch.hooks.batch import BatchHook, rendered_or_none
-from airflow_batch.operators._arguments import Duration, SensorMode
-from airflow_batch.policies.retry import RetryDefaults
+from airflow_batch.operators._arguments import Duration, SensorMode, TaskArguments
 from airflow_batch.triggers._poll import Hooks, Poll
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 DEFERRABLE = conf.getboolean("operators", "default_deferrable", fallback=False)
 
 
-class BaseCampaignSensor(RetryDefaults, BaseSensorOperator):
+class BaseCampaignSensor(TaskArguments, BaseSensorOperator):
     """Base of the sensors. A subclass defines in :meth:`poll_for` what it waits for.
 
     A 429, a 5xx, a failed connection and an answer that cannot be read mean "not yet": no request is made before
@@ -57,11 +56,6 @@ class BaseCampaignSensor(RetryDefaults, BaseSensorOperator):
         self.batch_conn_id = batch_conn_id
         self.app = app
         self.deferrable = deferrable
-
-    @classmethod
-    def task_defaults(cls) -> dict[str, Any]:
-        """Return the defaults of arguments that neither the task nor ``default_args`` give."""
-        return {**super().task_defaults(), "map_index_template": MAP_INDEX_TEMPLATE}
 
     def poll_for(self, context: Context) -> Poll:
         """Return what the sensor waits for.

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import XComArg
 
 from airflow_batch._airflow.dag_run import run_after_of
-from airflow_batch._campaigns.payload import check_live_argument, read_live
+from airflow_batch._campaigns.payload import read_live
 from airflow_batch._campaigns.reference import read_reference
 from airflow_batch._values import short_repr
 from airflow_batch.exceptions import BatchPayloadError
 from airflow_batch.hooks.batch import BatchHook
-from airflow_batch.operators._arguments import CampaignReference, Duration, Live, SensorMode
+from airflow_batch.operators._arguments import CampaignReference, Duration, Live, SensorMode, check_arguments
 from airflow_batch.results import read_count
 from airflow_batch.sensors._base import DEFERRABLE, BaseCampaignSensor
 from airflow_batch.triggers._poll import LivePoll, Reference, StatsPoll
@@ -84,7 +84,7 @@ class BatchCampaignLiveSensor(BaseCampaignSensor):
             deferrable=deferrable,
             **kwargs,
         )
-        check_live_argument(live)
+        check_arguments(live=live)
         self.campaign = campaign
         self.live = live
 
