@@ -54,7 +54,7 @@ def correct(result: CampaignResult) -> None:
 
 
 def wrong() -> None:
-    with DAG("wrong"):
+    with DAG("wrong", schedule=None):
         BatchSetCampaignLiveOperator(task_id="t", campaign="abc", live=3)  # wrong
         BatchSetCampaignLiveOperator(task_id="t", campaign=5, live=True)  # wrong
         BatchSetCampaignLiveOperator(task_id="t", campaign=None, live=True)  # wrong
