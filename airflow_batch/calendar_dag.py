@@ -1,6 +1,6 @@
 """The DAG of a calendar file: it runs when something changes, and its one task updates the campaigns.
 
-What a calendar says is in ``calendars/``, how the campaigns are updated in ``operators/sync.py``.
+Reading a calendar is in ``calendars/``, updating campaigns in ``operators/sync.py``.
 """
 
 from __future__ import annotations

@@ -105,7 +105,7 @@ class CampaignWindow:
             refuse(f"on and off are the same cron, {first!r}: the campaign would never be live. Change one of them.")
         if start is not None and last <= first:
             refuse(f"end ({last.isoformat()}) must be after start ({first.isoformat()}). Are they swapped?")
-        self.__dict__.update(values)  # its own attributes cannot be set: it is frozen
+        self.__dict__.update(values)  # a frozen dataclass refuses other ways to set its attributes
 
     @property
     def _zone(self) -> tzinfo:
@@ -149,7 +149,7 @@ class CampaignWindow:
         return list(islice(self.changes(after), whole_number("count", count, 1, MAX_COUNT)))
 
     def changes(self, after: datetime) -> Iterator[tuple[pendulum.DateTime, bool]]:
-        """Return what ``next_changes`` returns, one by one and without an end but its own.
+        """Yield what ``next_changes`` returns, one by one, as long as a further change is found.
 
         :raises BatchConfigurationError: when ``after`` is not an aware datetime of the years 1900 to 8999.
         """
@@ -170,9 +170,9 @@ class CampaignWindow:
     def timetable(self) -> MultipleCronTriggerTimetable:
         """Return Airflow's own timetable that runs a DAG at every change: ``DAG(..., schedule=window.timetable())``.
 
-        It also runs it at moments that change nothing, so a run has to ask ``is_live_at``. The ends of a one-off window
-        and the midnights around ``except_dates`` are dated crons, which come again each year; those of a one-off are
-        in UTC. A cron of every hour but not of every day (``0 * * * 1``) becomes two, of the hours 0-11 and 12-23:
+        The DAG also runs at moments that change nothing, so a run has to call ``is_live_at``. The ends of a one-off
+        window and the midnights around ``except_dates`` are dated crons, which come again each year; those of a one-off
+        are in UTC. A cron of every hour but not of every day (``0 * * * 1``) becomes two, of the hours 0-11 and 12-23:
         as one, Airflow carries the old offset over a change of the clocks and is an hour late or early.
         """
         from airflow.timetables.trigger import MultipleCronTriggerTimetable
@@ -236,7 +236,7 @@ class CampaignWindow:
         return min(fires, default=None)
 
     def _live_by_wall(self, wall: datetime) -> bool:
-        """Return what the newest moment of the crons at or before a wall time says."""
+        """Return the state after the newest moment of the crons at or before a wall time."""
         if wall.date() in self.except_dates:
             return False
         newest_on, newest_off = newest_moment(self.on, wall), newest_moment(self.off, wall)

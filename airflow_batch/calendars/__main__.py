@@ -21,7 +21,7 @@ MAX_DAYS = 366
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m airflow_batch.calendars", description="What a calendar file of Batch campaigns says."
+        prog="python -m airflow_batch.calendars", description="Show a calendar file of Batch campaigns."
     )
     show = parser.add_subparsers(dest="command", required=True).add_parser(
         "show", help="check a calendar, print what is live and the coming changes, draw them"
@@ -43,7 +43,7 @@ def _moment(text: str | None, calendar: CampaignCalendar) -> datetime:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command. Returns the exit code: 0, or 2 after an error, which goes to stderr."""
+    """Run the command and return its exit code: 0, or 2 after an error, which is written to stderr."""
     options = _parser().parse_args(arguments)
     try:
         whole_number("--days", options.days, 1, MAX_DAYS)
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BatchConfigurationError as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    except BrokenPipeError:  # `| head` has seen enough
+    except BrokenPipeError:  # the reader of a pipe has ended, such as `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 

@@ -1,6 +1,6 @@
-"""What a calendar is: campaigns, and the windows in which each should be live. Pure functions of the moment given.
+"""A calendar: campaigns, and the windows in which each should be live. Pure functions of the given moment.
 
-How a file becomes one is in ``reading.py``, at which moments Airflow evaluates it in ``schedule.py``.
+Reading it from a file is in ``reading.py``, the moments at which Airflow evaluates it in ``schedule.py``.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ class LiveWindows:
     def changes(self, after: datetime) -> Iterator[tuple[pendulum.DateTime, bool]]:
         """Yield the moments after ``after`` at which ``is_live_at`` changes, each with its value from then on.
 
-        In UTC, as those of a window. Ends where no window changes any more, and after ``SEARCH_STEPS`` changes of
-        windows that change nothing together.
+        In UTC, as those of a window. It ends when no window changes any more, and after ``SEARCH_STEPS`` changes of
+        single windows that do not change the campaign.
 
         :raises BatchConfigurationError: at the first one, when ``after`` is naive or no datetime.
         """
@@ -101,7 +101,7 @@ class CalendarCampaign:
 
 @dataclass(frozen=True)
 class CampaignCalendar:
-    """What a calendar file says. Immutable.
+    """A calendar file, read and checked. Immutable.
 
     :param path: The file, absolute.
     :param timezone: IANA name of the time zone that all of its times are in.
@@ -129,9 +129,9 @@ class CampaignCalendar:
         return sorted(found, key=lambda change: change[0])
 
     def timetable(self, *, reconcile_every: timedelta | None = timedelta(minutes=15)) -> MultipleCronTriggerTimetable:
-        """Return Airflow's own timetable that runs a DAG at every change, and every ``reconcile_every`` besides.
+        """Return Airflow's own timetable that runs a DAG at every change and every ``reconcile_every``.
 
-        It also runs it at moments that change nothing: see ``schedule.py``.
+        The DAG also runs at moments that change nothing: see ``schedule.py``.
 
         :param reconcile_every: A divisor of an hour in minutes, or of a day in hours. None: at the changes only.
         :raises BatchConfigurationError: when it is anything else.
@@ -162,7 +162,7 @@ class CampaignCalendar:
         return self.desired()
 
     def digest(self) -> str:
-        """Return the SHA-256 of what the calendar says, definitions included; comments and layout do not change it."""
+        """Return the SHA-256 of the content, definitions included; comments and layout do not change it."""
         content = [
             [item.token, item.app, item.name, [repr(window) for window in item.windows], item.definition]
             for item in self.campaigns

@@ -4,7 +4,7 @@ Many windows in one timetable need more than their own crons. Airflow steps from
 the clocks go forward or back, the run of one cron may make it pass over a moment of another: with 02:30 and 03:00 in
 Paris, the skipped 02:30 (due at 03:30) is passed over by the run of 03:00. A cron of every hour of every day is the
 exception, for Airflow steps it by real time. So for crons whose hours the zone's clocks ever skip or repeat, their
-minutes are added as such a cron: ``30 2 * * *`` brings ``30 * * * *``. The periodic check has them already, mostly.
+minutes are added as such a cron: ``30 2 * * *`` adds ``30 * * * *``. The periodic check mostly has them already.
 """
 
 from __future__ import annotations

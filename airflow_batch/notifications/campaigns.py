@@ -18,14 +18,20 @@ from airflow.sdk import BaseHook, BaseNotifier
 
 from airflow_batch._airflow.dag_run import run_after_of
 from airflow_batch._campaigns.change import change_campaign
-from airflow_batch._campaigns.payload import read_live
 from airflow_batch._campaigns.protocol import Attempt, SystemClock
 from airflow_batch._campaigns.reference import read_definition, read_expected_name, read_reference
 from airflow_batch._campaigns.request import ChangeRequest
 from airflow_batch.exceptions import BatchConfigurationError, BatchError
 from airflow_batch.hooks.batch import BatchHook, rendered_or_none
-from airflow_batch.operators._arguments import CampaignReference, Duration, Live, Payload, Read, check_arguments
-from airflow_batch.windows import CampaignWindow
+from airflow_batch.operators._arguments import (
+    CampaignReference,
+    Duration,
+    Live,
+    Payload,
+    Read,
+    check_arguments,
+    read_desired_live,
+)
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -112,7 +118,7 @@ class SetCampaignLiveNotifier(BaseNotifier):
         :raises BatchConfigurationError: for anything but ``live=False``: the triggerer may run a callback twice.
         :raises BatchError: where the campaign was not stopped.
         """
-        if isinstance(self.live, CampaignWindow) or read_live(self.live):
+        if read_desired_live(self.live) is not False:
             raise BatchConfigurationError(
                 "SetCampaignLiveNotifier runs in the triggerer for live=False alone, because a callback may run twice "
                 "there. Nothing was sent. Use SyncCallback (Airflow 3.3 and later) to switch a campaign on."
@@ -123,7 +129,7 @@ class SetCampaignLiveNotifier(BaseNotifier):
     def _switch(self, context: Context, connection: Any) -> None:
         started = time.monotonic()
         try:
-            live = self.live if isinstance(self.live, CampaignWindow) else read_live(self.live)
+            live = read_desired_live(self.live)
             token, app = read_reference(self.campaign)
             app = rendered_or_none(self.app) or app
             if connection is None:

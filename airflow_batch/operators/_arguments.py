@@ -14,7 +14,7 @@ from typing import Any, Literal
 from airflow.sdk import XComArg
 
 from airflow_batch._airflow.dag_run import MAP_INDEX_TEMPLATE
-from airflow_batch._campaigns.payload import check_live_argument
+from airflow_batch._campaigns.payload import check_live_argument, read_live
 from airflow_batch._values import check_choice
 from airflow_batch.policies.retry import RetryDefaults
 from airflow_batch.windows import CampaignWindow
@@ -48,6 +48,14 @@ def check_arguments(**arguments: Any) -> None:
     """
     for name in arguments.keys() & _CHECKS.keys():
         _CHECKS[name](arguments[name])
+
+
+def read_desired_live(live: Any) -> bool | CampaignWindow:
+    """Return a rendered ``live``: a boolean, or the window.
+
+    :raises BatchPayloadError: for anything else.
+    """
+    return live if isinstance(live, CampaignWindow) else read_live(live)
 
 
 class TaskArguments(RetryDefaults):

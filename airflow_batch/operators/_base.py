@@ -154,9 +154,10 @@ class BaseCampaignOperator(TaskArguments, BaseOperator):
         return result
 
     @contextmanager
-    def rescheduling(self, context: Context, max_wait: timedelta) -> Iterator[None]:
-        """Reschedule the task where Batch throttles it, and skip it where it is too late.
+    def rescheduling(self, context: Context, *, may_stop: bool = False) -> Iterator[None]:
+        """Reschedule the task when Batch throttles it, and skip it when it is too late.
 
+        :param may_stop: Whether a campaign may be stopped: such a task waits longer for a throttle.
         :raises AirflowRescheduleException: to give the worker slot back.
         :raises AirflowSkipException: for a run that is later than ``max_lateness``.
         :raises BatchApiError: for Airflow's retries to handle, or for the task to fail.
@@ -166,7 +167,7 @@ class BaseCampaignOperator(TaskArguments, BaseOperator):
         except TooLateError as late:
             raise AirflowSkipException(str(late)) from None
         except BatchApiError as error:
-            again = self._when_again(error, context, max_wait)
+            again = self._when_again(error, context, self.max_wait or (MAX_WAIT_TO_STOP if may_stop else MAX_WAIT))
             if again is None:
                 raise
             raise reschedule_at(again) from None
@@ -257,8 +258,7 @@ class BaseChangeOperator(BaseCampaignOperator):
             note_nothing_sent(attempt_of(context), SystemClock(), token, self.hook_for(app).app, self.log)
             raise
         live = request.parameters.get("live") if request.live is None else request.live
-        may_stop = live is not None and live is not True
-        with self.rescheduling(context, self.max_wait or (MAX_WAIT_TO_STOP if may_stop else MAX_WAIT)):
+        with self.rescheduling(context, may_stop=live is not None and live is not True):
             outcome = change_campaign(hook, SystemClock(), attempt_of(context), request, log=self.log)
         set_map_index_name(context, hook.app, outcome.name or token)
         return self.result_of(context, outcome, app=hook.app, action=self.action)

@@ -14,7 +14,7 @@ from airflow_batch._airflow.dag_run import set_map_index_name
 from airflow_batch._campaigns.attempt import note_nothing_sent
 from airflow_batch._campaigns.create import create_campaign
 from airflow_batch._campaigns.delete import delete_campaign
-from airflow_batch._campaigns.payload import check_new, check_payload, read_live
+from airflow_batch._campaigns.payload import check_new, check_payload
 from airflow_batch._campaigns.protocol import SystemClock
 from airflow_batch._campaigns.reference import read_expected_name, read_reference
 from airflow_batch._campaigns.request import ChangeRequest, CreateRequest
@@ -29,6 +29,7 @@ from airflow_batch.operators._arguments import (
     Read,
     Throttle,
     check_arguments,
+    read_desired_live,
 )
 from airflow_batch.operators._base import (
     BaseCampaignOperator,
@@ -37,9 +38,7 @@ from airflow_batch.operators._base import (
     latest_moment,
     read_lateness,
 )
-from airflow_batch.policies.retry import MAX_WAIT
 from airflow_batch.results import CampaignResult
-from airflow_batch.windows import CampaignWindow
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -116,7 +115,7 @@ class BatchSetCampaignLiveOperator(BaseChangeOperator):
 
     def request(self, context: Context, token: str) -> ChangeRequest:
         """Return what the task asks for."""
-        live = self.live if isinstance(self.live, CampaignWindow) else read_live(self.live)
+        live = read_desired_live(self.live)
         allowed = self.max_lateness if isinstance(live, bool) else None
         return ChangeRequest(
             token=token,
@@ -285,7 +284,7 @@ class BatchCreateCampaignOperator(BaseCampaignOperator):
             latest_on=latest_moment(context, self.max_lateness) if payload.get("push_time") == "now" else None,
             dry_run=self.only_compare,
         )
-        with self.rescheduling(context, self.max_wait or MAX_WAIT):
+        with self.rescheduling(context):
             outcome = create_campaign(hook, SystemClock(), attempt_of(context), request, log=self.log)
         return self.result_of(context, outcome, app=hook.app, action="create")
 
@@ -338,7 +337,7 @@ class BatchDeleteCampaignOperator(BaseCampaignOperator):
         token, app = read_reference(self.campaign)
         hook = self.hook_for(app)
         set_map_index_name(context, hook.app, self.expect_name or token)
-        with self.rescheduling(context, self.max_wait or MAX_WAIT):
+        with self.rescheduling(context):
             outcome = delete_campaign(
                 hook,
                 SystemClock(),
@@ -391,7 +390,7 @@ class BatchGetCampaignStatsOperator(BaseCampaignOperator):
         token, app = read_reference(self.campaign)
         hook = self.hook_for(app)
         set_map_index_name(context, hook.app, token)
-        with self.rescheduling(context, self.max_wait or MAX_WAIT):
+        with self.rescheduling(context):
             stats = hook.get_campaign_stats(token)
         self.log.info("Campaign %r has statistics of %s dates.", token, len(stats["detail"]))
         return {"campaign_token": token, "app": hook.app, "detail": stats["detail"]}

@@ -24,7 +24,7 @@ from airflow_batch.hooks._rate_limited import connect
 from airflow_batch.hooks.batch import BatchHook, rendered_or_none
 from airflow_batch.operators._arguments import Campaigns, Duration, Lateness, Throttle
 from airflow_batch.operators._base import BaseCampaignOperator, attempt_of, latest_moment, read_lateness
-from airflow_batch.policies.retry import MAX_WAIT, MAX_WAIT_TO_STOP
+from airflow_batch.policies.retry import MAX_WAIT
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -135,9 +135,8 @@ class BatchSyncCampaignsOperator(BaseCampaignOperator):
         except BatchError:
             note_nothing_sent(attempt_of(context), SystemClock(), None, None, self.log)
             raise
-        may_stop = any(campaign.live is not True for campaign in desired)
         try:
-            with self.rescheduling(context, self.max_wait or (MAX_WAIT_TO_STOP if may_stop else MAX_WAIT)):
+            with self.rescheduling(context, may_stop=any(campaign.live is not True for campaign in desired)):
                 sync.run()
         except BatchError:
             self._push(context, self._report(context, sync, desired))

@@ -126,7 +126,7 @@ class BaseCampaignSensor(TaskArguments, BaseSensorOperator):
         self.defer(trigger=trigger, method_name="resume", timeout=left)
 
     def resume(self, context: Context, event: Any) -> Any:
-        """Return the result that the trigger's event brings.
+        """Return the result of the trigger's event.
 
         :raises AirflowSensorTimeout: when the wait was too long.
         :raises BatchError: what failed in the triggerer, for good.

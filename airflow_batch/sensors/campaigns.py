@@ -8,16 +8,21 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import XComArg
 
 from airflow_batch._airflow.dag_run import run_after_of
-from airflow_batch._campaigns.payload import read_live
 from airflow_batch._campaigns.reference import read_reference
 from airflow_batch._values import short_repr
 from airflow_batch.exceptions import BatchPayloadError
 from airflow_batch.hooks.batch import BatchHook
-from airflow_batch.operators._arguments import CampaignReference, Duration, Live, SensorMode, check_arguments
+from airflow_batch.operators._arguments import (
+    CampaignReference,
+    Duration,
+    Live,
+    SensorMode,
+    check_arguments,
+    read_desired_live,
+)
 from airflow_batch.results import read_count
 from airflow_batch.sensors._base import DEFERRABLE, BaseCampaignSensor
 from airflow_batch.triggers._poll import LivePoll, Reference, StatsPoll
-from airflow_batch.windows import CampaignWindow
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -90,11 +95,10 @@ class BatchCampaignLiveSensor(BaseCampaignSensor):
 
     def poll_for(self, context: Context) -> LivePoll:
         """Return what the sensor waits for."""
-        live = self.live if isinstance(self.live, CampaignWindow) else read_live(self.live)
         given: Any = self.campaign
         many = isinstance(given, Sequence) and not isinstance(given, str | bytes | bytearray | memoryview)
         references = self._references(given) if many else (self._reference(given),)
-        return LivePoll(references, many, live, run_after_of(context))
+        return LivePoll(references, many, read_desired_live(self.live), run_after_of(context))
 
     def _references(self, campaigns: Sequence[Any]) -> tuple[Reference, ...]:
         """Return the campaigns of the list, each once, in the order given."""
@@ -108,7 +112,7 @@ class BatchCampaignLiveSensor(BaseCampaignSensor):
                 raise BatchPayloadError(f"campaign[{index}]: {error}") from None
         if not references:
             raise BatchPayloadError(
-                "campaign is an empty list: there is nothing to wait for. Did the task that it comes from run?"
+                "campaign is an empty list: there is nothing to wait for. Did the task that returns it run?"
             )
         return tuple(dict.fromkeys(references))
 

@@ -61,7 +61,7 @@ def read_about(event: Any) -> About:
 
 
 def outcome(event: Any) -> Any:
-    """Return the result that an event brings.
+    """Return the result of an event.
 
     :raises AirflowSensorTimeout: when the wait was too long.
     :raises BatchError: the failure, as it was raised in the triggerer.

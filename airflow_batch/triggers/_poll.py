@@ -83,7 +83,7 @@ class Hooks:
 
     @property
     def settings(self) -> BatchSettings:
-        """What the connection says."""
+        """The settings of the connection."""
         return self._base.settings
 
     @property
