@@ -62,7 +62,7 @@ class BaseCampaignOperator(TaskArguments, BaseOperator):
     """
 
     json_fields: ClassVar[tuple[str, ...]] = ()
-    """Fields that may be the name of a ``.json`` file, or JSON text."""
+    """Fields that may be JSON text, or the name of a ``.json`` file."""
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ class BaseCampaignOperator(TaskArguments, BaseOperator):
             try:
                 setattr(self, name, self.read_json(name, context))
             except BatchPayloadError:
-                continue  # execute reads it again, for a mapped task is not rendered by its own class, and raises
+                continue  # execute reads it again, because a mapped task is not rendered by its own class, and raises
 
     def read_json(self, field: str, context: Context) -> Any:
         """Return a field, parsed where it is the name of a JSON file or JSON text.
@@ -131,7 +131,7 @@ class BaseCampaignOperator(TaskArguments, BaseOperator):
             raise BatchPayloadError(f"{source} cannot be rendered: {type(error).__name__}: {error}") from None
 
     def result_of(self, context: Context, outcome: Outcome, *, app: str | None, action: str) -> CampaignResult:
-        """Return what a writing operator leaves in XCom."""
+        """Return the result of a writing operator for XCom."""
         result: CampaignResult = {
             "campaign_token": outcome.token,
             "app": app,
@@ -173,7 +173,7 @@ class BaseCampaignOperator(TaskArguments, BaseOperator):
             raise reschedule_at(again) from None
 
     def _when_again(self, error: BatchApiError, context: Context, max_wait: timedelta) -> datetime | None:
-        """Return when to run again without a retry, None where Airflow's retries decide."""
+        """Return when to run again without a retry; None if Airflow's retries decide."""
         retry_is_too_early = error.transient and self._retry_would_come_too_early(error, context)
         if not error.may_be_rescheduled or not (error.throttled or retry_is_too_early):
             return None
@@ -199,10 +199,10 @@ class BaseCampaignOperator(TaskArguments, BaseOperator):
         delay = timedelta(seconds=delay_before_next(error, count + 1, context))
         again = min(now + delay, since + max_wait)
         self.log.warning(
-            "%s Giving the worker slot back, without using a retry. Next attempt in %.0f s, at %s; refused since %s, "
+            "%s Giving the worker slot back, without using a retry. Next attempt in %s, at %s; refused since %s, "
             "waiting until %s at most.",
             error,
-            (again - now).total_seconds(),
+            duration_text(again - now),
             _clock_time(again),
             _clock_time(since),
             _clock_time(since + max_wait),
@@ -210,7 +210,7 @@ class BaseCampaignOperator(TaskArguments, BaseOperator):
         return again
 
     def has_progressed(self) -> bool:
-        """Return whether this attempt has done something since Batch refused it first."""
+        """Return whether this attempt has made progress since its first refusal."""
         return False
 
     def _retry_would_come_too_early(self, error: BatchApiError, context: Context) -> bool:
@@ -221,10 +221,11 @@ class BaseCampaignOperator(TaskArguments, BaseOperator):
         return required_wait(error) > stock_delay(self, attempt)
 
     def _too_long(self, error: BatchApiError, max_wait: timedelta, since: datetime) -> BatchWaitExceededError:
+        effect = "The request may have been applied" if error.may_have_been_applied else "The request changed nothing"
         return BatchWaitExceededError(
             f"{error.message} Batch asks to wait {duration_text(required_wait(error))}, but this task waits at most "
-            f"{duration_text(max_wait)} (max_wait) from its first refusal at {_clock_time(since)}. The refused request "
-            "changed nothing. Raise max_wait, or run the task again later.",
+            f"{duration_text(max_wait)} (max_wait) from its first refusal at {_clock_time(since)}. {effect}. Raise "
+            "max_wait, or run the task again later.",
             **error.details,
         )
 
@@ -294,7 +295,7 @@ def read_lateness(value: Lateness) -> CheckedLateness:
 
 
 def attempt_of(context: Context) -> Attempt:
-    """Return which attempt of a task instance a context belongs to, and where it keeps its record."""
+    """Return the attempt of a context, and the store of its record."""
     ti: Any = context["ti"]
     store: Any = context.get("task_state_store")
     run_after = getattr(context.get("dag_run"), "run_after", None)

@@ -33,8 +33,7 @@ class BatchCampaignLiveSensor(BaseCampaignSensor):
 
     One campaign is read from Batch's view endpoint
     (https://doc.batch.com/developer/api/mep/campaigns/get-campaign), which supports Live API keys only; many from its
-    list (https://doc.batch.com/developer/api/mep/campaigns/list). ``live`` is true for a completed campaign as well
-    (``campaigns.ASSUMPTIONS["live_in_view"]``).
+    list (https://doc.batch.com/developer/api/mep/campaigns/list). ``live`` is true for a completed campaign, too.
 
     :param campaign: Token of the campaign, or the result of another Batch task (``other.output``); or a list of these,
         such as the output of a mapped task. Templated.
@@ -126,7 +125,7 @@ class BatchCampaignStatsSensor(BaseCampaignSensor):
 
     Reads Batch's stats endpoint (https://doc.batch.com/developer/api/mep/campaigns/get), which supports Live API keys
     only, and adds up ``sent`` over all its dates; for a recurring campaign, over those of earlier occurrences too.
-    That a campaign is finished cannot be read from this API: a completed one is ``live`` as a running one is, and the
+    The API does not show that a campaign is finished: a completed campaign is ``live`` like a running one, and the
     counters have no end mark.
 
     :param campaign: Token of the campaign, or the result of another Batch task (``other.output``). Templated.
