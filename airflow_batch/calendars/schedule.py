@@ -4,7 +4,7 @@ Many windows in one timetable need more than their own crons. Airflow steps from
 the clocks go forward or back, the run of one cron may make it pass over a moment of another: with 02:30 and 03:00 in
 Paris, the skipped 02:30 (due at 03:30) is passed over by the run of 03:00. A cron of every hour of every day is the
 exception, for Airflow steps it by real time. So for crons whose hours the zone's clocks ever skip or repeat, their
-minutes are added as such a cron: ``30 2 * * *`` brings ``30 * * * *``. The periodic check has them already, mostly.
+minutes are added as such a cron: ``30 2 * * *`` adds ``30 * * * *``. The periodic check mostly has them already.
 """
 
 from __future__ import annotations
@@ -16,17 +16,20 @@ from typing import Any
 
 import pendulum
 
+from airflow_batch._values import duration_text
 from airflow_batch.exceptions import BatchConfigurationError
 from airflow_batch.windows import CampaignWindow
 
 HOUR, DAY = 60, 24 * 60
-PERIODS = tuple(
-    minutes for minutes in range(1, DAY + 1) if HOUR % minutes == 0 or (minutes % HOUR == 0 and DAY % minutes == 0)
-)
-"""Minutes from one periodic check to the next that a cron can say."""
+PERIODS = {
+    **{minutes: f"*/{minutes} * * * *" for minutes in range(2, HOUR) if HOUR % minutes == 0},
+    **{hours * HOUR: f"0 */{hours} * * *" for hours in range(2, 24) if 24 % hours == 0},
+    **{1: "* * * * *", HOUR: "0 * * * *", DAY: "0 0 * * *"},
+}
+"""Minutes from one periodic check to the next, and the cron of each."""
 
 _YEARS = datetime(2020, 1, 1, tzinfo=UTC), datetime(2040, 1, 1, tzinfo=UTC)
-"""The years whose changes of the clocks tell which hours a zone skips or repeats. Long enough for Ramadan in Morocco,
+"""The years whose changes of the clocks show which hours a zone skips or repeats. Long enough for Ramadan in Morocco,
 and fixed, so that the same file always makes the same timetable."""
 
 
@@ -47,17 +50,14 @@ def crons_of(windows: Iterable[CampaignWindow], timezone: str, reconcile_every: 
 
 
 def _check(every: Any) -> str:
-    minutes = every / timedelta(minutes=1) if isinstance(every, timedelta) else None
-    if minutes not in PERIODS:
-        allowed = [f"{period} min" if period < HOUR else f"{period // HOUR} h" for period in PERIODS]
-        raise BatchConfigurationError(
-            f"reconcile_every is {every!r}. A timedelta of {', '.join(allowed)} is allowed, so that the checks are "
-            "evenly spaced over the day, and None for no checks between the changes."
-        )
-    step = int(minutes)
-    if step < HOUR:
-        return f"*/{step} * * * *" if step > 1 else "* * * * *"
-    return {HOUR: "0 * * * *", DAY: "0 0 * * *"}.get(step, f"0 */{step // HOUR} * * *")
+    minutes = every / timedelta(minutes=1) if isinstance(every, timedelta) else 0
+    if minutes in PERIODS:
+        return PERIODS[int(minutes)]
+    allowed = ", ".join(duration_text(timedelta(minutes=period)) for period in sorted(PERIODS))
+    raise BatchConfigurationError(
+        f"reconcile_every is {every!r}. A timedelta of {allowed} is allowed, so that the checks are evenly spaced over "
+        "the day, and None for no checks between the changes."
+    )
 
 
 def _minutes_at_risk(crons: Iterable[str], timezone: str) -> set[int]:

@@ -53,7 +53,7 @@ def _cron_words(cron: str) -> str:
 
 
 def show_lines(calendar: CampaignCalendar, now: datetime, days: int) -> Iterator[str]:
-    """Yield the lines that tell a calendar: the state at ``now``, then the changes of the next ``days`` days.
+    """Yield the lines that show a calendar: the state at ``now``, then the changes of the next ``days`` days.
 
     :param now: An aware datetime.
     :raises BatchConfigurationError: when it is naive or no datetime.

@@ -164,7 +164,7 @@ ROWS: tuple[Row, ...] = (
         tries=1,
         wait=None,
         best="failed",
-        error=("BatchWaitExceededError", "asks to wait 10000 s, but this task waits at most 1800 s"),
+        error=("BatchWaitExceededError", "asks to wait 10000 s, but this task waits at most 30 min"),
     ),
     _throttle_row("429, Retry-After garbage", _throttled("soon, 7 apples")),
     _throttle_row("429, no Retry-After", _throttled(None)),

@@ -94,12 +94,12 @@ def test_a_calendar_says_what_its_file_says(calendar, tmp_path):
 def test_what_may_be_left_out_is_none_and_left_out_of_what_is_wanted(calendar):
     (campaign,) = calendar(one("  app:\n  except_dates: []\n  definition: ~\n")).campaigns
     assert (campaign.app, campaign.definition, campaign.windows[0].except_dates) == (None, None, ())
-    (wanted,) = calendar(one()).wanted()
+    (wanted,) = calendar(one()).desired()
     assert wanted == {"campaign": TOKEN, "live": LiveWindows(campaign.windows), "expect_name": "Sale"}
 
 
 def test_what_is_wanted_is_what_the_sync_operator_takes(calendar):
-    (wanted,) = read_desired(calendar(SALE, summer_sale={"name": "Summer sale"}).wanted())
+    (wanted,) = read_desired(calendar(SALE, summer_sale={"name": "Summer sale"}).desired())
     assert (wanted.token, wanted.app, wanted.expect_name) == (TOKEN, "ios", "Summer sale")
     assert wanted.definition == {"name": "Summer sale"}
     assert wanted.live.is_live_at(paris(2026, 7, 4, 10))
@@ -213,9 +213,9 @@ AGAIN = f"- {{name: Sale, token: {TOKEN}, windows: [{OFFICE}]}}\n"
         (one(name="' '"), 3, "name must be text"),
         (one(name="[a]"), 3, "name must be text, not a list"),
         (one(token="a/b"), 4, "'a/b' is not a campaign token"),
-        (one(token="{{ params.x }}"), 4, "a key that is no text"),
-        (one(AGAIN), 6, f"campaign '{TOKEN}' again, which stands in line 3"),
-        (one("  name: Other\n"), 6, "the key 'name' again, which stands in line 3"),
+        (one(token="{{ params.x }}"), 4, "a key that is not text"),
+        (one(AGAIN), 6, f"campaign '{TOKEN}' is in line 3 already"),
+        (one("  name: Other\n"), 6, "the key 'name' is in line 3 already"),
         (one(windows="[]"), 5, "windows must be a list of at least one item"),
         (one(windows=OFFICE), 5, "windows must be a list"),
         (one(windows="\n  - on: 0 9 * * *\n    off: 0 25 * * *"), 7, "off='0 25 * * *' is no cron"),
@@ -245,8 +245,8 @@ AGAIN = f"- {{name: Sale, token: {TOKEN}, windows: [{OFFICE}]}}\n"
         (one("  definition: .\n"), 6, "cannot be read"),
         (one("  app: *none\n"), 6, "not YAML: found undefined alias"),
         (one("  app: &a {<<: *a}\n"), 6, "an alias that holds itself"),
-        (one("  app: {<<: {}, <<: {}}\n"), 6, "the key '<<' again, which stands in line 6"),
-        (one("  app: {<<: ios}\n"), 6, "something else than a mapping as the value of <<"),
+        (one("  app: {<<: {}, <<: {}}\n"), 6, "the key '<<' is in line 6 already"),
+        (one("  app: {<<: ios}\n"), 6, "the value of << is not a mapping"),
         (one("  app: !!python/name:os.system x\n"), 6, "the tag"),
         (one("  app: !!binary aGk=\n"), 6, "the tag '!!binary'"),
         (one("  app: !!map ios\n"), 6, "the tag '!!map' here"),
@@ -298,7 +298,7 @@ EXPECTED = [
     "line 1: timezone 'Paris' is not known.",
     "line 2: unknown key 'apps'. Is 'app' meant?",
     "line 4: name must be text, not a list.",
-    "line 6: the key 'name' again, which stands in line 4.",
+    "line 6: the key 'name' is in line 4 already.",
     "line 8: off='0 25 * * *' is no cron",
     "line 10: end (2026-06-01T00:00:00+00:00) must be after start",
     "line 11: except_dates holds '25.12.2026', which is no date.",

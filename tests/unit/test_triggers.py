@@ -53,17 +53,17 @@ class TestSerialised:
         path, arguments = trigger(look).serialize()
         again = BatchCampaignTrigger(**json.loads(json.dumps(arguments)))
         assert path == "airflow_batch.triggers.campaigns.BatchCampaignTrigger"
-        assert again.look == look
+        assert again.poll == look
         assert again.serialize() == (path, arguments)
 
     def test_it_comes_back_from_airflows_own_encoding(self, look):
         _, arguments = trigger(look).serialize()
         again = BatchCampaignTrigger(**BaseSerialization.deserialize(BaseSerialization.serialize(arguments)))
-        assert again.look == look
+        assert again.poll == look
         assert (again.poke_interval, again.deadline) == (30.0, datetime(2026, 11, 22, 9, 10, tzinfo=UTC))
 
     def test_a_window_changes_at_the_same_moments(self):
-        again = BatchCampaignTrigger(**trigger(LOOKS["a window of crons"]).serialize()[1]).look
+        again = BatchCampaignTrigger(**trigger(LOOKS["a window of crons"]).serialize()[1]).poll
         assert again.live.next_changes(RUN_AFTER, 20) == CRONS.next_changes(RUN_AFTER, 20)
 
 
