@@ -158,14 +158,19 @@ class CampaignWindow:
         return ((pendulum.instance(change), live) for change, live in found if change > after)
 
     def crons(self) -> tuple[str, ...]:
-        """Return the crons, in ``timezone``, whose moments may change the campaign, for a timetable of many windows.
+        """Return the crons, in ``timezone``, whose moments may change the campaign; none for a one-off window.
 
         On the days on which the clocks change, Airflow may pass over a moment of one cron because of another's: see
         ``calendars/schedule.py``.
         """
-        if self.start is None:
-            return self._crons()
-        return tuple(dict.fromkeys(dated_cron(self._wall(moment)) for moment in sorted(self._edges())))
+        return self._crons() if self.start is None else ()
+
+    def moments(self) -> list[datetime]:
+        """Return the moments at which a one-off window may change, in order; none for a window of crons."""
+        if self.start is None or self.end is None:
+            return []
+        midnights = {_from_wall(wall, self._zone, fold) for wall in self._exception_ends() for fold in (0, 1)}
+        return sorted({self.start, self.end} | {edge for edge in midnights if self.start < edge < self.end})
 
     def timetable(self) -> MultipleCronTriggerTimetable:
         """Return Airflow's own timetable that runs a DAG at every change: ``DAG(..., schedule=window.timetable())``.
@@ -179,12 +184,12 @@ class CampaignWindow:
 
         if self.start is None:
             return MultipleCronTriggerTimetable(*self._crons(), timezone=self.timezone)
-        dated = dict.fromkeys(dated_cron(moment) for moment in sorted(self._edges()))
+        dated = dict.fromkeys(dated_cron(moment) for moment in self.moments())
         return MultipleCronTriggerTimetable(*dated, timezone="UTC")
 
     def _edge_changes(self, after: datetime) -> Iterator[tuple[datetime, bool]]:
         live = self.is_live_at(after)
-        for edge in sorted(self._edges()):
+        for edge in self.moments():
             if edge > after and self.is_live_at(edge) != live:
                 live = not live
                 yield edge, live
@@ -253,13 +258,6 @@ class CampaignWindow:
         days = set(self.except_dates)
         ends = days ^ {day + timedelta(1) for day in days}
         return [datetime(day.year, day.month, day.day) for day in sorted(ends)]
-
-    def _edges(self) -> set[datetime]:
-        """Return the moments at which a one-off window may change."""
-        assert self.start is not None
-        assert self.end is not None
-        midnights = {_from_wall(wall, self._zone, fold) for wall in self._exception_ends() for fold in (0, 1)}
-        return {self.start, self.end} | {edge for edge in midnights if self.start < edge < self.end}
 
     def _wall(self, moment: datetime) -> datetime:
         return moment.astimezone(self._zone).replace(tzinfo=None, fold=0)

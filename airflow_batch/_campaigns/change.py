@@ -12,9 +12,8 @@ from dataclasses import InitVar, dataclass, field, replace
 from datetime import timedelta
 
 from airflow_batch._campaigns import plan as planning
-from airflow_batch._campaigns.attempt import note_nothing_sent, run_attempt
 from airflow_batch._campaigns.diff import Campaign
-from airflow_batch._campaigns.history import History, Journal, Write
+from airflow_batch._campaigns.history import History, Journal, Write, note_nothing_sent, run_attempt
 from airflow_batch._campaigns.payload import payload_digest
 from airflow_batch._campaigns.plan import AskBatch, Done, Plan, Refuse, Send, Situation, TooLate, Wait
 from airflow_batch._campaigns.protocol import Attempt, CampaignApi, Clock, Log

@@ -13,10 +13,9 @@ from itertools import islice
 from typing import Any
 
 from airflow_batch._campaigns import rules
-from airflow_batch._campaigns.attempt import note_nothing_sent, run_attempt
 from airflow_batch._campaigns.change import Change
 from airflow_batch._campaigns.diff import Campaign, same_name
-from airflow_batch._campaigns.history import History, Journal
+from airflow_batch._campaigns.history import History, Journal, note_nothing_sent, run_attempt
 from airflow_batch._campaigns.payload import payload_digest
 from airflow_batch._campaigns.plan import repeat_refused
 from airflow_batch._campaigns.protocol import Attempt, CampaignApi, Clock, Log

@@ -10,12 +10,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from airflow_batch._campaigns.diff import Campaign, read_moment
 from airflow_batch._campaigns.payload import payload_digest
 from airflow_batch._campaigns.protocol import Attempt, Clock, Log
-from airflow_batch.exceptions import BatchStateError
+from airflow_batch._campaigns.request import Outcome
+from airflow_batch.exceptions import BatchApiError, BatchStateError
 
 SAVE_TRIES = 3
 MAX_BEFORE = 20_000
@@ -221,3 +222,32 @@ class Journal:
 
 def _text(moment: datetime | None) -> str | None:
     return None if moment is None else moment.astimezone(UTC).isoformat()
+
+
+class Work(Protocol):
+    """One attempt at something: what ``run_attempt`` runs."""
+
+    journal: Journal
+    history: History
+
+    def make(self) -> Outcome:
+        """Do it."""
+
+
+def run_attempt(work: Work) -> Outcome:
+    """Run an attempt and leave its record: whether it succeeds or fails, the next one knows what was sent (rule 7)."""
+    try:
+        outcome = work.make()
+    except Exception as error:
+        if isinstance(error, BatchApiError):
+            error.may_be_rescheduled = work.journal.is_saved
+        work.journal.note_end(work.history)
+        raise
+    work.journal.note_end(work.history)
+    return outcome
+
+
+def note_nothing_sent(attempt: Attempt, clock: Clock, token: str | None, app: str | None, log: Log) -> None:
+    """Leave the record of an attempt that fails before it can send anything, so that the next one knows it (rule 7)."""
+    journal = Journal(attempt, clock, token, app, log)
+    journal.note_end(journal.load())

@@ -10,9 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_batch._campaigns.payload import read_live
+from airflow_batch._campaigns.payload import read_definition, read_expected_name, read_live, read_reference
 from airflow_batch._campaigns.protocol import Schedule
-from airflow_batch._campaigns.reference import read_definition, read_expected_name, read_reference
 from airflow_batch._values import short_repr, type_name
 from airflow_batch.exceptions import BatchError, BatchPayloadError
 

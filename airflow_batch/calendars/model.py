@@ -22,7 +22,7 @@ import pendulum
 from airflow_batch.windows import SEARCH_STEPS, CampaignWindow
 
 if TYPE_CHECKING:
-    from airflow.timetables.trigger import MultipleCronTriggerTimetable
+    from airflow_batch.timetables.calendars import CalendarTimetable
 
 
 @dataclass(frozen=True)
@@ -128,20 +128,21 @@ class CampaignCalendar:
             found += [(moment, campaign, live) for moment, live in known[campaign.windows]]
         return sorted(found, key=lambda change: change[0])
 
-    def timetable(self, *, reconcile_every: timedelta | None = timedelta(minutes=15)) -> MultipleCronTriggerTimetable:
-        """Return Airflow's own timetable that runs a DAG at every change and every ``reconcile_every``.
+    def timetable(self, *, reconcile_every: timedelta | None = timedelta(minutes=15)) -> CalendarTimetable:
+        """Return the timetable that runs a DAG at every change, and every ``reconcile_every`` besides.
 
-        The DAG also runs at moments that change nothing: see ``schedule.py``.
+        It also runs it at moments that change nothing: see ``schedule.py``. The same calendar always has the same
+        timetable: windows that are over stay in it and take no time.
 
         :param reconcile_every: A divisor of an hour in minutes, or of a day in hours. None: at the changes only.
         :raises BatchConfigurationError: when it is anything else.
         """
-        from airflow.timetables.trigger import MultipleCronTriggerTimetable
-
         from airflow_batch.calendars.schedule import crons_of
+        from airflow_batch.timetables.calendars import CalendarTimetable
 
-        windows = (window for campaign in self.campaigns for window in campaign.windows)
-        return MultipleCronTriggerTimetable(*crons_of(windows, self.timezone, reconcile_every), timezone=self.timezone)
+        windows = dict.fromkeys(window for campaign in self.campaigns for window in campaign.windows)
+        moments = {int(moment.timestamp()) for window in windows for moment in window.moments()}
+        return CalendarTimetable(crons_of(windows, self.timezone, reconcile_every), moments, self.timezone)
 
     def desired(self) -> list[dict[str, Any]]:
         """Return the campaigns as ``BatchSyncCampaignsOperator(campaigns=...)`` takes them.

@@ -1,4 +1,7 @@
-"""The crons at which a DAG of a calendar runs: every change of every window, and the periodic check. Pure functions.
+"""When a DAG of a calendar runs: at every change of every window, and for the periodic check. Pure functions.
+
+Windows of crons bring their crons, one-off windows their moments. A cron whose moments the periodic check has anyway is
+left out.
 
 Many windows in one timetable need more than their own crons. Airflow steps from run to run by the wall clock, so where
 the clocks go forward or back, the run of one cron may make it pass over a moment of another: with 02:30 and 03:00 in
@@ -39,10 +42,12 @@ def crons_of(windows: Iterable[CampaignWindow], timezone: str, reconcile_every: 
     :raises BatchConfigurationError: when ``reconcile_every`` is none of ``PERIODS``.
     """
     check = None if reconcile_every is None else _check(reconcile_every)
+    checked, hours = _fields(check) if check else (frozenset(), frozenset())
+    covered = checked if hours is None else frozenset()
     crons = dict.fromkeys(cron for window in dict.fromkeys(windows) for cron in window.crons())
     sparse = sorted(_minutes_at_risk(crons, timezone))
-    checked, hours = _fields(check) if check else (frozenset(), frozenset())
-    if sparse and not (hours is None and checked.issuperset(sparse)):
+    crons = {cron: None for cron in crons if not covered.issuperset(_fields(cron)[0])}
+    if not covered.issuperset(sparse):
         crons["* * * * *" if len(sparse) == HOUR else f"{','.join(map(str, sparse))} * * * *"] = None
     if check:
         crons[check] = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import date, datetime, timedelta
+from functools import cache
 from itertools import groupby
 
 import pendulum
@@ -45,6 +46,7 @@ def window_words(window: CampaignWindow) -> str:
     return f"{words}; not on {days}" if days else words
 
 
+@cache
 def _cron_words(cron: str) -> str:
     from airflow.timetables.trigger import CronTriggerTimetable
 

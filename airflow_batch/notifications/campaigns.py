@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseHook, BaseNotifier
 
-from airflow_batch._airflow.dag_run import run_after_of
+from airflow_batch._airflow.task_context import run_after_of
 from airflow_batch._campaigns.change import change_campaign
+from airflow_batch._campaigns.payload import read_definition, read_expected_name, read_reference
 from airflow_batch._campaigns.protocol import Attempt, SystemClock
-from airflow_batch._campaigns.reference import read_definition, read_expected_name, read_reference
 from airflow_batch._campaigns.request import ChangeRequest
 from airflow_batch.exceptions import BatchConfigurationError, BatchError
 from airflow_batch.hooks.batch import BatchHook, rendered_or_none

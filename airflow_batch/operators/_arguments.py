@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from airflow.sdk import XComArg
 
-from airflow_batch._airflow.dag_run import MAP_INDEX_TEMPLATE
+from airflow_batch._airflow.task_context import MAP_INDEX_TEMPLATE
 from airflow_batch._campaigns.payload import check_live_argument, read_live
 from airflow_batch._values import check_choice
 from airflow_batch.policies.retry import RetryDefaults

@@ -23,15 +23,13 @@ from airflow_batch._airflow.backoff import (
     tries_since_clear,
 )
 from airflow_batch._airflow.compat import AirflowSkipException, reschedule_at
-from airflow_batch._airflow.dag_run import TIMED_RUNS, run_after_of, set_map_index_name
+from airflow_batch._airflow.task_context import TIMED_RUNS, run_after_of, set_map_index_name, storable, text_or_none
 from airflow_batch._airflow.task_state import TaskState, refused_since
-from airflow_batch._airflow.xcom import storable, text_or_none
-from airflow_batch._campaigns.attempt import note_nothing_sent
 from airflow_batch._campaigns.change import change_campaign
 from airflow_batch._campaigns.diff import difference_rows
-from airflow_batch._campaigns.payload import payload_digest
+from airflow_batch._campaigns.history import note_nothing_sent
+from airflow_batch._campaigns.payload import payload_digest, read_definition, read_reference
 from airflow_batch._campaigns.protocol import Attempt, SystemClock
-from airflow_batch._campaigns.reference import read_definition, read_reference
 from airflow_batch._campaigns.request import ChangeRequest, Outcome, TooLateError
 from airflow_batch._values import duration_text, iso_utc, read_duration
 from airflow_batch.exceptions import BatchApiError, BatchError, BatchPayloadError, BatchWaitExceededError

@@ -10,13 +10,12 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_batch._airflow.dag_run import set_map_index_name
-from airflow_batch._campaigns.attempt import note_nothing_sent
+from airflow_batch._airflow.task_context import set_map_index_name
 from airflow_batch._campaigns.create import create_campaign
 from airflow_batch._campaigns.delete import delete_campaign
-from airflow_batch._campaigns.payload import check_new, check_payload
+from airflow_batch._campaigns.history import note_nothing_sent
+from airflow_batch._campaigns.payload import check_new, check_payload, read_expected_name, read_reference
 from airflow_batch._campaigns.protocol import SystemClock
-from airflow_batch._campaigns.reference import read_expected_name, read_reference
 from airflow_batch._campaigns.request import ChangeRequest, CreateRequest
 from airflow_batch.exceptions import BatchError
 from airflow_batch.hooks.batch import BatchHook

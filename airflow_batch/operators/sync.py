@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.sdk import XComArg
 
 from airflow_batch._airflow.task_state import load_refused_since
-from airflow_batch._campaigns.attempt import note_nothing_sent
+from airflow_batch._campaigns.history import note_nothing_sent
 from airflow_batch._campaigns.protocol import SystemClock
 from airflow_batch._sync.desired import DesiredCampaign, read_desired
 from airflow_batch._sync.run import CampaignSync

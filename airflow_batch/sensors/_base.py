@@ -14,7 +14,7 @@ from airflow.sdk import BaseSensorOperator, PokeReturnValue
 
 from airflow_batch._airflow.backoff import delay_floor, jitter
 from airflow_batch._airflow.compat import AirflowRescheduleException, AirflowSensorTimeout, reschedule_at
-from airflow_batch._airflow.dag_run import set_map_index_name
+from airflow_batch._airflow.task_context import set_map_index_name
 from airflow_batch._values import FIRST_DATE, LAST_DATE, duration_text, iso_utc
 from airflow_batch.exceptions import BatchApiError
 from airflow_batch.hooks.batch import BatchHook, rendered_or_none

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import XComArg
 
-from airflow_batch._airflow.dag_run import run_after_of
-from airflow_batch._campaigns.reference import read_reference
+from airflow_batch._airflow.task_context import run_after_of
+from airflow_batch._campaigns.payload import read_reference
 from airflow_batch._values import short_repr
 from airflow_batch.exceptions import BatchPayloadError
 from airflow_batch.hooks.batch import BatchHook

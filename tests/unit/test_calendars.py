@@ -11,7 +11,8 @@ from zoneinfo import ZoneInfo
 
 import pendulum
 import pytest
-from hypothesis import HealthCheck, given, settings
+import time_machine
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from airflow_batch._sync.desired import read_desired
@@ -19,6 +20,7 @@ from airflow_batch.calendars import CalendarCampaign, CampaignCalendar, LiveWind
 from airflow_batch.calendars.nodes import MAX_DEPTH, MAX_SIZE
 from airflow_batch.calendars.schedule import PERIODS
 from airflow_batch.exceptions import BatchConfigurationError
+from airflow_batch.timetables.calendars import CalendarTimetable
 from airflow_batch.windows import CampaignWindow
 
 PARIS = "Europe/Paris"
@@ -413,24 +415,25 @@ def crons(read, reconcile_every=None):
     return read.timetable(reconcile_every=reconcile_every).summary.split(", ")
 
 
-def test_the_timetable_has_every_cron_once_and_the_check(calendar):
+def test_the_timetable_has_every_cron_once_the_check_and_the_moments_of_one_off_windows(calendar):
     read = calendar(
         one(
             "  except_dates: [2026-12-25]\n" + AGAIN.replace(TOKEN, "b"),
             windows=f"[{OFFICE}, {{start: 2026-07-04T10:00, end: 2026-07-05T20:00}}]",
         )
     )
-    assert crons(read, timedelta(minutes=15)) == [
-        "0 9 * * 1-5",
-        "0 18 * * 1-5",
-        "0 0 25 12 *",
-        "0 0 26 12 *",
-        "0 10 4 7 *",
-        "0 20 5 7 *",
-        "*/15 * * * *",
-    ]
-    assert str(read.timetable().serialize()["timezone"]) == PARIS
-    assert crons(read, timedelta(minutes=15)) == read.timetable().summary.split(", ")
+    assert crons(read) == ["0 9 * * 1-5", "0 18 * * 1-5", "0 0 25 12 *", "0 0 26 12 *", "2 single moments"]
+    saved = read.timetable().serialize()
+    moments = [pendulum.from_timestamp(moment, PARIS).format("YYYY-MM-DD HH:mm") for moment in saved["moments"]]
+    assert moments == ["2026-07-04 10:00", "2026-07-05 20:00"]
+    assert saved["timezone"] == PARIS
+
+
+def test_crons_whose_moments_the_check_has_anyway_are_left_out(calendar):
+    read = calendar(one(windows="[{on: 15 9 * * *, off: 50 17 * * *}]"))
+    assert crons(read, timedelta(minutes=15)) == ["50 17 * * *", "*/15 * * * *"]
+    assert crons(read, timedelta(hours=1)) == ["15 9 * * *", "50 17 * * *", "0 * * * *"]
+    assert crons(read, timedelta(minutes=5)) == ["*/5 * * * *"]
 
 
 @pytest.mark.parametrize(
@@ -528,9 +531,12 @@ def fires(timetable, after, until):
     unrestricted = TimeRestriction(earliest=None, latest=None, catchup=True)
     moment = pendulum.instance(after)
     while moment < until:
-        moment = timetable.next_dagrun_info(
+        info = timetable.next_dagrun_info(
             last_automated_data_interval=DataInterval.exact(moment), restriction=unrestricted
-        ).run_after
+        )
+        if info is None:
+            return
+        moment = info.run_after
         yield moment
 
 
@@ -575,6 +581,75 @@ def test_where_the_clocks_change_airflow_passes_over_no_change_because_of_anothe
     (expected,) = (moment for moment, item, live in calendar.changes(midnight, midnight.add(hours=6)) if item is late)
     assert expected == datetime.fromisoformat(change)
     assert expected in set(fires(calendar.timetable(reconcile_every=None), midnight, midnight.add(hours=6)))
+
+
+class TestNextRun:
+    """The next run of a timetable of crons and single moments, where DAGs are not caught up: as of Airflow's crons."""
+
+    NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
+
+    def next(self, moments, last=None, earliest=None, latest=None, crons=(), catchup=False):
+        from airflow.timetables.base import DataInterval, TimeRestriction
+
+        timetable = CalendarTimetable(crons, [int(moment.timestamp()) for moment in moments], "UTC")
+        timetable = CalendarTimetable.deserialize(json.loads(json.dumps(timetable.serialize())))
+        with time_machine.travel(self.NOON, tick=False):
+            info = timetable.next_dagrun_info(
+                last_automated_data_interval=last and DataInterval.exact(pendulum.instance(last)),
+                restriction=TimeRestriction(
+                    earliest and pendulum.instance(earliest), latest and pendulum.instance(latest), catchup
+                ),
+            )
+        return info and info.run_after
+
+    def at(self, *hours):
+        return [self.NOON + timedelta(hours=hour) for hour in hours]
+
+    def test_the_first_run_of_a_new_dag_is_the_next_moment(self):
+        assert self.next(self.at(-2, -1, 3, 4)) == self.at(3)[0]
+
+    def test_the_newest_moment_that_is_due_runs_and_the_missed_ones_before_it_do_not(self):
+        assert self.next(self.at(-3, -2, -1, 3), last=self.at(-3)[0]) == self.at(-1)[0]
+
+    def test_after_a_run_the_next_moment_comes(self):
+        assert self.next(self.at(-1, 3, 4), last=self.at(-1)[0]) == self.at(3)[0]
+
+    def test_after_the_last_moment_there_is_no_run(self):
+        assert self.next(self.at(-2, -1), last=self.at(-1)[0]) is None
+
+    def test_a_start_date_and_an_end_date_are_kept(self):
+        assert self.next(self.at(1, 3), earliest=self.at(2)[0]) == self.at(3)[0]
+        assert self.next(self.at(1, 3), earliest=self.at(2)[0], latest=self.at(2.5)[0]) is None
+
+    def test_with_catchup_each_missed_moment_runs(self):
+        assert self.next(self.at(-3, -2, -1), last=self.at(-3)[0], catchup=True) == self.at(-2)[0]
+
+    def test_a_moment_before_the_next_cron_comes_first_and_a_later_one_after_it(self):
+        assert self.next(self.at(0.5), last=self.at(0)[0], crons=["0 * * * *"]) == self.at(0.5)[0]
+        assert self.next(self.at(1.5), last=self.at(0)[0], crons=["0 * * * *"]) == self.at(1)[0]
+
+    @pytest.mark.parametrize("catchup", [False, True])
+    @settings(deadline=None, max_examples=60)
+    @given(
+        hours=st.sets(st.integers(-60, 60), min_size=1, max_size=6),
+        last=st.none() | st.integers(-70, 0),
+        earliest=st.none() | st.integers(-70, 70),
+    )
+    def test_moments_run_when_a_cron_of_them_would(self, catchup, hours, last, earliest):
+        from airflow.timetables.base import DataInterval, TimeRestriction
+        from airflow.timetables.trigger import MultipleCronTriggerTimetable
+
+        assume(last is not None or earliest is not None)  # else Airflow may begin with a cron's moment that has passed
+        moments = self.at(*hours)
+        dated = MultipleCronTriggerTimetable(*(f"0 {m.hour} {m.day} {m.month} *" for m in moments), timezone="UTC")
+        last, earliest = (None if hour is None else self.at(hour + 0.25)[0] for hour in (last, earliest))
+        with time_machine.travel(self.NOON, tick=False):
+            info = dated.next_dagrun_info(
+                last_automated_data_interval=last and DataInterval.exact(pendulum.instance(last)),
+                restriction=TimeRestriction(earliest and pendulum.instance(earliest), None, catchup),
+            )
+        expected = info.run_after if info.run_after in moments else None
+        assert self.next(moments, last, earliest, catchup=catchup) == expected
 
 
 # -------------------------------------------------------------------------------------------------------------- import
