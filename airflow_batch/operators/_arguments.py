@@ -31,12 +31,14 @@ Duration = timedelta | float
 """A timedelta, or seconds."""
 Lateness = Duration | Literal["auto"] | None
 Read = Literal["auto", "never"]
+Verify = Literal["auto", "always", "never"]
 Throttle = Literal["reschedule", "retry"]
 SensorMode = Literal["reschedule", "poke"]
 
 _CHECKS: Mapping[str, Callable[[Any], None]] = {
     "live": check_live_argument,
     "read": partial(check_choice, "read", choices=("auto", "never")),
+    "verify": partial(check_choice, "verify", choices=("auto", "always", "never")),
     "throttle": partial(check_choice, "throttle", choices=("reschedule", "retry")),
 }
 

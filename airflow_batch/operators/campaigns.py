@@ -27,6 +27,7 @@ from airflow_batch.operators._arguments import (
     Payload,
     Read,
     Throttle,
+    Verify,
     check_arguments,
     read_desired_live,
 )
@@ -59,6 +60,9 @@ class BatchSetCampaignLiveOperator(BaseChangeOperator):
         shows. Templated.
     :param read: ``auto`` (default): read the campaign first if the key can. ``never``: send the definition if there is
         one, otherwise ``live`` alone.
+    :param verify: Whether the campaign is read again after a confirmed write, to find what the write has lost. ``auto``
+        (default): yes, but for a stop that held all that was read, and while Batch throttles the task. ``always``.
+        ``never``. The log then ends with ``checked: no`` and the reason.
     :param expect_name: Name that the campaign must have. Default None. If the name cannot be read, switching on is
         refused, and switching off goes ahead with a warning. Templated.
     :param dry_run: Check and compare, but send nothing. Default False. The result then has ``differences``: a list of
@@ -96,6 +100,7 @@ class BatchSetCampaignLiveOperator(BaseChangeOperator):
         live: Live,
         definition: Payload | None = None,
         read: Read = "auto",
+        verify: Verify = "auto",
         expect_name: str | None = None,
         dry_run: bool = False,
         max_lateness: Lateness = "auto",
@@ -106,9 +111,9 @@ class BatchSetCampaignLiveOperator(BaseChangeOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(batch_conn_id=batch_conn_id, app=app, throttle=throttle, max_wait=max_wait, **kwargs)
-        check_arguments(live=live, read=read)
+        check_arguments(live=live, read=read, verify=verify)
         self.campaign, self.live = campaign, live
-        self.definition, self.read, self.only_compare = definition, read, dry_run
+        self.definition, self.read, self.verify, self.only_compare = definition, read, verify, dry_run
         self.expect_name, self.expects_name = expect_name, expect_name is not None
         self.max_lateness = read_lateness(max_lateness)
 
@@ -121,6 +126,7 @@ class BatchSetCampaignLiveOperator(BaseChangeOperator):
             live=live,
             definition=self.read_definition(context, stops=live is not True),
             read=self.read == "auto",
+            verify=self.verify,
             expect_name=read_expected_name(self.expect_name, given=self.expects_name),
             latest_on=latest_moment(context, allowed),
             latest_off=latest_moment(context, allowed, auto=None),
@@ -142,6 +148,8 @@ class BatchUpdateCampaignOperator(BaseChangeOperator):
     :param definition: The payload that created the campaign, in the same forms. Default None. It is sent, with the
         payload's parameters, only if the campaign cannot be read. Templated.
     :param read: ``auto`` (default): read the campaign first if the key can. ``never``: use the definition.
+    :param verify: Whether the campaign is read again after a confirmed write, as for
+        :class:`BatchSetCampaignLiveOperator`.
     :param expect_name: Name that the campaign must have before the update. Default None. Templated.
     :param dry_run: Check and compare, but send nothing. Default False. The result then has ``differences``.
     :param max_lateness: How long after ``run_after`` a payload with ``push_time: "now"`` may still be sent, as for
@@ -177,6 +185,7 @@ class BatchUpdateCampaignOperator(BaseChangeOperator):
         payload: Payload,
         definition: Payload | None = None,
         read: Read = "auto",
+        verify: Verify = "auto",
         expect_name: str | None = None,
         dry_run: bool = False,
         max_lateness: Lateness = "auto",
@@ -187,9 +196,9 @@ class BatchUpdateCampaignOperator(BaseChangeOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(batch_conn_id=batch_conn_id, app=app, throttle=throttle, max_wait=max_wait, **kwargs)
-        check_arguments(read=read)
+        check_arguments(read=read, verify=verify)
         self.campaign, self.payload = campaign, payload
-        self.definition, self.read, self.only_compare = definition, read, dry_run
+        self.definition, self.read, self.verify, self.only_compare = definition, read, verify, dry_run
         self.expect_name, self.expects_name = expect_name, expect_name is not None
         self.max_lateness = read_lateness(max_lateness)
 
@@ -201,6 +210,7 @@ class BatchUpdateCampaignOperator(BaseChangeOperator):
             parameters=payload,
             definition=self.read_definition(context, stops=payload.get("live") is False),
             read=self.read == "auto",
+            verify=self.verify,
             expect_name=read_expected_name(self.expect_name, given=self.expects_name),
             latest_on=latest_moment(context, self.max_lateness) if payload.get("push_time") == "now" else None,
             dry_run=self.only_compare,
