@@ -171,7 +171,8 @@ class Change:
             return "Batch throttles this task"
         before = self.sent.before if self.sent is not None and self.sent.payload == step.payloads[0] else None
         is_whole = before is not None and bool(before.get("name") and before.get("messages"))
-        return "a stop of all that was read" if step.stops and is_whole and self.request.verify == "auto" else ""
+        is_toggle = step.desired == {"live": False}
+        return "a stop of all that was read" if is_toggle and is_whole and self.request.verify == "auto" else ""
 
     def _read(self) -> tuple[Campaign | None, BatchApiError | None]:
         """Return what view shows, and the error where reading failed; neither where the campaign cannot be read."""

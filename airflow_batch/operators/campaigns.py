@@ -61,7 +61,7 @@ class BatchSetCampaignLiveOperator(BaseChangeOperator):
     :param read: ``auto`` (default): read the campaign first if the key can. ``never``: send the definition if there is
         one, otherwise ``live`` alone.
     :param verify: Whether the campaign is read again after a confirmed write, to find what the write has lost. ``auto``
-        (default): yes, but for a stop that held all that was read, and while Batch throttles the task. ``always``.
+        (default): yes, but for a stop with all that was read, and while Batch throttles the task. ``always``.
         ``never``. The log then ends with ``checked: no`` and the reason.
     :param expect_name: Name that the campaign must have. Default None. If the name cannot be read, switching on is
         refused, and switching off goes ahead with a warning. Templated.
