@@ -99,7 +99,7 @@ def test_what_may_be_left_out_is_none_and_left_out_of_what_is_wanted(calendar):
 
 
 def test_the_former_name_of_desired_works_with_a_deprecation_warning(calendar):
-    known = calendar(SALE)
+    known = calendar(one())
     with pytest.warns(DeprecationWarning, match=r"use `desired\(\)`"):
         assert known.wanted() == known.desired()
 
