@@ -159,7 +159,7 @@ class CampaignCalendar:
 
     def wanted(self) -> list[dict[str, Any]]:
         """Return :meth:`desired`. Deprecated name."""
-        warnings.warn("CampaignCalendar.wanted() is deprecated: use desired().", DeprecationWarning, stacklevel=2)
+        warnings.warn("`CampaignCalendar.wanted()` is deprecated: use `desired()`.", DeprecationWarning, stacklevel=2)
         return self.desired()
 
     def digest(self) -> str:

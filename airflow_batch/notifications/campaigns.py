@@ -91,7 +91,7 @@ class SetCampaignLiveNotifier(BaseNotifier):
         max_wait: Duration | None = None,
         context: Context | None = None,
     ) -> None:
-        super().__init__(context)
+        super().__init__(context=context)
         check_arguments(live=live, read=read)
         if max_wait is not None:
             message = "max_wait has no effect any more: a callback tries for 15 seconds. Remove the argument."

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from airflow.sdk import XComArg
 
 from airflow_batch._airflow.task_context import MAP_INDEX_TEMPLATE
 from airflow_batch._campaigns.payload import check_live_argument, read_live
-from airflow_batch._values import check_choice
+from airflow_batch._values import check_choice, short_repr
+from airflow_batch.exceptions import BatchConfigurationError
 from airflow_batch.policies.retry import RetryDefaults
 from airflow_batch.windows import CampaignWindow
 
@@ -35,11 +36,21 @@ Verify = Literal["auto", "always", "never"]
 Throttle = Literal["reschedule", "retry"]
 SensorMode = Literal["reschedule", "poke"]
 
+
+def _check_live(live: Any) -> None:
+    if hasattr(live, "is_live_at") and not isinstance(live, CampaignWindow):  # such as LiveWindows, of a calendar
+        raise BatchConfigurationError(
+            f"live is {short_repr(live)}. A CampaignWindow, True, False, their text, a template and the output of "
+            "another task are allowed. For the campaigns of a calendar, use BatchSyncCampaignsOperator."
+        )
+    check_live_argument(live)
+
+
 _CHECKS: Mapping[str, Callable[[Any], None]] = {
-    "live": check_live_argument,
-    "read": partial(check_choice, "read", choices=("auto", "never")),
-    "verify": partial(check_choice, "verify", choices=("auto", "always", "never")),
-    "throttle": partial(check_choice, "throttle", choices=("reschedule", "retry")),
+    "live": _check_live,
+    "read": partial(check_choice, "read", choices=get_args(Read)),
+    "verify": partial(check_choice, "verify", choices=get_args(Verify)),
+    "throttle": partial(check_choice, "throttle", choices=get_args(Throttle)),
 }
 
 

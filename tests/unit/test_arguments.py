@@ -13,6 +13,7 @@ import pytest
 from airflow.sdk import DAG
 from documents import CHECKOUT
 
+from airflow_batch.calendars import LiveWindows
 from airflow_batch.exceptions import BatchConfigurationError
 from airflow_batch.notifications.campaigns import SetCampaignLiveNotifier
 from airflow_batch.operators.campaigns import (
@@ -24,6 +25,7 @@ from airflow_batch.operators.campaigns import (
 )
 from airflow_batch.operators.sync import BatchSyncCampaignsOperator
 from airflow_batch.sensors.campaigns import BatchCampaignLiveSensor, BatchCampaignStatsSensor
+from airflow_batch.windows import CampaignWindow
 
 OPERATORS = {
     BatchSetCampaignLiveOperator: {"campaign": "abc", "live": True},
@@ -103,6 +105,14 @@ def test_a_live_that_can_never_be_right_is_refused_when_the_dag_is_parsed(cls, l
 @pytest.mark.parametrize("live", ["true", "False", "{{ params.live }}", "{% if x %}true{% endif %}"])
 def test_a_live_that_may_be_right_is_accepted_when_the_dag_is_parsed(cls, live):
     assert plain(cls, live=live).live == live
+
+
+@every_live
+def test_the_windows_of_a_calendar_are_refused_when_the_dag_is_parsed(cls):
+    windows = LiveWindows((CampaignWindow(on="0 9 * * *", off="0 18 * * *", timezone="UTC"),))
+    with pytest.raises(BatchConfigurationError, match="use BatchSyncCampaignsOperator"):
+        plain(cls, live=windows)
+    assert plain(cls, live=windows.windows[0]).live is windows.windows[0]
 
 
 @pytest.mark.parametrize("make", [plain, mapped])

@@ -100,6 +100,12 @@ def test_what_may_be_left_out_is_none_and_left_out_of_what_is_wanted(calendar):
     assert wanted == {"campaign": TOKEN, "live": LiveWindows(campaign.windows), "expect_name": "Sale"}
 
 
+def test_the_former_name_of_desired_works_with_a_deprecation_warning(calendar):
+    known = calendar(one())
+    with pytest.warns(DeprecationWarning, match=r"use `desired\(\)`"):
+        assert known.wanted() == known.desired()
+
+
 def test_what_is_wanted_is_what_the_sync_operator_takes(calendar):
     (wanted,) = read_desired(calendar(SALE, summer_sale={"name": "Summer sale"}).desired())
     assert (wanted.token, wanted.app, wanted.expect_name) == (TOKEN, "ios", "Summer sale")

@@ -10,6 +10,7 @@ from typing import Any
 
 from airflow.sdk import DAG, task
 
+from airflow_batch.calendars import LiveWindows
 from airflow_batch.notifications.campaigns import SetCampaignLiveNotifier
 from airflow_batch.operators.campaigns import (
     BatchCreateCampaignOperator,
@@ -56,6 +57,7 @@ def correct(result: CampaignResult) -> None:
 def wrong() -> None:
     with DAG("wrong", schedule=None):
         BatchSetCampaignLiveOperator(task_id="t", campaign="abc", live=3)  # wrong
+        BatchSetCampaignLiveOperator(task_id="t", campaign="abc", live=LiveWindows((window,)))  # wrong
         BatchSetCampaignLiveOperator(task_id="t", campaign=5, live=True)  # wrong
         BatchSetCampaignLiveOperator(task_id="t", campaign=None, live=True)  # wrong
         BatchSetCampaignLiveOperator(task_id="t", campaign="abc", live=None)  # wrong
