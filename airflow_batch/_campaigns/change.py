@@ -129,7 +129,8 @@ class Change:
                 return self._outcome(step.desired, seen, sent=step.payloads[0], changed=False, would_change=True)
             else:
                 self._send(step)
-                if self.sent is not None and not self._goes_on(step) and (why := self._why_unchecked(step)):
+                is_confirmed = self.sent is not None and self.sent.step is step
+                if is_confirmed and not self._goes_on(step) and (why := self._why_unchecked(step)):
                     return self._finish(Done(True, desired=step.desired, error=step.error), None, unchecked=why)
 
     def _plan(self) -> Plan:

@@ -19,7 +19,7 @@ from urllib.parse import quote, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from airflow_batch._values import short_repr
+from airflow_batch._values import short_list, short_repr
 from airflow_batch.exceptions import BatchConfigurationError
 
 if TYPE_CHECKING:
@@ -98,12 +98,9 @@ class BatchSettings(BaseModel):
         for name in (app, None):
             if name in self.api_keys:
                 return self.api_keys[name]
-        known = [show_name(name) for name in self.api_keys if name is not None]
-        more = f" and {len(known) - MAX_SHOWN} more" if len(known) > MAX_SHOWN else ""
+        known = short_list([name for name in self.api_keys if name is not None], MAX_SHOWN, show=show_name)
         asked = "No app was named" if app is None else f"Unknown app {show_name(app)}"
-        raise BatchConfigurationError(
-            f"{asked}: connection {self.conn_id!r} knows the apps {', '.join(known[:MAX_SHOWN])}{more}. Pass app=..."
-        )
+        raise BatchConfigurationError(f"{asked}: connection {self.conn_id!r} knows the apps {known}. Pass app=...")
 
     def redact(self, text: str) -> str:
         """Return ``text`` without the connection's keys."""

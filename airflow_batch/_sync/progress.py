@@ -6,10 +6,10 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 
 from airflow_batch._campaigns.request import Outcome
 from airflow_batch._sync.rate_limiter import RateLimiter
+from airflow_batch._values import short_list
 from airflow_batch.exceptions import BatchError, BatchSyncError, BatchSyncIncompleteError
 
 log = logging.getLogger(__name__)
@@ -67,13 +67,16 @@ class Progress:
             to.warning("Campaign %r: %s", tokens[index], reason)
         if len(self.failed) <= max_failures:
             return
-        named = islice(self.failed.items(), MAX_NAMED)
-        first = "; ".join(f"{tokens[index]!r}: {str(error)[:200]}" for index, error in named)
-        more = f"; and {len(self.failed) - MAX_NAMED} more" if len(self.failed) > MAX_NAMED else ""
+        named = short_list(
+            self.failed.items(),
+            MAX_NAMED,
+            show=lambda item: f"{tokens[item[0]]!r}: {str(item[1])[:200]}",
+            separator="; ",
+        )
         kind = BatchSyncIncompleteError if any(error.transient for error in self.failed.values()) else BatchSyncError
         raise kind(
             f"{len(self.failed)} of {self.total} campaigns failed, more than max_failures={max_failures}; "
-            f"{len(self.changed)} were changed. {first}{more}"
+            f"{len(self.changed)} were changed. {named}"
         )
 
     def log(self, limiter: RateLimiter, *, last: bool = False) -> None:

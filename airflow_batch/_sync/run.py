@@ -25,6 +25,7 @@ from airflow_batch._sync.rate_limiter import TRIES, RateLimiter, RateLimiterClos
 from airflow_batch._sync.reading import VIEW_INSTEAD_OF_LIST, Connect, Reader, State
 from airflow_batch._sync.states import DesiredStates
 from airflow_batch._sync.writing import Writer
+from airflow_batch._values import short_list
 from airflow_batch.exceptions import (
     BatchApiError,
     BatchAuthenticationError,
@@ -234,10 +235,10 @@ class CampaignSync:
     def _check_count(self, pending: Sequence[int]) -> None:
         if self.max_changes is None or len(pending) <= self.max_changes:
             return
-        named = ", ".join(self.desired[index].token for index in pending[:MAX_NAMED])
+        named = short_list(pending, MAX_NAMED, show=lambda index: self.desired[index].token)
         raise BatchChangeRefusedError(
             f"{len(pending)} of {len(self.desired)} campaigns are not as desired, more than max_changes="
-            f"{self.max_changes}: {named}{', ...' if len(pending) > MAX_NAMED else ''}. Nothing was sent. Check the "
+            f"{self.max_changes}: {named}. Nothing was sent. Check the "
             "desired states, or raise max_changes."
         )
 

@@ -47,10 +47,9 @@ if TYPE_CHECKING:
 class BatchSetCampaignLiveOperator(BaseChangeOperator):
     """Switch a campaign on or off, so that late, repeated, cleared and overlapping runs do no harm.
 
-    The operator reads the campaign, sets ``live``, sends the whole campaign back and reads it again. It fails if a
-    parameter is gone. Batch asks for the whole payload in an update
-    (https://doc.batch.com/developer/api/mep/campaigns/update). If the campaign is in the desired state already, nothing
-    is sent. A stop always gets through: if Batch refuses the whole campaign, less of it is sent.
+    The operator reads the campaign, sets ``live``, sends the whole campaign back, as Batch asks for
+    (https://doc.batch.com/developer/api/mep/campaigns/update), and reads it again. It fails if a parameter is gone. If
+    the campaign is in the desired state already, nothing is sent. A stop always gets through, in part if need be.
 
     :param campaign: Token of the campaign, or the result of another Batch task (``other.output``). Templated.
     :param live: The desired state: a boolean, the text ``true`` or ``false``, or a
@@ -60,17 +59,15 @@ class BatchSetCampaignLiveOperator(BaseChangeOperator):
         shows. Templated.
     :param read: ``auto`` (default): read the campaign first if the key can. ``never``: send the definition if there is
         one, otherwise ``live`` alone.
-    :param verify: Whether the campaign is read again after a confirmed write, to find what the write has lost. ``auto``
-        (default): yes, but for a stop with all that was read, and while Batch throttles the task. ``always``.
-        ``never``. The log then ends with ``checked: no`` and the reason.
+    :param verify: ``auto`` (default): read the campaign again after the write, to find what the write has lost, but not
+        for a stop with all that was read, and not while Batch throttles the task. ``always``. ``never``.
     :param expect_name: Name that the campaign must have. Default None. If the name cannot be read, switching on is
         refused, and switching off goes ahead with a warning. Templated.
     :param dry_run: Check and compare, but send nothing. Default False. The result then has ``differences``: a list of
         ``{"parameter", "now", "wanted"}``.
     :param max_lateness: How long after the run's ``run_after`` a boolean may still be sent, in scheduled, backfill and
         asset-triggered runs; seconds or a timedelta. Default ``auto``: 1 hour to switch on, no limit to switch off.
-        None: no limit. A later task is skipped, and so are those after it (unless their ``trigger_rule`` says
-        otherwise).
+        None: no limit. A later task is skipped, and by ``trigger_rule`` those after it.
     :param batch_conn_id: Airflow connection of type ``batch``. Default ``batch_default``. Templated.
     :param app: App to act for, if the connection has ``api_keys``. Default: that of the given result. Templated.
     :param throttle: After a 429 or a maintenance of Batch: ``reschedule`` (default), which uses no retry, or ``retry``.
@@ -148,8 +145,7 @@ class BatchUpdateCampaignOperator(BaseChangeOperator):
     :param definition: The payload that created the campaign, in the same forms. Default None. It is sent, with the
         payload's parameters, only if the campaign cannot be read. Templated.
     :param read: ``auto`` (default): read the campaign first if the key can. ``never``: use the definition.
-    :param verify: Whether the campaign is read again after a confirmed write, as for
-        :class:`BatchSetCampaignLiveOperator`.
+    :param verify: As for :class:`BatchSetCampaignLiveOperator`.
     :param expect_name: Name that the campaign must have before the update. Default None. Templated.
     :param dry_run: Check and compare, but send nothing. Default False. The result then has ``differences``.
     :param max_lateness: How long after ``run_after`` a payload with ``push_time: "now"`` may still be sent, as for
@@ -222,8 +218,7 @@ class BatchCreateCampaignOperator(BaseCampaignOperator):
 
     Batch has no idempotency key. So the campaign is created with ``live: false``, its token is kept in Airflow's task
     state store (Airflow 3.3 and later), and the whole payload is then sent to that token. If the answer to the creation
-    is lost, the creation is repeated. Each repetition can leave one more draft, which never goes out. The Batch
-    dashboard and :meth:`~airflow_batch.hooks.batch.BatchHook.list_campaigns` list drafts.
+    is lost, the creation is repeated. Each repetition can leave one more draft, which never goes out.
 
     A campaign goes live at most once for each task instance: no retry and no cleared task switches it on again.
     Without saved state (Airflow below 3.3, and 3.4 for a cleared task) only the first attempt makes it live; later
