@@ -1,4 +1,4 @@
-"""What every test shares: no host but loopback, a private AIRFLOW_HOME, the sandbox and connections to it."""
+"""What every test shares: a private AIRFLOW_HOME, the sandbox and connections to it, a clock."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ import shutil
 import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-
-import loopback_only  # noqa: F401
 
 # Before Airflow is imported: it reads its home and configuration then.
 _home = tempfile.mkdtemp(prefix="airflow-batch-tests-")
