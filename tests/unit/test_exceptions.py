@@ -1,6 +1,6 @@
 """One class for each failure: whether Airflow retries it, and that it can be pickled.
 
-Which response raises which class is in test_answers.py.
+Which response raises which class is in test_responses.py.
 """
 
 from __future__ import annotations

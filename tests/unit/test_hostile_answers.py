@@ -1,7 +1,7 @@
 """Whatever a server sends, a call returns a result or raises a BatchError, in bounded time and memory.
 
 Bytes are sent over a real socket; JSON values go to the readers directly, and to the code that uses their results. What
-each answer means is in test_answers.py; lost answers are in test_transport.py.
+each answer means is in test_responses.py; lost answers are in test_transport.py.
 """
 
 from __future__ import annotations
