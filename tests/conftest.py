@@ -51,7 +51,7 @@ def batch(sandbox, connect):
 
 
 class MovedClock:
-    """Moves the clock instead of waiting.
+    """Advances the clock instead of waiting.
 
     :param slept: The seconds of each wait in a worker slot.
     """
@@ -72,7 +72,7 @@ class MovedClock:
 
 @pytest.fixture
 def clock(monkeypatch):
-    """A clock that a task's waits in its worker slot move on, so that no test waits for real."""
+    """A clock that advances when a task waits in its worker slot, so that no test waits in real time."""
     with time_machine.travel(datetime.now(UTC), tick=True) as travel:
         moved = MovedClock(travel)
         monkeypatch.setattr(SystemClock, "sleep", lambda self, seconds: moved.sleep(seconds))

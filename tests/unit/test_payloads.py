@@ -393,6 +393,7 @@ def test_the_digest_is_the_same_in_any_order_of_keys():
     one = check_payload({"name": "Summer", "messages": [{"language": "en", "body": "Hi"}]})
     other = check_payload({"messages": [{"body": "Hi", "language": "en"}], "name": "Summer"})
     assert payload_digest(one) == payload_digest(other)
+    assert payload_digest({"a": 1, "b": "\ud800"}) == payload_digest({"b": "\ud800", "a": 1})
     assert len(payload_digest(one)) == 64
 
 
