@@ -10,10 +10,11 @@ import sys
 
 
 def _is_local(host):
-    if host in (None, "", b"", "localhost", b"localhost", socket.gethostname()):
+    name = host.decode("ascii", "replace") if isinstance(host, bytes) else host
+    if name in (None, "", "localhost", socket.gethostname()):
         return True
     try:
-        address = ipaddress.ip_address(host)
+        address = ipaddress.ip_address(name)
     except ValueError:
         return False
     return address.is_loopback or address.is_unspecified
