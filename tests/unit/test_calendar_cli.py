@@ -171,6 +171,16 @@ def many(count):
     return "\n".join(("timezone: Europe/Paris", "campaigns:", *rows))
 
 
+def test_the_picture_of_a_year_labels_the_first_change_of_the_clocks_and_shortens_long_names(
+    show, tmp_path, matplotlib
+):
+    picture = tmp_path / "out.svg"
+    assert show(many(1), "--at", "2026-03-01", "--days", 366, "--plot", picture)[0] == 0
+    written = texts(picture.read_text())
+    assert len([text for text in written if text.startswith("the clocks change: ")]) == 1
+    assert [text for text in written if re.fullmatch(r"The name of campaign 0 .*….*very 0 \(android\)", text)]
+
+
 def test_the_picture_can_be_a_png(show, tmp_path, matplotlib):
     show(SALE, "--plot", tmp_path / "out.PNG")
     assert (tmp_path / "out.PNG").read_bytes().startswith(b"\x89PNG")
