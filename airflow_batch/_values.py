@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import re
 import reprlib
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from itertools import islice
+from typing import Any, TypeVar
 
 from airflow_batch.exceptions import BatchConfigurationError, BatchPayloadError
 
 FIRST_DATE, LAST_DATE = datetime(1900, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
 """To which a moment that Batch names is cut, so that time can be added to it and taken from it."""
 MAX_DURATION = timedelta(days=366)
-"""The longest that an argument may say."""
+"""The longest duration that an argument may have."""
 RESERVED_TOKENS = frozenset({"list", "create", "update", "delete", "stats"})
 _TOKEN = re.compile(r"[A-Za-z0-9._~-]{1,200}")
+Item = TypeVar("Item")
 
 
 def rendered_or_none(value: str | None) -> str | None:
@@ -39,6 +42,20 @@ def short_repr(value: Any) -> str:
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother, _SHORT.maxlong = 4, 1_000, 1_000, 1_000
 _SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxdict = _SHORT.maxset = _SHORT.maxfrozenset = 20
+
+
+def short_list(
+    items: Collection[Item], most: int, *, show: Callable[[Item], str] = str, separator: str = ", ", noun: str = ""
+) -> str:
+    """Return the first ``most`` items as text, and how many are left out: ``a, b, and 3 more``.
+
+    :param show: Returns the text of an item; called for those that are shown only.
+    :param noun: What the items are, for the end: ``and 3 more mistakes``.
+    """
+    shown = [show(item) for item in islice(items, most)]
+    if len(items) > most:
+        shown.append(f"and {len(items) - most} more {noun}".rstrip())
+    return separator.join(shown)
 
 
 def check_token(token: Any) -> str:
@@ -80,6 +97,54 @@ def read_duration(name: str, value: timedelta | float | None, *, also: str = "")
             f"{short_repr(value)}."
         )
     return timedelta(seconds=seconds)
+
+
+def duration_text(duration: timedelta | float) -> str:
+    """Return a duration in its largest whole unit: ``7 s``, ``30 min``, ``6 h``. A number is of seconds."""
+    seconds = round(duration.total_seconds() if isinstance(duration, timedelta) else duration)
+    for unit, size in (("h", 3600), ("min", 60)):
+        if seconds and seconds % size == 0:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
+
+
+def check_choice(name: str, value: Any, choices: Collection[str]) -> None:
+    """Check an argument that may have a few values only.
+
+    :raises BatchConfigurationError: for any other value.
+    """
+    if value not in choices:
+        allowed = " or ".join(map(repr, choices))
+        raise BatchConfigurationError(f"{name} must be {allowed}, not {short_repr(value)}.")
+
+
+def whole_number(name: str, value: Any, least: int = 0, most: int | None = None) -> int:
+    """Return a whole number, checked.
+
+    :raises BatchConfigurationError: for a boolean, anything else that is no integer, and one out of range.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < least or (most is not None and value > most):
+        allowed = f"of at least {least}" if most is None else f"from {least} to {most:,}"
+        raise BatchConfigurationError(f"{name} must be a whole number {allowed}, not {short_repr(value)}.")
+    return value
+
+
+def as_datetime(value: Any) -> datetime | None:
+    """Return a datetime, or the one of an ISO 8601 text; None for anything else."""
+    if isinstance(value, str):
+        try:
+            return datetime.fromisoformat(value)
+        except ValueError:
+            return None
+    return value if isinstance(value, datetime) else None
+
+
+def aware_utc(moment: datetime | None) -> datetime | None:
+    """Return a moment in UTC; None for a naive one, and for one that is out of Python's range there."""
+    try:
+        return None if moment is None or moment.utcoffset() is None else moment.astimezone(UTC)
+    except OverflowError:
+        return None
 
 
 def iso_utc(moment: datetime) -> str:

@@ -1,6 +1,6 @@
-"""The DAG of a calendar file: it runs when something changes, and its one task makes the campaigns so.
+"""The DAG of a calendar file: it runs when something changes, and its one task updates the campaigns.
 
-What a calendar says is in ``calendars/``, how the campaigns are made so in ``operators/sync.py``.
+Reading a calendar is in ``calendars/``, updating campaigns in ``operators/sync.py``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from airflow_batch.exceptions import BatchConfigurationError
 from airflow_batch.operators.sync import BatchSyncCampaignsOperator
 
 MAX_ROWS = 200
-"""Campaigns that the DAG's page lists."""
+"""Campaigns that the documentation of the DAG lists."""
 OWN_ARGUMENTS = ("schedule", "catchup", "max_active_runs")
 
 
@@ -33,21 +33,25 @@ def campaign_calendar_dag(
     max_failures: int = 0,
     **dag_arguments: Any,
 ) -> DAG:
-    """Return the DAG that keeps the campaigns of a calendar file as it says.
+    """Return the DAG that keeps campaigns in the state that a calendar file gives them.
 
     ::
 
         dag = campaign_calendar_dag("campaign_calendar.yaml", dag_id="campaign_calendar")
 
-    It runs at every change of the calendar and every ``reconcile_every``, by Airflow's own timetable. Its task ``sync``
-    is a :class:`~airflow_batch.operators.sync.BatchSyncCampaignsOperator`, which takes the other arguments and reads
-    the file again when it runs. A calendar with other content is a new version of the DAG.
+    It runs at every change in the calendar and every ``reconcile_every``, by Airflow's own timetable. Its task ``sync``
+    is a :class:`~airflow_batch.operators.sync.BatchSyncCampaignsOperator`, which reads the file again when it runs. A
+    calendar with other content is a new version of the DAG.
 
     :param path: The calendar: see :func:`airflow_batch.calendars.read_calendar`. Relative to the file that calls this.
+    :param dag_id: Id of the DAG.
     :param reconcile_every: How often the campaigns are compared with the calendar between its changes; a divisor of an
-        hour in minutes, or of a day in hours. None: at the changes only.
-    :param dag_arguments: Any other argument of a DAG (``default_args``, ``tags``, ...); a ``doc_md`` goes above the
-        list. ``schedule``, ``catchup`` and ``max_active_runs`` are the calendar's own.
+        hour in minutes, or of a day in hours. Default 15 minutes. None: at the changes only.
+    :param batch_conn_id: Airflow connection of type ``batch``. Default ``batch_default``.
+    :param max_changes: As for the operator: write nothing if more campaigns differ. Default None.
+    :param max_failures: As for the operator: how many campaigns may fail without failing the task. Default 0.
+    :param dag_arguments: Any other argument of a DAG (``default_args``, ``tags``, ...); a ``doc_md`` is put
+        above the list of campaigns. ``schedule``, ``catchup`` and ``max_active_runs`` come from the calendar.
     :raises BatchConfigurationError: for a broken calendar, with file and line, and for a wrong argument.
     """
     caller = sys._getframe(1).f_globals.get("__file__")
@@ -72,12 +76,12 @@ def campaign_calendar_dag(
 
 
 def _doc(calendar: CampaignCalendar, reconcile_every: timedelta | None) -> str:
-    """Return the calendar as Markdown, without a moment in it: the same calendar is always the same text."""
+    """Return the calendar as Markdown, without the present moment: the same calendar is always the same text."""
     minutes = 0 if reconcile_every is None else reconcile_every // timedelta(minutes=1)
-    every = f", and every {minutes} minutes to see that it is still so" if minutes else ""
+    every = f", and every {minutes} minutes" if minutes else ""
     lines = [
-        f"Campaigns of `{calendar.path.name}`, times in {calendar.timezone}. A run comes at every change{every}; the",
-        "task `sync` then makes each campaign what the calendar says at that moment.",
+        f"Campaigns of `{calendar.path.name}`, times in {calendar.timezone}. The DAG runs at every change{every}. The",
+        "task `sync` then updates the campaigns that are not as the calendar says at that moment.",
         "",
         "| campaign | app | token | live |",
         "|---|---|---|---|",

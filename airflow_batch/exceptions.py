@@ -80,7 +80,7 @@ class BatchApiError(BatchError):
     :param message: What happened, in one line, for the reader of a log.
     :param status_code: HTTP status, None when no response was read.
     :param error_code: Batch's own number (10, 12, 20, 30, 31, 32, 60, 0, 1, 2), None when the body has none.
-    :param error_name: Batch's own name, such as ``TOO_MANY_REQUESTS``; None when neither body nor status tells it.
+    :param error_name: Batch's own name, such as ``TOO_MANY_REQUESTS``; None when neither body nor status names it.
     :param retry_after: Seconds the server asked to wait, None when it did not ask.
     :param endpoint: ``create``, ``update``, ``delete``, ``view``, ``stats`` or ``list``.
     :param may_have_been_applied: True when a write may have taken effect although it failed.

@@ -1,4 +1,4 @@
-"""What Airflow reads about this provider when any of its components starts. Imports nothing, so that it costs nothing.
+"""What Airflow reads about this provider when any component starts. Imports nothing, so that start-up stays fast.
 
 The connection form is described here once: Airflow 3.2 and later read it from this dictionary, and the hook hands the
 same ``ui-field-behaviour`` to Airflow 3.1 (with underscores in its keys).
@@ -54,7 +54,7 @@ def get_provider_info() -> dict[str, Any]:
                 "conn-fields": {
                     "api_keys": {
                         "label": "App API keys by app",
-                        "description": 'JSON such as {"ios": "...", "android": "..."}, in the place of App API key',
+                        "description": 'JSON such as {"ios": "...", "android": "..."}, instead of App API key',
                         "schema": {"type": ["string", "null"], "format": "password"},
                     },
                     "timeout": {
@@ -66,6 +66,11 @@ def get_provider_info() -> dict[str, Any]:
                         "label": "Ceiling of requests per second",
                         "description": "For many requests in one task; left empty, the pace is found",
                         "schema": {"type": ["number", "null"]},
+                    },
+                    "burst": {
+                        "label": "Requests at once",
+                        "description": "How many may go out together before the ceiling holds; left empty, 1",
+                        "schema": {"type": ["integer", "null"]},
                     },
                 },
             }

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, NotRequired, TypedDict
 
-from airflow_batch._airflow.xcom import storable, text_or_none
+from airflow_batch._airflow.task_context import storable, text_or_none
 from airflow_batch._campaigns.diff import ParameterDifference
 from airflow_batch._values import iso_utc
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pendulum
 
 from airflow_batch._airflow.crons import as_airflow_runs_it, dated_cron, meaning, newest_moment, read_cron, refuse
-from airflow_batch._values import FIRST_DATE, LAST_DATE, short_repr
+from airflow_batch._values import FIRST_DATE, LAST_DATE, as_datetime, short_repr, whole_number
 
 if TYPE_CHECKING:
     from airflow.timetables.trigger import MultipleCronTriggerTimetable
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 MAX_COUNT = 1_000_000
 """Changes that ``next_changes`` returns."""
 SEARCH_STEPS = 2_000
-"""``next_changes`` gives up after this many moments of the crons without a change. A cron itself is searched 50 years
+"""``next_changes`` ends after this many moments of the crons without a change. A cron itself is searched 50 years
 ahead, croniter's own bound."""
 
-_UNSAID: Any = object()
+_NOT_GIVEN: Any = object()
 _FURTHEST = timedelta(hours=26)
 """Further than any change of the clocks reaches, the 24 hours of Pacific/Apia in 2011 included."""
 _AFTERWARDS = timedelta(hours=2)
@@ -82,7 +82,7 @@ class CampaignWindow:
         off: str | None = None,
         start: datetime | str | None = None,
         end: datetime | str | None = None,
-        timezone: str | tzinfo = _UNSAID,
+        timezone: str | tzinfo = _NOT_GIVEN,
         except_dates: Iterable[date | str] = (),
     ) -> None:
         values: dict[str, Any] = {"on": on, "off": off, "start": start, "end": end}
@@ -92,7 +92,7 @@ class CampaignWindow:
                 f"A CampaignWindow takes on and off (two crons), or start and end (two moments); given: "
                 f"{' and '.join(given) or 'none of them'}. Pass both of one pair and none of the other."
             )
-        if timezone is _UNSAID:
+        if timezone is _NOT_GIVEN:
             message = "This CampaignWindow has no timezone, so its times are UTC. Pass timezone='UTC', or an IANA name"
             warnings.warn(f"{message} such as 'Europe/Paris'.", UserWarning, stacklevel=2)
             timezone = "UTC"
@@ -105,7 +105,7 @@ class CampaignWindow:
             refuse(f"on and off are the same cron, {first!r}: the campaign would never be live. Change one of them.")
         if start is not None and last <= first:
             refuse(f"end ({last.isoformat()}) must be after start ({first.isoformat()}). Are they swapped?")
-        self.__dict__.update(values)  # its own attributes cannot be set: it is frozen
+        self.__dict__.update(values)  # a frozen dataclass refuses other ways to set its attributes
 
     @property
     def _zone(self) -> tzinfo:
@@ -146,12 +146,10 @@ class CampaignWindow:
         :raises BatchConfigurationError: when ``after`` is not an aware datetime of the years 1900 to 8999, or ``count``
             no whole number from 1 to 1,000,000.
         """
-        if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= MAX_COUNT:
-            refuse(f"count must be a whole number of at least 1 and at most {MAX_COUNT:,}, not {short_repr(count)}.")
-        return list(islice(self.changes(after), count))
+        return list(islice(self.changes(after), whole_number("count", count, 1, MAX_COUNT)))
 
     def changes(self, after: datetime) -> Iterator[tuple[pendulum.DateTime, bool]]:
-        """Return what ``next_changes`` returns, one by one and without an end but its own.
+        """Yield what ``next_changes`` returns, one by one, as long as a further change is found.
 
         :raises BatchConfigurationError: when ``after`` is not an aware datetime of the years 1900 to 8999.
         """
@@ -160,33 +158,38 @@ class CampaignWindow:
         return ((pendulum.instance(change), live) for change, live in found if change > after)
 
     def crons(self) -> tuple[str, ...]:
-        """Return the crons, in ``timezone``, whose moments may change the campaign, for a timetable of many windows.
+        """Return the crons, in ``timezone``, whose moments may change the campaign; none for a one-off window.
 
         On the days on which the clocks change, Airflow may pass over a moment of one cron because of another's: see
         ``calendars/schedule.py``.
         """
-        if self.start is None:
-            return self._crons()
-        return tuple(dict.fromkeys(dated_cron(self._wall(moment)) for moment in sorted(self._edges())))
+        return self._crons() if self.start is None else ()
+
+    def moments(self) -> list[datetime]:
+        """Return the moments at which a one-off window may change, in order; none for a window of crons."""
+        if self.start is None or self.end is None:
+            return []
+        midnights = {_from_wall(wall, self._zone, fold) for wall in self._exception_ends() for fold in (0, 1)}
+        return sorted({self.start, self.end} | {edge for edge in midnights if self.start < edge < self.end})
 
     def timetable(self) -> MultipleCronTriggerTimetable:
         """Return Airflow's own timetable that runs a DAG at every change: ``DAG(..., schedule=window.timetable())``.
 
-        It also runs it at moments that change nothing, so a run has to ask ``is_live_at``. The ends of a one-off window
-        and the midnights around ``except_dates`` are dated crons, which come again each year; those of a one-off are
-        in UTC. A cron of every hour but not of every day (``0 * * * 1``) becomes two, of the hours 0-11 and 12-23:
+        The DAG also runs at moments that change nothing, so a run has to call ``is_live_at``. The ends of a one-off
+        window and the midnights around ``except_dates`` are dated crons, which come again each year; those of a one-off
+        are in UTC. A cron of every hour but not of every day (``0 * * * 1``) becomes two, of the hours 0-11 and 12-23:
         as one, Airflow carries the old offset over a change of the clocks and is an hour late or early.
         """
         from airflow.timetables.trigger import MultipleCronTriggerTimetable
 
         if self.start is None:
             return MultipleCronTriggerTimetable(*self._crons(), timezone=self.timezone)
-        dated = dict.fromkeys(dated_cron(moment) for moment in sorted(self._edges()))
+        dated = dict.fromkeys(dated_cron(moment) for moment in self.moments())
         return MultipleCronTriggerTimetable(*dated, timezone="UTC")
 
     def _edge_changes(self, after: datetime) -> Iterator[tuple[datetime, bool]]:
         live = self.is_live_at(after)
-        for edge in sorted(self._edges()):
+        for edge in self.moments():
             if edge > after and self.is_live_at(edge) != live:
                 live = not live
                 yield edge, live
@@ -194,8 +197,8 @@ class CampaignWindow:
     def _cron_changes(self, after: datetime) -> Iterator[tuple[datetime, bool]]:
         """Yield the changes after ``after``, and perhaps some shortly before it.
 
-        Where no change of the clocks is near, only the crons that can end the present state are looked at; elsewhere
-        Airflow's steps are taken one by one.
+        If no change of the clocks is near, only the crons that can end the present state are evaluated; otherwise
+        every step of Airflow is followed.
         """
         now = self._clear_before(after)
         live = self._live_by_wall(self._wall(now))
@@ -238,7 +241,7 @@ class CampaignWindow:
         return min(fires, default=None)
 
     def _live_by_wall(self, wall: datetime) -> bool:
-        """Return what the newest moment of the crons at or before a wall time says."""
+        """Return the state after the newest moment of the crons at or before a wall time."""
         if wall.date() in self.except_dates:
             return False
         newest_on, newest_off = newest_moment(self.on, wall), newest_moment(self.off, wall)
@@ -255,13 +258,6 @@ class CampaignWindow:
         days = set(self.except_dates)
         ends = days ^ {day + timedelta(1) for day in days}
         return [datetime(day.year, day.month, day.day) for day in sorted(ends)]
-
-    def _edges(self) -> set[datetime]:
-        """Return the moments at which a one-off window may change."""
-        assert self.start is not None
-        assert self.end is not None
-        midnights = {_from_wall(wall, self._zone, fold) for wall in self._exception_ends() for fold in (0, 1)}
-        return {self.start, self.end} | {edge for edge in midnights if self.start < edge < self.end}
 
     def _wall(self, moment: datetime) -> datetime:
         return moment.astimezone(self._zone).replace(tzinfo=None, fold=0)
@@ -318,16 +314,6 @@ def read_dates(values: Any) -> tuple[date, ...]:
         _check_year(day, f"except_dates holds {short_repr(value)}, which")
         days.add(date(day.year, day.month, day.day))
     return tuple(sorted(days))
-
-
-def as_datetime(value: Any) -> datetime | None:
-    """Return a datetime, or the one that an ISO 8601 text says; None for anything else."""
-    if isinstance(value, str):
-        try:
-            return datetime.fromisoformat(value)
-        except ValueError:
-            return None
-    return value if isinstance(value, datetime) else None
 
 
 def _from_wall(wall: datetime, zone: Any, fold: int = 1) -> datetime:

@@ -1,7 +1,7 @@
 """The same campaign on two platforms, live in the same hours.
 
 Batch keeps one campaign for each app, so there are two tokens and two API keys; the connection's extra ``api_keys``
-names them. One mapped task switches both, and Airflow's pages label each index with app and name. One sensor waits for
+names them. One mapped task switches both, and the Airflow UI labels each index with app and name. One sensor waits for
 both, with one request for each app.
 """
 

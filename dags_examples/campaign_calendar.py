@@ -1,7 +1,7 @@
 """Many campaigns from one file: ``campaign_calendar.yaml``, next to this one, says what should be live when.
 
-The DAG runs at every change in the calendar, and every 15 minutes to compare Batch with the calendar. One task writes
-what differs, and no campaign that the calendar does not name is ever touched. Before you merge a change, run
+The DAG runs at every change in the calendar, and every 15 minutes to compare Batch with the calendar. One task updates
+the campaigns that differ. Campaigns that the calendar does not name are never touched. Before you merge a change, run
 ``python -m airflow_batch.calendars show campaign_calendar.yaml --days 14``.
 """
 

@@ -41,14 +41,14 @@ def main(home: Path) -> int:
     with BatchSandbox() as sandbox:
         token = sandbox.add_campaign(CAMPAIGN)
         sandbox.inject(Fault("answer", "update", status=429, headers={"Retry-After": str(RETRY_AFTER)}))
-        say(f"Sandbox at {sandbox.url}, one recurring campaign, and a 429 waiting for the first update.")
+        say(f"Sandbox at {sandbox.url}, with one recurring campaign. It answers the first update with a 429.")
         say("Open that address in a browser to watch.")
         show("Before", sandbox.campaign(token))
         before = last_xcom_id(home)
         code, log = run_dag(home, sandbox, {"campaign": token, "name": CAMPAIGN["name"], "live": "on"})
         (home / "airflow.log").write_text(log)
         show("After", sandbox.campaign(token))
-        say("\nEvery request that reached Batch's place")
+        say("\nEvery request that the sandbox received")
         for record in sandbox.requests:
             say(f"  {record.time.astimezone():%H:%M:%S}  {record.operation:<7} {record.status}")
         attempts(log)
@@ -66,8 +66,8 @@ def main(home: Path) -> int:
 
 def keep(sandbox: BatchSandbox) -> None:
     """Leave the sandbox running until Ctrl-C or SIGTERM."""
-    say(f"\nThe sandbox goes on at {sandbox.url} - press Ctrl-C to stop it")
-    # Not for ever at once: Windows lets no signal through then.
+    say(f"\nThe sandbox still runs at {sandbox.url} - press Ctrl-C to stop it")
+    # In short waits: on Windows a signal does not interrupt a long one.
     with suppress(KeyboardInterrupt):
         while True:
             time.sleep(1)

@@ -1,10 +1,10 @@
-"""Hundreds of campaigns whose state follows the data: a query says what should be live, and one task makes it so.
+"""Hundreds of campaigns whose state follows the data: a query says what should be live, and one task updates them.
 
-Mapping a task over the rows would be a worker start and three requests for each, all at once against a limit that Batch
-does not publish. One sync reads the list (100 campaigns a request), writes only what differs, and finds the pace that
-Batch allows. Below about 20 campaigns, map; above, sync.
+A task that is mapped over the rows starts a worker and makes three requests for each, all at once against a limit that
+Batch does not publish. One sync reads the list (100 campaigns a request), writes only what differs, and adapts to the
+rate that Batch allows. Up to about 20 campaigns, map; for more, sync.
 
-``max_changes`` is for the day on which the query is wrong: nothing is written then.
+``max_changes`` protects against a wrong query: if more campaigns differ, nothing is written.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ with DAG(
 ):
 
     @task
-    def wanted(params: Any = None) -> list[dict[str, Any]]:
+    def desired(params: Any = None) -> list[dict[str, Any]]:
         rows = params["rows"]  # your query, for instance with a SQL hook
         return [
             {"campaign": row["token"], "app": row["app"], "expect_name": row["name"], "live": row["in_stock"] > 0}
@@ -36,5 +36,5 @@ with DAG(
         ]
 
     # [START sync]
-    BatchSyncCampaignsOperator(task_id="sync", campaigns=wanted(), max_changes=100, max_failures=5)
+    BatchSyncCampaignsOperator(task_id="sync", campaigns=desired(), max_changes=100, max_failures=5)
     # [END sync]

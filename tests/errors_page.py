@@ -116,7 +116,7 @@ HELP: Mapping[str, Help] = {
         "not.",
     ),
     "BatchWaitExceededError": Help(
-        "Batch asks to wait … s, but this task waits at most … s (max_wait)",
+        "Batch asks to wait …, but this task waits at most … (max_wait)",
         "Run the task later, or raise `max_wait`.",
     ),
     "BatchTransientApiError": Help("Batch refused the …: …", "Catch this class for every request worth repeating."),

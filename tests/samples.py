@@ -1,4 +1,4 @@
-"""Samples for tests that need any campaign."""
+"""Campaigns for tests that need one and do not depend on its parameters."""
 
 from __future__ import annotations
 

@@ -25,6 +25,9 @@ THROTTLE_FLOOR = 10.0
 MAINTENANCE_FLOOR = 60.0
 RETRY_DELAY = timedelta(seconds=10)
 MAX_RETRY_DELAY = timedelta(minutes=10)
+MAX_THROTTLE_DELAY = 30.0
+"""Seconds, jitter included, to which the wait of a rescheduled task grows where Batch asks for no longer one. It uses
+no retry, and what is left of a throttled crowd should not sleep while the limit is free again."""
 
 
 def required_wait(error: BatchError) -> float:
@@ -54,7 +57,7 @@ def delay_before_next(
     refused together come back spread out. Together they stay below ``cap``; the floor, which comes first, does not.
 
     :param attempt: 1 for the first failure.
-    :param context: Tells this task instance and attempt from all others.
+    :param context: Identifies the task instance and the attempt.
     """
     backoff = min(_grown(base, factor, attempt), cap / 2)
     return max(delay_floor(error), backoff) + jitter(context, backoff)

@@ -85,13 +85,13 @@ def as_airflow_runs_it(cron: str | None) -> tuple[str, ...]:
     return tuple(" ".join((minute, half, *rest)) for half in ("0-11", "12-23"))
 
 
-def newest_moment(cron: str | None, wall: datetime) -> datetime | None:
-    """Return the wall time at or before ``wall`` at which a cron came last, None where it never did."""
+def newest_moment(cron: str | None, local: datetime) -> datetime | None:
+    """Return the local time at or before ``local`` at which a cron last came, None where it never did."""
     from croniter import croniter
 
     if cron is None:
         return None
-    minute_after = wall.replace(second=0, microsecond=0) + timedelta(minutes=1)
+    minute_after = local.replace(second=0, microsecond=0) + timedelta(minutes=1)
     try:
         newest: datetime = croniter(PRESETS.get(cron, cron), minute_after).get_prev(datetime)
     except (ValueError, OverflowError):

@@ -38,7 +38,7 @@ class TaskState:
 def load_refused_since(context: Context) -> datetime | None:
     """Return since when Batch has refused this task, as far as earlier attempts left it; else None.
 
-    What was kept before a clear (``max_tries`` differs) does not count.
+    What was kept before the task was cleared (``max_tries`` differs) does not count.
     """
     ti: Any = context["ti"]
     store: Any = context.get("task_state_store")

@@ -7,19 +7,20 @@ Operators and notifier call :func:`change_campaign`; a sync of many campaigns us
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
-from typing import Any
+import zlib
+from dataclasses import InitVar, dataclass, field, replace
+from datetime import timedelta
 
 from airflow_batch._campaigns import plan as planning
-from airflow_batch._campaigns.attempt import note_nothing_sent, run_attempt
 from airflow_batch._campaigns.diff import Campaign
-from airflow_batch._campaigns.history import History, Journal, Write
+from airflow_batch._campaigns.history import History, Journal, Write, note_nothing_sent, run_attempt
 from airflow_batch._campaigns.payload import payload_digest
 from airflow_batch._campaigns.plan import AskBatch, Done, Plan, Refuse, Send, Situation, TooLate, Wait
 from airflow_batch._campaigns.protocol import Attempt, CampaignApi, Clock, Log
 from airflow_batch._campaigns.request import ChangeRequest, Outcome, TooLateError
-from airflow_batch._campaigns.rules import Clocks, check_lost, check_written, describe, title_of
+from airflow_batch._campaigns.rules import Clocks, check_lost, describe, title_of
+from airflow_batch._campaigns.verify import Sent, check_sent
+from airflow_batch._campaigns.waiting import AGAIN_AFTER, MAX_IN_SLOT, STOP_READ_LIMIT, WRITE_RESERVE, Waiting
 from airflow_batch.exceptions import (
     BatchApiError,
     BatchApiMisuseError,
@@ -32,15 +33,8 @@ from airflow_batch.exceptions import (
 )
 
 log = logging.getLogger(__name__)
-
-AGAIN_AFTER = (5.0, 15.0)
-"""Seconds before a request is repeated of which nothing was sent, and a read before a stop (rules 4 and 7)."""
-MAX_IN_SLOT = timedelta(minutes=5)
-"""How long an attempt waits in its worker slot in all (rule 7)."""
-THROTTLE_FLOOR = 5.0
-"""Seconds that Batch asks to wait after a 429 (https://doc.batch.com/developer/api/mep/campaigns/update, Failure)."""
-STOP_READ_LIMIT, WRITE_RESERVE = 5.0, 5.0
-"""In a callback: seconds that the read before a stop gets at most, and that are left for the write (rule 11)."""
+MAX_PLAN_AGE = timedelta(seconds=1)
+"""How old a plan may be when its request is sent: no clock is right to less than that."""
 
 
 def change_campaign(
@@ -82,15 +76,14 @@ class Change:
     journal: Journal
     log: Log
     history: History
-    budget: timedelta | None = None
-    waits: bool = True
+    budget: InitVar[timedelta | None] = None
+    waits: InitVar[bool] = True
     """Whether it may wait in the worker slot; a sync plans again later instead."""
-    verifies: bool = True
-    """Whether a confirmed write is checked by another read."""
+    unchecked: str = ""
+    """Why a confirmed write is not checked by another read, where a sync knows a reason."""
+    waiting: Waiting = field(init=False)
     stops_sent: int = 0
     reconnects: int = 0
-    waited: timedelta = timedelta(0)
-    started: datetime = field(init=False)
     seen: Campaign | None = None
     """What view showed last."""
     before: Campaign | None = None
@@ -101,30 +94,43 @@ class Change:
     planned: Campaign | None = None
     """The desired state of the write that was planned last."""
     unanswered: BatchApiError | None = None
-    """The error of the write that is in doubt."""
+    """The error of the unconfirmed write."""
     sent: Sent | None = None
     """The write that Batch confirmed in this attempt."""
+    is_throttled: bool = field(init=False)
+    """Whether Batch has throttled this task."""
+    keeps_view: bool = False
+    """Whether only the write is to be repeated: it was throttled, and the view before it is some seconds old."""
+
+    def __post_init__(self, budget: timedelta | None, waits: bool) -> None:
+        spread = zlib.crc32(f"{self.request.token} {self.attempt.number}".encode()) / 2**32
+        allowed = MAX_IN_SLOT if waits else timedelta(0)
+        self.waiting = Waiting(self.clock, self.log, self.request.live, budget, allowed, spread)
+        self.is_throttled = self.attempt.is_rescheduled
 
     def make(self) -> Outcome:
         """Read, plan, send, and begin again until nothing is left to do. The last read is the check."""
-        self.started = self.clock.now()
+        self.waiting.started = self.clock.now()
         while True:
-            seen, self.failure = self._read()
-            if self.failure is None:
-                self.seen = seen
+            seen = self.seen
+            if not self.keeps_view:
+                seen, self.failure = self._read()
+                if self.failure is None:
+                    self.seen = seen
+            self.keeps_view = False
             step = self._plan()
             if isinstance(step, Done):
                 return self._finish(step, seen)
             if not isinstance(step, Send):
                 self._wait_or_raise(step)
-            elif self.unanswered is not None and self.budget and self._left() < 1:
+            elif self.unanswered is not None and self.waiting.budget and self.waiting.left() < 1:
                 raise self.unanswered
             elif self.request.dry_run:
                 return self._outcome(step.desired, seen, sent=step.payloads[0], changed=False, would_change=True)
             else:
                 self._send(step)
-                if self.sent is not None and not self.verifies and not self._goes_on(step):
-                    return self._finish(Done(True, desired=step.desired), None)
+                if self.sent is not None and not self._goes_on(step) and (why := self._why_unchecked(step)):
+                    return self._finish(Done(True, desired=step.desired, error=step.error), None, unchecked=why)
 
     def _plan(self) -> Plan:
         situation = Situation(
@@ -133,11 +139,11 @@ class Change:
             history=self.history,
             clocks=Clocks(self.clock.now(), self.api.batch_now()),
             run_after=self.attempt.run_after,
-            look_failed=self.failure is not None,
+            read_failed=self.failure is not None,
             asked=self.asked,
             has_answered=self.api.has_answered,
             stops_sent=self.stops_sent,
-            is_brief=self.budget is not None,
+            is_brief=self.waiting.budget is not None,
         )
         return planning.plan_change(situation)
 
@@ -153,19 +159,35 @@ class Change:
         off = self.history.off
         return step.stops and (self.history.on is not None or not self.history.is_known or bool(off and off.partial))
 
+    def _why_unchecked(self, step: Send) -> str:
+        """Return why a confirmed write is not compared with what view shows then; empty where it is.
+
+        The check finds what a write has lost, before a push goes out without its targeting. A stop sends nothing to
+        anybody, and Batch has confirmed it: where it held all that was read, ``verify="auto"`` leaves the check out.
+        """
+        if self.unchecked or self.request.verify == "never":
+            return self.unchecked or "verify='never'"
+        if self.is_throttled and self.request.verify == "auto":
+            return "Batch throttles this task"
+        before = self.sent.before if self.sent is not None and self.sent.payload == step.payloads[0] else None
+        is_whole = before is not None and bool(before.get("name") and before.get("messages"))
+        is_toggle = step.desired == {"live": False}
+        return "a stop of all that was read" if is_toggle and is_whole and self.request.verify == "auto" else ""
+
     def _read(self) -> tuple[Campaign | None, BatchApiError | None]:
         """Return what view shows, and the error where reading failed; neither where the campaign cannot be read."""
         if not self.request.read:
             return None, None
-        has_sent = self.history.is_in_doubt or self.sent is not None
+        has_sent = self.history.has_unconfirmed or self.sent is not None
         stops = self._is_to_stop()
-        pauses = [0.0, *(AGAIN_AFTER if self.waits else ())] if stops and not has_sent and not self.budget else []
+        pauses = [0.0, *(AGAIN_AFTER if self.waiting.allowed else ())]
+        pauses = pauses if stops and not has_sent and not self.waiting.budget else []
         # A single 403 may come from a proxy. An attempt that does not know what was sent reads once more (rule 6).
         refusals = 0 if self.history.is_known or stops else 1
         while True:
             try:
-                if self.budget:
-                    left = self._left()
+                if self.waiting.budget:
+                    left = self.waiting.left()
                     self.api.time_limit = min(left, STOP_READ_LIMIT) if stops else max(0.5, left - WRITE_RESERVE)
                 return self.api.get_campaign(self.request.token), None
             except BatchApiMisuseError as error:
@@ -177,11 +199,15 @@ class Change:
                 self.log.info("The campaign cannot be read, so it is neither compared nor checked: %s", error)
                 return None, None
             except BatchApiError as error:
-                may_wait = self.history.is_in_doubt or (self.budget is not None and not has_sent)
-                if error.throttled and may_wait and self._wait_for_batch(error):
+                self.is_throttled |= error.throttled
+                is_needed = self.history.has_unconfirmed or (self.waiting.budget is not None and not has_sent)
+                if error.throttled and is_needed and self.waiting.for_throttle(error):
                     continue
                 if has_sent:
                     return None, error
+                if error.throttled and self.waiting.for_short_throttle(error):
+                    stops = self._is_to_stop()
+                    continue
                 if error.throttled:
                     raise
                 stops = self._is_to_stop()
@@ -193,7 +219,7 @@ class Change:
                 if pauses and (missing or error.transient):
                     self.clock.sleep(pauses.pop(0))
                     continue
-                if error.transient and not self.attempt.is_last and not self.budget:
+                if error.transient and not self.attempt.is_last and not self.waiting.budget:
                     raise
                 self.log.warning("Reading the campaign failed; it is stopped without. %s", error)
                 return self.seen, None
@@ -210,11 +236,11 @@ class Change:
         for warning in step.warnings:
             self.log.warning(warning)
         self.planned, seen = step.desired, self.seen
-        # A write that is repeated, or in doubt, is compared with what was there before the first one.
+        # A write that is repeated, or unconfirmed, is compared with what was there before the first one.
         self.before = self.before or seen
         for index, payload in enumerate(step.payloads):
-            if self.budget:
-                self.api.time_limit = self._left()
+            if self.waiting.budget:
+                self.api.time_limit = self.waiting.left()
             write = Write(
                 at=self.clock.now(),
                 digest=payload_digest(step.desired),
@@ -229,7 +255,7 @@ class Change:
             elif not self.journal.save(history) and self.attempt.store is not None:
                 self.log.warning("The request is sent without a record, for it may be repeated.")
             # The store may have taken long.
-            if not self.still_sends():
+            if self.clock.now() - write.at > MAX_PLAN_AGE and not self.still_sends():
                 self.journal.save(self.history)
                 break
             try:
@@ -253,19 +279,21 @@ class Change:
             self.history, self.unanswered = history, error
             self.log.warning("%s", error)
             if error.retry_after:
-                self._pause(error.retry_after, "Batch asks for it (Retry-After)")
+                self.waiting.pause(error.retry_after, "Batch asks for it (Retry-After)")
             return
         # The answer proves that nothing was applied: the record of the request goes.
         self.journal.save(self.history)
         if isinstance(error, BatchConnectionError) and self.reconnects < len(AGAIN_AFTER):
             self.reconnects += 1
-            if self._pause(AGAIN_AFTER[self.reconnects - 1], str(error)):
+            if self.waiting.pause(AGAIN_AFTER[self.reconnects - 1], str(error)):
                 return
-        has_sent = self.history.is_in_doubt or self.sent is not None
-        is_only_chance = self.budget is not None or (self.request.is_new and not self.journal.is_saved)
-        is_throttled = isinstance(error, BatchApiError) and error.throttled
-        if is_throttled and (has_sent or is_only_chance) and self._wait_for_batch(error):
-            return
+        has_sent = self.history.has_unconfirmed or self.sent is not None
+        is_only_chance = self.waiting.budget is not None or (self.request.is_new and not self.journal.is_saved)
+        if isinstance(error, BatchApiError) and error.throttled:
+            self.is_throttled = True
+            self.keeps_view = not (has_sent or is_only_chance) and self.waiting.for_short_throttle(error)
+            if self.keeps_view or ((has_sent or is_only_chance) and self.waiting.for_throttle(error)):
+                return
         if self.unanswered is None and _is_for_content(error) and self.seen is not None and not self._is_to_stop():
             raise error.explained(
                 "What was sent is the campaign as Batch's view shows it, with the change. If that form is what Batch "
@@ -279,48 +307,20 @@ class Change:
         if isinstance(step, Refuse):
             raise step.error
         if isinstance(step, AskBatch):
-            if self.budget:
-                self.api.time_limit = max(0.5, self._left() - WRITE_RESERVE)
+            if self.waiting.budget:
+                self.api.time_limit = max(0.5, self.waiting.left() - WRITE_RESERVE)
             try:
                 self.asked = self.api.get_campaign(self.request.token)
             except BatchApiError as error:
                 # The window may have closed meanwhile; a stop needs no answer.
                 if (error.transient or not self.api.has_answered) and not self._is_to_stop():
                     raise
-        elif not isinstance(step, Wait) or not self._pause(step.time.total_seconds(), step.why):
+        elif not isinstance(step, Wait) or not self.waiting.pause(step.time.total_seconds(), step.why):
             raise self.unanswered or BatchVerificationError(
                 f"What an earlier request did to campaign {self.request.token!r} is not known yet."
             )
 
-    def _wait_for_batch(self, error: Any) -> bool:
-        """Wait in the worker slot for as long as Batch asks; return False where that is too long."""
-        return self._pause(max(THROTTLE_FLOOR, error.retry_after or 0.0), str(error), may_be_cut=False)
-
-    def _pause(self, seconds: float, why: str, *, may_be_cut: bool = True) -> bool:
-        """Wait in the worker slot, no further than the next change of the window; return False where it is too long."""
-        if not self.waits:
-            return False
-        now = self.clock.now()
-        changes = getattr(self.request.live, "changes", None)
-        change = next(iter(changes(now)), None) if changes else None
-        until_change = seconds if change is None else (change[0] - now).total_seconds() + 0.1
-        if until_change < seconds and not may_be_cut:
-            return False
-        seconds = min(seconds, until_change)
-        left = self._left() - WRITE_RESERVE if self.budget else (MAX_IN_SLOT - self.waited).total_seconds()
-        if seconds > left:
-            return False
-        self.log.info("Waiting %.0f s: %s.", seconds, why.rstrip("."))
-        self.waited += timedelta(seconds=seconds)
-        self.clock.sleep(seconds)
-        return True
-
-    def _left(self) -> float:
-        """Return how many seconds of a callback's time are left for a request, at least half a second."""
-        left = self.started + (self.budget or timedelta(0)) - self.clock.now()
-        return max(0.5, left.total_seconds())
-
-    def _finish(self, step: Done, seen: Campaign | None) -> Outcome:
+    def _finish(self, step: Done, seen: Campaign | None, *, unchecked: str = "") -> Outcome:
         """Check what was written, say what was done, and return it."""
         if step.warning:
             self.log.warning(step.warning)
@@ -337,27 +337,14 @@ class Change:
             how = {False: "already", True: "by an earlier request of this task", None: "now"}[step.changed]
             self.log.info("%s is %s %s. Nothing is sent.", title, state, how)
         else:
-            checked = self._check(self.sent, seen)
-            status = self.sent.status
-            self.log.info("%s is now %s: Batch confirmed with %s%s.", title, state, status, checked)
+            unchecked = "reading failed" if self.failure is not None else unchecked
+            if self.failure is not None or (unchecked and self.is_throttled and not self.sent.step.stops):
+                self.log.warning("The write is confirmed, but not compared: %s.", self.failure or unchecked)
+            checked = check_sent(self.request.token, self.sent, seen, unchecked, self.log)
+            self.log.info("%s is now %s: Batch confirmed with %s%s.", title, state, self.sent.status, checked)
         if step.error is not None:
             raise step.error
         return outcome
-
-    def _check(self, sent: Sent, seen: Campaign | None) -> str:
-        """Compare what view shows with what was sent; return what the log says of it."""
-        if seen is None and self.failure is not None:
-            self.log.warning("The write is confirmed, but reading the campaign afterwards failed: %s", self.failure)
-            return ", unchecked"
-        if seen is None:
-            return "; the campaign cannot be read, so this is not checked"
-        step = sent.step
-        other = check_written(
-            self.request.token, sent.before, seen, step.desired, at_once=step.at_once, is_new=step.is_new
-        )
-        if other:
-            self.log.warning("Batch confirmed the write, but shows another %s than was sent.", ", ".join(other))
-        return "" if other else " and shows it so, with nothing lost"
 
     def _outcome(
         self,
@@ -373,7 +360,7 @@ class Change:
         live = shown.get("live") if would_change else desired.get("live", shown.get("live"))
         return Outcome(
             token=self.request.token,
-            requested_at=self.sent.at if self.sent else self.started,
+            requested_at=self.sent.at if self.sent else self.waiting.started,
             completed_at=self.clock.now(),
             changed=changed,
             sent=payload,
@@ -383,20 +370,6 @@ class Change:
             before=seen,
             would_change=would_change,
         )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sent:
-    """A write that Batch confirmed.
-
-    :param before: What view showed before it; None where the campaign cannot be read.
-    """
-
-    step: Send
-    payload: Campaign
-    before: Campaign | None
-    status: int
-    at: datetime
 
 
 def _not_visible(error: BatchApiError) -> BatchNotVisibleError:

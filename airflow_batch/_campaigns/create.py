@@ -13,15 +13,15 @@ from itertools import islice
 from typing import Any
 
 from airflow_batch._campaigns import rules
-from airflow_batch._campaigns.attempt import note_nothing_sent, run_attempt
-from airflow_batch._campaigns.change import AGAIN_AFTER, MAX_IN_SLOT, THROTTLE_FLOOR, Change
+from airflow_batch._campaigns.change import Change
 from airflow_batch._campaigns.diff import Campaign, same_name
-from airflow_batch._campaigns.history import History, Journal
+from airflow_batch._campaigns.history import History, Journal, note_nothing_sent, run_attempt
 from airflow_batch._campaigns.payload import payload_digest
 from airflow_batch._campaigns.plan import repeat_refused
 from airflow_batch._campaigns.protocol import Attempt, CampaignApi, Clock, Log
 from airflow_batch._campaigns.request import ChangeRequest, CreateRequest, Outcome, TooLateError
 from airflow_batch._campaigns.rules import Clocks
+from airflow_batch._campaigns.waiting import AGAIN_AFTER, MAX_IN_SLOT, THROTTLE_FLOOR
 from airflow_batch.exceptions import (
     BatchApiError,
     BatchApiMisuseError,
@@ -38,7 +38,7 @@ from airflow_batch.exceptions import (
 log = logging.getLogger(__name__)
 
 NEWEST = 100
-"""How many campaigns, newest first, are looked through for drafts that a lost request may have left."""
+"""How many campaigns, newest first, are searched for drafts that a lost request may have left."""
 
 
 def create_campaign(
@@ -81,7 +81,7 @@ class Creation:
         kept = self._kept()
         if kept is not None and (outcome := self._known(kept)):
             return outcome
-        self._judge()
+        self._check_and_send()
         if self.dry_run:
             self.log.info("Dry run: campaign %r would be created. Nothing was sent.", self.payload["name"])
             return self._outcome(changed=False, would_change=True)
@@ -117,7 +117,7 @@ class Creation:
         """Return the outcome where nothing may be sent to the kept campaign any more, None where it goes on.
 
         :raises BatchNotVisibleError: where Batch does not show it.
-        :raises BatchRepeatRefusedError: where its going live is in doubt since before a clear.
+        :raises BatchRepeatRefusedError: where an attempt before the task was cleared may have made it live.
         """
         cleared = kept.get("max_tries") != self.attempt.max_tries
         on = self.history.on
@@ -146,7 +146,7 @@ class Creation:
                 **error.details,
             ) from None
 
-    def _judge(self) -> None:
+    def _check_and_send(self) -> None:
         """Refuse before a draft is created what would be too late by now (rule 3), or may not go live (rule 8)."""
         if not self.goes_live:
             return
@@ -162,7 +162,7 @@ class Creation:
         if not self.history.may_push:
             raise BatchRepeatRefusedError(
                 "An earlier attempt of this task may have created the campaign and made it live, and nothing is kept "
-                "of it, so none is created. Look in Batch's dashboard, and start a new DAG run.",
+                "of it, so none is created. Check Batch's dashboard, and start a new DAG run.",
                 endpoint="create",
                 may_have_been_applied=True,
             )
@@ -173,7 +173,7 @@ class Creation:
         """Create the draft. After a lost answer it is repeated, for a draft is never sent."""
         if self.goes_live and self.attempt.store is not None:
             self.journal.save(self.history)
-        draft, in_doubt = {**self.payload, "live": False}, False
+        draft, unconfirmed = {**self.payload, "live": False}, False
         for pause in (*AGAIN_AFTER, None):
             try:
                 self.token = self.api.create_campaign(draft, checked=True)
@@ -182,12 +182,12 @@ class Creation:
                 repeats = isinstance(error, BatchConnectionError) or error.may_have_been_applied
                 if pause is None or not repeats:
                     raise
-                in_doubt |= error.may_have_been_applied
+                unconfirmed |= error.may_have_been_applied
                 remains = "; one more may remain" if error.may_have_been_applied else ""
                 self.log.warning("%s Creating the draft again in %.0f s%s.", error, pause, remains)
                 self.clock.sleep(pause)
         self.status = self.api.last_status
-        if in_doubt:
+        if unconfirmed:
             self._log_other_drafts()
         extra = {
             "token": self.token,
@@ -228,11 +228,11 @@ class Creation:
         self.journal = Journal(self.attempt, self.clock, self.token, self.api.app, self.log)
         while True:
             change = Change(self.api, self.clock, self.attempt, request, self.journal, self.log, self.history)
-            change.waited = self.clock.now() - began
+            change.waiting.waited = self.clock.now() - began
             try:
                 return change.make()
             except BatchVerificationError:
-                # It was confirmed but does not show: in doubt, so that a retry sends it again.
+                # It was confirmed but does not show: unconfirmed, so that a retry sends it again.
                 on = change.history.on
                 change.history = replace(change.history, on=on and replace(on, confirmed=False))
                 raise

@@ -6,11 +6,11 @@ import logging
 from dataclasses import dataclass, replace
 
 from airflow_batch._campaigns import rules
-from airflow_batch._campaigns.change import AGAIN_AFTER
 from airflow_batch._campaigns.diff import Campaign
 from airflow_batch._campaigns.history import History, Journal
 from airflow_batch._campaigns.protocol import Attempt, CampaignApi, Clock, Log
 from airflow_batch._campaigns.request import Outcome
+from airflow_batch._campaigns.waiting import AGAIN_AFTER
 from airflow_batch.exceptions import (
     BatchApiError,
     BatchApiMisuseError,
@@ -36,7 +36,7 @@ def delete_campaign(
     """Delete a campaign. A deletion may be repeated.
 
     A 404 is a success only with ``missing_ok``, or where a deletion of this token by this task instance was confirmed
-    or is in doubt: in this attempt, or by what an earlier one has saved.
+    or may have been applied: in this attempt, or by what an earlier one has saved.
 
     :param expect_name: Refuse a campaign with another name; empty: one that cannot be compared.
     :raises BatchChangeRefusedError: for another name, or one that cannot be read.
@@ -75,10 +75,10 @@ class Deletion:
         kept = self.history.extra or {}
         is_same = (kept.get("deleted"), kept.get("app")) == (self.token, self.api.app)
         self.confirmed_before: bool | None = kept.get("confirmed") is True if is_same else None
-        """Whether a deletion by this task instance was confirmed; False: it is in doubt, None: none was sent."""
+        """Whether a deletion by this task instance was confirmed; False: it is unconfirmed, None: none was sent."""
 
     def make(self) -> Outcome:
-        """Delete the campaign. What is in doubt, or was not sent at all, is repeated (rule 7)."""
+        """Delete the campaign. What is unconfirmed, or was not sent at all, is repeated (rule 7)."""
         for pause in (*AGAIN_AFTER, None):
             self._save(self.confirmed_before is True)
             try:

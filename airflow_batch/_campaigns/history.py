@@ -10,12 +10,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from airflow_batch._campaigns.diff import Campaign, read_moment
 from airflow_batch._campaigns.payload import payload_digest
 from airflow_batch._campaigns.protocol import Attempt, Clock, Log
-from airflow_batch.exceptions import BatchStateError
+from airflow_batch._campaigns.request import Outcome
+from airflow_batch.exceptions import BatchApiError, BatchStateError
 
 SAVE_TRIES = 3
 MAX_BEFORE = 20_000
@@ -28,7 +29,7 @@ class Write:
 
     :param at: When, by this worker's clock.
     :param digest: Of the desired parameters.
-    :param confirmed: Whether Batch confirmed it; else it is in doubt.
+    :param confirmed: Whether Batch confirmed it; else it may have been applied, or not.
     :param push_at: When the push that it sets going goes out; None where it sends none.
     :param batch_at: When it was sent, by Batch's clock.
     :param before: What view showed before it: the whole where less than that was sent, else the push time alone.
@@ -106,8 +107,8 @@ class History:
         return next((write for write in (self.on, self.off) if write is not None and write.digest == digest), None)
 
     @property
-    def is_in_doubt(self) -> bool:
-        """Whether a write of this attempt is in doubt."""
+    def has_unconfirmed(self) -> bool:
+        """Whether a write of this attempt may have been applied, or not."""
         return any(w is not None and w.is_own and not w.confirmed for w in (self.on, self.off))
 
     def with_write(self, write: Write, *, stops: bool) -> Self:
@@ -122,7 +123,7 @@ class History:
 class Journal:
     """Loads and saves the history of one task instance and one campaign.
 
-    :param token: The campaign; None where the record itself tells it (a creation).
+    :param token: The campaign; None where the record itself names it (a creation).
     """
 
     def __init__(self, attempt: Attempt, clock: Clock, token: str | None, app: str | None, log: Log) -> None:
@@ -138,7 +139,7 @@ class Journal:
         """Whether all that was sent is in the store, so that another attempt can rely on it."""
 
     def load(self) -> History:
-        """Return the history. Without a readable record, an attempt but the first counts as in doubt (rule 7)."""
+        """Return the history. Without a readable record, every attempt but the first counts as unconfirmed (rule 7)."""
         began = self._clock.now()
         attempt = self._attempt
         first = attempt.number == 1 and not (attempt.is_rescheduled and attempt.store is not None)
@@ -221,3 +222,32 @@ class Journal:
 
 def _text(moment: datetime | None) -> str | None:
     return None if moment is None else moment.astimezone(UTC).isoformat()
+
+
+class Work(Protocol):
+    """One attempt at something: what ``run_attempt`` runs."""
+
+    journal: Journal
+    history: History
+
+    def make(self) -> Outcome:
+        """Do it."""
+
+
+def run_attempt(work: Work) -> Outcome:
+    """Run an attempt and leave its record: whether it succeeds or fails, the next one knows what was sent (rule 7)."""
+    try:
+        outcome = work.make()
+    except Exception as error:
+        if isinstance(error, BatchApiError):
+            error.may_be_rescheduled = work.journal.is_saved
+        work.journal.note_end(work.history)
+        raise
+    work.journal.note_end(work.history)
+    return outcome
+
+
+def note_nothing_sent(attempt: Attempt, clock: Clock, token: str | None, app: str | None, log: Log) -> None:
+    """Leave the record of an attempt that fails before it can send anything, so that the next one knows it (rule 7)."""
+    journal = Journal(attempt, clock, token, app, log)
+    journal.note_end(journal.load())

@@ -1,18 +1,17 @@
-"""What may be sent to Batch: a payload's JSON values, its moments, and the checks that Batch documents.
-
-Pure functions: no Airflow, no HTTP, no clock. What a campaign is, as Batch gives it back, is in ``campaigns.py``.
-"""
+"""What users give: how a task names a campaign, and payloads, with the checks that Batch documents. Pure functions."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime
+from itertools import islice
 from typing import Any
 
-from airflow_batch._values import short_repr, type_name
+from airflow_batch._campaigns.protocol import Log
+from airflow_batch._values import check_token, short_repr, type_name
 from airflow_batch.exceptions import BatchConfigurationError, BatchPayloadError
 
 MIN_NAME = 3
@@ -77,9 +76,9 @@ def check_payload(payload: Any, source: str = "payload") -> dict[str, Any]:
     Sources: https://doc.batch.com/developer/api/mep/campaigns/parameters (name, live, labels, push_time).
 
     :param source: What messages call it.
-    :raises BatchPayloadError: for what is no JSON object, a naive datetime (but in ``local_push_time``, which is a wall
-        time), a number that is not finite, a name below 3 characters or ``None``, more than 3 labels, a ``live`` that
-        is no boolean, a ``push_time`` that is neither ``now`` nor a moment, and for more than ``MAX_DEPTH`` levels or
+    :raises BatchPayloadError: for what is no JSON object, a naive datetime (but in ``local_push_time``, a local time),
+        a number that is not finite, a name below 3 characters or ``None``, more than 3 labels, a ``live`` that is no
+        boolean, a ``push_time`` that is neither ``now`` nor a moment, and for more than ``MAX_DEPTH`` levels or
         ``MAX_SIZE``.
     """
     if not isinstance(payload, Mapping):
@@ -203,7 +202,7 @@ def _place(*path: str | int) -> str:
 
 
 def _time(value: Any, place: str, allowed: str = "a UTC time", *, is_local: bool = False) -> str:
-    """Return a time as Batch takes it: in UTC, or the wall time of each device, which has no zone.
+    """Return a time as Batch takes it: in UTC, or the local time of each device, which has no zone.
 
     A text without an offset is UTC, as Batch documents it. A naive datetime may be anything.
     """
@@ -223,7 +222,7 @@ def _time(value: Any, place: str, allowed: str = "a UTC time", *, is_local: bool
         ) from None
     if is_local:
         raise BatchPayloadError(
-            f"{place} is {moment.isoformat()}, but it means the wall time of each device: give it without a "
+            f"{place} is {moment.isoformat()}, but it means the local time of each device: give it without a "
             "time zone, or use push_time for one moment everywhere."
         )
     raise BatchPayloadError(
@@ -239,3 +238,47 @@ def _warn_of_misspelt(payload: Mapping[str, Any], source: str) -> None:
     for name in unknown[:_MAX_SPELLING_CHECKS]:
         for near in difflib.get_close_matches(name.lower(), _PARAMETERS, n=1, cutoff=0.8):
             _log.warning("%s has the unknown parameter %r. It is sent as it is. Is %r meant?", source, name, near)
+
+
+def read_reference(campaign: Any) -> tuple[str, str | None]:
+    """Return (token, app) of what was passed as ``campaign=``: a token, or the result dict of another task.
+
+    :raises BatchPayloadError: when it is neither.
+    """
+    if isinstance(campaign, Mapping):
+        if "campaign_token" not in campaign:
+            raise BatchPayloadError(
+                "campaign must be a token or the result of a Batch operator; the given object has no campaign_token, "
+                f"but {', '.join(short_repr(key) for key in islice(campaign, 10)) or 'nothing'}."
+            )
+        app = campaign.get("app")
+        if app is not None and not isinstance(app, str):
+            raise BatchPayloadError(f"The app of the given result must be text or null, not {type_name(app)}.")
+        return check_token(campaign["campaign_token"]), app or None
+    return check_token(campaign), None
+
+
+def read_expected_name(name: Any, *, given: bool) -> str | None:
+    """Return ``expect_name``: None where none was given, empty where its template rendered to nothing (rule 2)."""
+    if not given:
+        return None
+    return "" if str(name).strip() in ("", "None") else str(name)
+
+
+def read_definition(
+    value: Any, *, stops: bool, log: Log, parse: Callable[[], Any] | None = None
+) -> dict[str, Any] | None:
+    """Return ``definition``, checked; None where none was given. A wrong one never blocks a stop (rule 4).
+
+    :param parse: Returns the value, parsed, where it may be text.
+    :raises BatchPayloadError: for a wrong one, where the task may switch the campaign on.
+    """
+    if value in (None, "", "None"):  # what a template may have made of nothing
+        return None
+    try:
+        return check_payload(parse() if parse else value, "definition")
+    except BatchPayloadError as error:
+        if not stops:
+            raise
+        log.warning("The campaign is stopped without the definition. %s", error)
+        return None

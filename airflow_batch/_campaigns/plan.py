@@ -25,10 +25,10 @@ from airflow_batch.exceptions import (
     BatchRepeatRefusedError,
 )
 
-LOOKS_AFTER = tuple(timedelta(seconds=seconds) for seconds in (0, 5, 15, 45, 120))
-"""When a campaign is read again after a write in doubt, counted from the write (rule 7)."""
+READS_AFTER = tuple(timedelta(seconds=seconds) for seconds in (0, 5, 15, 45, 120))
+"""When a campaign is read again after an unconfirmed write, counted from the write (rule 7)."""
 STOP_AGAIN_AFTER = timedelta(seconds=5)
-"""When a stop in doubt that does not show yet is sent again; it may be repeated."""
+"""When an unconfirmed stop that does not show yet is sent again; it may be repeated."""
 MAX_STOPS = 4
 NOW_SHOWS_WITHIN = timedelta(minutes=10)
 """How long after a request with ``push_time: "now"`` the push time that view shows may be (UNKNOWN, rule 7)."""
@@ -73,8 +73,8 @@ class Wait:
 
 
 @dataclass(frozen=True)
-class GiveUp:
-    """The last write stays in doubt: the attempt ends with its error, for Airflow to retry."""
+class StillUnconfirmed:
+    """The last write stays unconfirmed: the attempt ends with its error, for Airflow to retry."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class Send:
         return self.payloads[-1].get("live") is False
 
 
-Plan = Refuse | TooLate | Done | Wait | GiveUp | AskBatch | Send
+Plan = Refuse | TooLate | Done | Wait | StillUnconfirmed | AskBatch | Send
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,8 +115,8 @@ class Situation:
     """All that a plan depends on.
 
     :param seen: What view shows; None where the campaign cannot be read.
-    :param look_failed: Whether reading failed this time, after a write: ``seen`` is what view showed before.
-    :param asked: What view showed where it was asked for Batch's ``Date`` alone: judged by, but never sent.
+    :param read_failed: Whether reading failed this time, after a write: ``seen`` is what view showed before.
+    :param asked: What view showed where it was asked for Batch's ``Date`` alone: checked against, but never sent.
     :param has_answered: Whether Batch has answered anything in this attempt.
     :param stops_sent: How many stops this attempt has sent.
     :param is_brief: Whether there is no time to wait for (a callback).
@@ -127,7 +127,7 @@ class Situation:
     history: History
     clocks: Clocks
     run_after: datetime | None = None
-    look_failed: bool = False
+    read_failed: bool = False
     asked: Campaign | None = None
     has_answered: bool = True
     stops_sent: int = 0
@@ -155,7 +155,7 @@ def plan_change(situation: Situation) -> Plan:
         own = situation.history.find(desired)
         may_be_own = own is not None or not situation.history.is_known
         renamed_to = desired.get("name") if may_be_own else None
-        if not situation.look_failed and rules.names_agree(seen, request.expect_name, renamed_to) is False:
+        if not situation.read_failed and rules.names_agree(seen, request.expect_name, renamed_to) is False:
             raise rules.other_name_error(request.token, seen or {}, request.expect_name)
         if desired.get("live") is False:
             plan = _plan_stop(situation, desired, own, clock_error)
@@ -167,12 +167,12 @@ def plan_change(situation: Situation) -> Plan:
 
 
 def _plan_stop(situation: Situation, desired: Campaign, own: Write | None, error: BatchError | None) -> Plan:
-    """Plan a stop: it always gets through (rule 4), and after an own "on" a look alone does not end it (rule 7)."""
+    """Plan a stop: it always gets through (rule 4), and after an own "on" a read alone does not end it (rule 7)."""
     history, now = situation.history, situation.clocks.ours
     on_at = None if history.on is None else history.on.at
     if on_at is None and not history.is_known and isinstance(situation.request.live, Schedule):
         on_at = history.began
-    shows = situation.seen is not None and not situation.look_failed and not differences(desired, situation.seen)
+    shows = situation.seen is not None and not situation.read_failed and not differences(desired, situation.seen)
     off = history.off
     if off is None or not off.is_own:
         if off is not None and off.partial and shows and off is own and history.last is off:
@@ -189,7 +189,7 @@ def _plan_stop(situation: Situation, desired: Campaign, own: Write | None, error
     again = settled if off.confirmed or shows else off.at + STOP_AGAIN_AFTER
     if now < again:
         return Wait(again - now, "an earlier request may still set it live" if on_at else "the stop was not answered")
-    return GiveUp() if situation.stops_sent >= MAX_STOPS else _stop(situation, desired, error)
+    return StillUnconfirmed() if situation.stops_sent >= MAX_STOPS else _stop(situation, desired, error)
 
 
 def _stop(situation: Situation, desired: Campaign, error: BatchError | None) -> Send:
@@ -209,15 +209,15 @@ def _stop(situation: Situation, desired: Campaign, error: BatchError | None) -> 
 
 
 def _check_partial(situation: Situation, off: Write, error: BatchError | None) -> Plan:
-    """End a stop; one that sent less than the whole is confirmed by a look two minutes later (rule 4)."""
+    """End a stop; one that sent less than the whole is confirmed by a read two minutes later (rule 4)."""
     changed = True if off.confirmed else None
     if not off.partial:
         return Done(changed, error=error)
     left = off.at + SETTLE_TIME - situation.clocks.ours
     if left > timedelta(0) and not situation.is_brief:
         return Wait(left, "less than the whole campaign was sent, so it is checked for what it lost")
-    if situation.look_failed and not situation.is_brief:
-        return GiveUp()
+    if situation.read_failed and not situation.is_brief:
+        return StillUnconfirmed()
     if situation.seen is None or off.before is None:
         return Done(changed, "The campaign cannot be read, so it is not known whether it lost anything.", error)
     rules.check_lost(situation.request.token, off.before, situation.seen, {"live": False})
@@ -231,15 +231,15 @@ def _plan_other(situation: Situation, desired: Campaign, own: Write | None) -> P
     if own is not None:
         sends = own.push_at is not None and own.push_at <= situation.clocks.later + SETTLE_TIME
         if not own.confirmed and (own.is_own or sends):
-            return _resolve_doubt(situation, desired, own, sends=sends)
+            return _resolve_unconfirmed(situation, desired, own, sends=sends)
         if own.confirmed and own.is_own:
             return Done(True)
         if own.confirmed and desired.get("push_time") == "now":
             return Done(
                 True, "An earlier attempt has sent this push, and Batch confirmed it. A new run sends it again."
             )
-    if situation.look_failed:
-        return Wait(LOOKS_AFTER[1], "the campaign could not be read")
+    if situation.read_failed:
+        return Wait(READS_AFTER[1], "the campaign could not be read")
     if request.expect_name is not None and rules.names_agree(seen, request.expect_name) is None:
         why = "its name cannot be read" if request.expect_name else "it rendered to nothing"
         raise BatchChangeRefusedError(
@@ -254,11 +254,11 @@ def _plan_other(situation: Situation, desired: Campaign, own: Write | None) -> P
     may_be_own = own is not None or not history.is_known
     if not conflicting and seen is not None and may_be_own and _shows(situation, desired, own):
         return Done(_changed_before(history, own))
-    return _judge(situation, desired, force=conflicting)
+    return _check_and_send(situation, desired, force=conflicting)
 
 
-def _judge(situation: Situation, desired: Campaign, *, force: bool) -> Plan:
-    """Judge what would be sent, and return it, or why not (rules 1, 2, 3, 5 and 8)."""
+def _check_and_send(situation: Situation, desired: Campaign, *, force: bool) -> Plan:
+    """Check what would be sent, and return it, or why not (rules 1, 2, 3, 5 and 8)."""
     request, seen, clocks = situation.request, situation.seen, situation.clocks
     if request.is_new:
         known: Campaign = {}
@@ -274,9 +274,9 @@ def _judge(situation: Situation, desired: Campaign, *, force: bool) -> Plan:
         seen is not None and not differences(desired, seen) and desired.get("push_time") != "now"
     )
     warnings = [warning] if (warning := rules.finished_warning(request.token, whole, clocks.later)) else []
-    # What was only asked for is not sent, so a payload without it is judged alone as well.
-    judged = (whole,) if seen is not None else (whole, payload)
-    passed = next((one for one in judged if rules.push_has_passed(one, clocks.later)), None)
+    # What was only asked for is not sent, so a payload without it is checked alone as well.
+    checked = (whole,) if seen is not None else (whole, payload)
+    passed = next((one for one in checked if rules.push_has_passed(one, clocks.later)), None)
     if passed is not None:
         complete = seen is not None and seen.get("live") is True and rules.push_has_passed(seen, clocks.later)
         error = rules.passed_error(request.token, passed, complete=complete)
@@ -288,7 +288,7 @@ def _judge(situation: Situation, desired: Campaign, *, force: bool) -> Plan:
     leaves_live = whole.get("live") is not False
     if leaves_live and (late := _late(situation, request.latest_on, "on")):
         return late
-    push_at = next((moment for one in judged if (moment := rules.push_moment(one, clocks.later))), None)
+    push_at = next((moment for one in checked if (moment := rules.push_moment(one, clocks.later))), None)
     at_once = push_at is not None and (push_at <= clocks.later + SETTLE_TIME)
     is_unknown = seen is None and not (request.definition or situation.asked or request.is_new)
     if refusal := _refuse_second_push(situation, at_once=at_once, push_at=push_at, is_unknown=is_unknown):
@@ -325,27 +325,27 @@ def _refuse_second_push(
 def repeat_refused(token: str, why: str) -> BatchRepeatRefusedError:
     """Return the error for a push that is not sent again (rule 5)."""
     return BatchRepeatRefusedError(
-        f"{why} of campaign {token!r}, so it is not sent again. Look at the campaign in Batch's dashboard. A new DAG "
+        f"{why} of campaign {token!r}, so it is not sent again. Check the campaign in Batch's dashboard. A new DAG "
         "run sends it again; clearing the task does not.",
         endpoint="update",
         may_have_been_applied=True,
     )
 
 
-def _resolve_doubt(situation: Situation, desired: Campaign, own: Write, *, sends: bool) -> Plan:
-    """Look whether an unconfirmed write has taken effect, over the settle time (rule 7).
+def _resolve_unconfirmed(situation: Situation, desired: Campaign, own: Write, *, sends: bool) -> Plan:
+    """Find out whether an unconfirmed write has taken effect, over the settle time (rule 7).
 
     :param sends: Whether it may have sent a push, which is not sent again (rule 5).
     """
-    now, can_look = situation.clocks.ours, situation.seen is not None or situation.look_failed
-    if situation.seen is not None and not situation.look_failed and _shows(situation, desired, own):
+    now, can_read = situation.clocks.ours, situation.seen is not None or situation.read_failed
+    if situation.seen is not None and not situation.read_failed and _shows(situation, desired, own):
         return Done(None)
-    following = [own.at + after for after in LOOKS_AFTER if own.at + after > now]
-    if can_look and following:
+    following = [own.at + after for after in READS_AFTER if own.at + after > now]
+    if can_read and following:
         return Wait(following[0] - now, "the answer to the request was lost, and its effect does not show yet")
     if not sends:
-        return GiveUp()
-    how = "its effect does not show" if can_look else "this API key cannot read the campaign"
+        return StillUnconfirmed()
+    how = "its effect does not show" if can_read else "this API key cannot read the campaign"
     return Refuse(repeat_refused(situation.request.token, f"The answer was lost, and {how}: it may be the push"))
 
 

@@ -53,7 +53,7 @@ class Log(Protocol):
         """Log what happened."""
 
     def warning(self, msg: str, /, *args: Any) -> Any:
-        """Log what a person should look at."""
+        """Log what a person should check."""
 
 
 class Clock(Protocol):
@@ -100,10 +100,10 @@ class Schedule(Protocol):
 class Attempt:
     """One attempt of a task instance.
 
-    :param number: 1 for the first. A reschedule keeps the number, a retry and a clear raise it.
-    :param max_tries: The number of the last attempt less one; a clear raises it.
+    :param number: 1 for the first. A reschedule keeps the number, a retry and a cleared task raise it.
+    :param max_tries: The number of the last attempt less one; clearing the task raises it.
     :param is_rescheduled: Whether an earlier part of this attempt gave its slot back.
-    :param run_after: Moment for which the run stands; a clear keeps it.
+    :param run_after: Moment for which the run stands; clearing the task keeps it.
     :param store: None where Airflow keeps nothing between attempts (below 3.3).
     """
 

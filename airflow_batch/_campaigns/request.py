@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from airflow_batch._campaigns.diff import Campaign
 from airflow_batch._campaigns.protocol import Schedule
@@ -25,13 +25,15 @@ class ChangeRequest:
     :param parameters: The other parameters to set, checked.
     :param definition: What the campaign was created from, checked; used only where the campaign cannot be read.
     :param read: Whether the campaign may be read before the write. False: ``read="never"``.
+    :param verify: Whether a confirmed write is compared with what view shows then: ``auto``, but for a stop of all that
+        was read and while Batch throttles the task; ``always``; ``never``.
     :param expect_name: Name that the campaign must have. Empty: one was asked for, but its template rendered to
         nothing, so it cannot be compared.
     :param latest_on: Moment after which nothing that leaves the campaign live is sent any more; None for no limit.
     :param latest_off: Moment after which nothing that stops the campaign is sent any more; None for no limit.
     :param dry_run: Plan and compare, but send nothing.
     :param is_new: ``parameters`` is the whole of a draft that this task instance has created (rule 8): it is sent as it
-        is, and view only tells whether it is live.
+        is, and view only shows whether it is live.
     """
 
     token: str
@@ -39,6 +41,7 @@ class ChangeRequest:
     parameters: Campaign = field(default_factory=dict)
     definition: Campaign | None = None
     read: bool = True
+    verify: Literal["auto", "always", "never"] = "auto"
     expect_name: str | None = None
     latest_on: datetime | None = None
     latest_off: datetime | None = None

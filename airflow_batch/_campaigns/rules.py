@@ -26,7 +26,7 @@ SETTLE_TIME = timedelta(minutes=2)
 MAX_CLOCK_GAP = timedelta(minutes=5)
 """Difference between the worker's clock and Batch's above which a window they disagree about is not opened."""
 FIRST_TIME_ZONE, LAST_TIME_ZONE = timedelta(hours=-14), timedelta(hours=12)
-"""When a wall time comes in the first and in the last time zone, from the moment it comes in UTC."""
+"""When a local time comes in the first and in the last time zone, from the moment it comes in UTC."""
 
 
 @dataclass(frozen=True)

@@ -38,12 +38,12 @@ MAX_LEVELS = 100
 MAX_RETRY_AFTER = 10.0**9
 """Seconds (some 30 years) to which a Retry-After is cut, so that it stays a number that dates can hold."""
 
-MAYBE_CHANGED = " The campaign may have been changed: look at it before you repeat the task."
+MAYBE_CHANGED = " The campaign may have been changed: check it before you repeat the task."
 
 _SECONDS = re.compile(r"([+-]?\d+(\.\d+)?)( ?s)?", re.ASCII)
 _ADVICE = {
     401: " Check the connection's password (company REST API key) and the app API key (login, or extra api_keys): "
-    "is one in the place of the other?",
+    "are the two swapped?",
     403: " The keys are accepted, but this call is not allowed with them.",
     404: " Check the campaign's token, that it belongs to the app whose API key is used, and that no REST API key "
     "stands in its place.",

@@ -30,11 +30,12 @@ DEFAULT_TIMEOUT = (10.0, 30.0)
 TOTAL_TIMEOUT = 60.0
 """Seconds after which a whole request is given up, slow headers and bodies included."""
 SANDBOX_PREFIX = "sandbox-"
+MAX_BURST = 1_000
 LEAST_RATE = 0.001
 """Requests a second: one in a quarter of an hour. What is far below cannot be reckoned with."""
 MAX_SHOWN = 10
 """Names that one message shows."""
-EXTRA_KEYS = ("api_keys", "timeout", "requests_per_second")
+EXTRA_KEYS = ("api_keys", "timeout", "requests_per_second", "burst")
 REDACTED = "***"
 LEAST_PREFIX = 12
 """Characters from the start of a key that are taken out of a text even where the rest of the key is missing."""
@@ -46,11 +47,13 @@ _ALLOWED = {
     "api_keys": 'an object such as {"ios": "...", "android": "..."}',
     "timeout": f"seconds above 0 and up to {TOTAL_TIMEOUT:.0f}, one number or [connect, read]",
     "requests_per_second": f"a number above 0, of at least {LEAST_RATE}",
+    "burst": f"a whole number from 1 to {MAX_BURST}",
 }
 # What a header and a part of a path can hold: printable ASCII, and not dots alone.
 _Key = Annotated[str, Field(min_length=1, pattern=r"^[!-~]*[!-\-/-~][!-~]*$")]
 _App = Annotated[str, Field(pattern=r"\S")]
 _Seconds = Annotated[float, Field(gt=0, le=TOTAL_TIMEOUT, strict=True, allow_inf_nan=False)]
+_Burst = Annotated[int, Field(ge=1, le=MAX_BURST, strict=True)]
 _Rate = Annotated[float, Field(ge=LEAST_RATE, strict=True, allow_inf_nan=False)]
 
 
@@ -64,6 +67,7 @@ class BatchSettings(BaseModel):
     :param api_keys: App API key for each app name; the single key of ``login`` stands under None.
     :param timeout: Seconds to connect and seconds between two reads.
     :param requests_per_second: Ceiling for many calls in a row, None when unknown.
+    :param burst: How many requests Batch accepts at once before that ceiling holds.
     """
 
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
@@ -76,6 +80,7 @@ class BatchSettings(BaseModel):
     api_keys: Annotated[dict[_App | None, _Key], Field(min_length=1)] = Field(repr=False)
     timeout: tuple[_Seconds, _Seconds] = DEFAULT_TIMEOUT
     requests_per_second: _Rate | None = None
+    burst: _Burst = 1
 
     @cached_property
     def secrets(self) -> frozenset[str]:
@@ -252,7 +257,7 @@ def redact(text: str, secrets: Iterable[str]) -> str:
 
 def show_name(name: str) -> str:
     """Show the name of an app or a field, but not one that may be a key (16 or more letters and digits in a row)."""
-    return "(a name that looks like a key)" if re.search("[A-Za-z0-9]{16}", name) else short_repr(name)
+    return "(a name with the form of a key)" if re.search("[A-Za-z0-9]{16}", name) else short_repr(name)
 
 
 def _wrong(conn_id: str, place: str, allowed: str, found: str) -> BatchConfigurationError:

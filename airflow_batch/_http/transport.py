@@ -175,7 +175,7 @@ class BatchSession(requests.Session):
         super().__init__()
         self.settings = settings
         self.trust_env = not settings.is_loopback
-        self.auth = lambda request: request  # Without an auth, requests would look into ~/.netrc for one.
+        self.auth = lambda request: request  # Without an auth, requests would search ~/.netrc for one.
         self.headers.update({
             "Content-Type": "application/json",
             "Accept": "application/json",

@@ -38,9 +38,10 @@ class AdaptiveRate:
 
     :param limit: Requests a second that are never exceeded; None where the limit is not known: then it is found.
     :param now: The present moment.
+    :param burst: How many requests may go out at once at the start.
     """
 
-    def __init__(self, limit: float | None, now: float) -> None:
+    def __init__(self, limit: float | None, now: float, burst: int = 1) -> None:
         self.limit = limit
         self.paused = 0.0
         """Seconds for which Batch has asked to wait, so far."""
@@ -52,18 +53,21 @@ class AdaptiveRate:
         self._proven = self._before_halving = 0.0
         self._patience = PATIENCE
         self._last: float | None = None
+        self._at_once = burst if limit else 1
+        """How many more requests may go out at once."""
         self._not_before = now
         self._sent: deque[float] = deque()
 
     def next_slot(self, now: float) -> float:
         """Return the moment, now or later, at which the next request may be sent, by what is known now."""
         moment = max(now, self._not_before)
-        if self._last is not None:
+        if self._last is not None and (self._at_once < 1 or self._refused_at is not None):
             moment = max(moment, self._last + 1 / self.rate(max(now, self._last)))
         return moment
 
     def take(self, moment: float) -> None:
         """Note that the slot of this moment was used."""
+        self._at_once -= 1
         self._last = moment
         self._sent.append(moment)
         while self._sent[0] < moment - MEASURED:

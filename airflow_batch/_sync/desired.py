@@ -10,9 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_batch._campaigns.payload import read_live
+from airflow_batch._campaigns.payload import read_definition, read_expected_name, read_live, read_reference
 from airflow_batch._campaigns.protocol import Schedule
-from airflow_batch._campaigns.reference import read_definition, read_expected_name, read_reference
 from airflow_batch._values import short_repr, type_name
 from airflow_batch.exceptions import BatchError, BatchPayloadError
 
@@ -37,7 +36,7 @@ def read_desired(items: Any, default_app: str | None = None) -> list[DesiredCamp
     """Return the campaigns of a list of objects.
 
     Each has ``campaign`` (a token, or the result of another Batch task) and ``live`` (a boolean, text that renders to
-    one, or a window), and may have ``app``, ``expect_name`` and ``definition`` (what it was created from).
+    one, or a window), and may have ``app``, ``expect_name`` and ``definition`` (its original payload).
 
     :param default_app: For those that name no app.
     :raises BatchPayloadError: for anything else, and for a campaign that is there twice; the message has its place.
@@ -45,15 +44,15 @@ def read_desired(items: Any, default_app: str | None = None) -> list[DesiredCamp
     if not isinstance(items, Sequence) or isinstance(items, str | bytes | bytearray):
         raise BatchPayloadError(f"campaigns must be a list of objects such as {_EXAMPLE}, not {type_name(items)}.")
     # Sliced: Airflow's lazy sequence takes one request for a slice, but one for each item when it is iterated.
-    wanted = [_read_one(item, f"campaigns[{index}]", default_app) for index, item in enumerate(items[:])]
+    campaigns = [_read_one(item, f"campaigns[{index}]", default_app) for index, item in enumerate(items[:])]
     places: dict[tuple[str | None, str], int] = {}
-    for index, campaign in enumerate(wanted):
+    for index, campaign in enumerate(campaigns):
         first = places.setdefault((campaign.app, campaign.token), index)
         if first != index:
             raise BatchPayloadError(
                 f"campaigns[{index}] is campaign {campaign.token!r} of campaigns[{first}] again. Name each once."
             )
-    return wanted
+    return campaigns
 
 
 def _read_one(item: Any, place: str, default_app: str | None) -> DesiredCampaign:

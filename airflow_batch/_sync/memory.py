@@ -1,4 +1,4 @@
-"""What a sync keeps between its attempts: whether it has written, whether a write is in doubt, which pushes it has
+"""What a sync keeps between its attempts: whether it has written, whether a write is unconfirmed, which pushes it has
 sent, and which apps lost parameters (rules 5, 7 and 10).
 
 It is one small record for all campaigns, written before the first request and at the end.
@@ -30,8 +30,8 @@ class Memory:
         kept = self._before.extra if isinstance(self._before.extra, Mapping) else {}
         self._pushes: dict[str, str] = dict(kept.get("pushes", {}))
         self.began = self._before.began
-        self.was_known = self._before.is_known and not kept.get("in_doubt")
-        """False where an earlier attempt may have sent something that is not recorded, or that is in doubt."""
+        self.was_known = self._before.is_known and not kept.get("unconfirmed")
+        """False where an earlier attempt may have sent something that is not recorded, or not confirmed."""
         self.wrote = not self.was_known or bool(kept.get("wrote")) or attempt.is_rescheduled
         """Whether an earlier attempt has written, or may have."""
         forgets = attempt.is_rescheduled and attempt.store is None
@@ -52,7 +52,7 @@ class Memory:
         lost: Iterable[str | None],
         *,
         has_written: bool,
-        in_doubt: bool,
+        unconfirmed: bool,
     ) -> None:
         """Record what this attempt has sent, or that it is about to send something."""
         for campaign, history in histories:
@@ -63,8 +63,8 @@ class Memory:
                 self._pushes[_key(campaign)] = push_at.isoformat()
         fits = len(self._pushes) <= MAX_PUSHES
         extra = {
-            "wrote": self.wrote or has_written or in_doubt,
-            "in_doubt": in_doubt,
+            "wrote": self.wrote or has_written or unconfirmed,
+            "unconfirmed": unconfirmed,
             "lost": list(lost),
             "pushes": self._pushes if fits else {},
         }

@@ -55,7 +55,7 @@ class Progress:
     def _done(self) -> int:
         return len(self.changed | self.unchanged) + len(self.failed) + len(self.skipped)
 
-    def judge(self, tokens: Sequence[str], max_failures: int, to: logging.Logger) -> None:
+    def raise_for_failures(self, tokens: Sequence[str], max_failures: int, to: logging.Logger) -> None:
         """Log what failed and what was skipped.
 
         :raises BatchSyncIncompleteError: when more failed than may, and trying again may help.
@@ -76,7 +76,7 @@ class Progress:
             f"{len(self.changed)} were changed. {first}{more}"
         )
 
-    def log(self, gate: RateLimiter, *, last: bool = False) -> None:
+    def log(self, limiter: RateLimiter, *, last: bool = False) -> None:
         """Log a line, unless there was one a moment ago."""
         now = time.monotonic()
         if not last and now - self._logged < BETWEEN_LINES_SECONDS:
@@ -96,9 +96,9 @@ class Progress:
             len(self.failed),
             f", {len(self.skipped)} skipped" if self.skipped else "",
             f", {len(self.would_change)} would change" if self.would_change else "",
-            gate.requests,
-            gate.requests / max(now - self._began, 0.001),
-            gate.refusals,
-            gate.paused,
+            limiter.requests,
+            limiter.requests / max(now - self._began, 0.001),
+            limiter.refusals,
+            limiter.paused,
             left,
         )

@@ -1,4 +1,4 @@
-"""Where the requests of many threads wait for their turn, and the hook that sends them through.
+"""Where the requests of many threads wait for their turn.
 
 How fast they may go is decided in ``_sync/adaptive_rate.py``, what they ask for in ``_sync/run.py``.
 """
@@ -9,12 +9,13 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from airflow_batch._airflow.backoff import delay_floor, required_wait
+from airflow_batch._campaigns.protocol import CampaignApi
 from airflow_batch._http.endpoints import LIST, Endpoint
 from airflow_batch._sync.adaptive_rate import AdaptiveRate
-from airflow_batch.exceptions import BatchApiError, BatchError, BatchMaintenanceError
+from airflow_batch.exceptions import BatchApiError, BatchError, BatchMaintenanceError, BatchSyncIncompleteError
 
 T = TypeVar("T")
 
@@ -22,7 +23,7 @@ T = TypeVar("T")
 HOLD, HOLD_IN_ALL = 30.0, 120.0
 # How often what may succeed later is tried, and the seconds before the second try, doubled for each one after it.
 TRIES, BETWEEN_TRIES = 4, 5.0
-# Between two looks of a waiting thread at whether the gate was closed.
+# Between two checks of a waiting thread whether the limiter was closed.
 POLL_SECONDS = 0.5
 
 
@@ -35,11 +36,11 @@ class RateLimiterClosed(Exception):
 
 
 class Outdated(Exception):
-    """What was to be written is not wanted any more now that its turn has come."""
+    """What was to be written is not desired any more now that its turn has come."""
 
 
 class RateLimiter:
-    """Lets the requests of all threads out at the pacer's pace, and counts them."""
+    """Lets the requests of all threads out at the rate that Batch allows, and counts them."""
 
     poll_seconds = POLL_SECONDS
 
@@ -48,10 +49,12 @@ class RateLimiter:
         limit: float | None,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
+        *,
+        burst: int = 1,
     ) -> None:
-        self._lock, self._turnstile = threading.Lock(), threading.Lock()
+        self._lock, self._next_in_line = threading.Lock(), threading.Lock()
         self._monotonic, self._sleep = monotonic, sleep
-        self._pacer = AdaptiveRate(limit, monotonic())
+        self._rate = AdaptiveRate(limit, monotonic(), burst)
         self._refused_since: dict[bool, float] = {}
         """Since when reads (False) and writes (True) are refused: reads may be answered while writes are not."""
         self._closed: BatchError | None = None
@@ -59,38 +62,38 @@ class RateLimiter:
         self.clock_offset = timedelta(0)
         """That of the hook that was answered last, for hooks that have not asked anything yet."""
 
-    def enter(self) -> float:
+    def acquire(self) -> float:
         """Wait for a turn and return the moment, for :meth:`refused`.
 
         :raises RateLimiterClosed: also while it waits.
         """
         # One waits for its turn, the others for that one: turns that were given out ahead would be lost, or come all at
         # once, when a request is refused meanwhile.
-        with self._turnstile:
+        with self._next_in_line:
             moment = self._next_slot()
             while True:
                 self._wait_until(moment)
                 later = self._next_slot()
                 if later <= self._monotonic():
                     with self._lock:
-                        self._pacer.take(moment)
+                        self._rate.take(moment)
                         self.requests += 1
                     return self._monotonic()
                 moment = later
 
-    def send(self, endpoint: Endpoint, request: Callable[[], T], still_wanted: Callable[[], bool]) -> T:
+    def send(self, endpoint: Endpoint, request: Callable[[], T], still_desired: Callable[[], bool]) -> T:
         """Make a request when its turn has come, and return what it returns.
 
         A read that is throttled is repeated, and so is a page of the list that fails for a reason that may pass: the
-        pages before it would have to be read again. A write is not: it is asked anew what is wanted then.
+        pages before it would have to be read again. A write is not: the desired state is computed anew then.
 
-        :raises Outdated: for a write that is not wanted any more.
+        :raises Outdated: for a write that is not desired any more.
         :raises RateLimiterClosed: where nothing is to be sent any more.
         """
         tries = 0
         while True:
-            sent = self.enter()
-            if endpoint.writes and not still_wanted():
+            sent = self.acquire()
+            if endpoint.writes and not still_desired():
                 raise Outdated
             try:
                 answer = request()
@@ -111,19 +114,23 @@ class RateLimiter:
 
     def _next_slot(self) -> float:
         with self._lock:
-            return self._pacer.next_slot(self._monotonic())
+            return self._rate.next_slot(self._monotonic())
 
     def rest(self, tries: int) -> None:
         """Wait before something is tried again that was tried so often."""
         self.pause(BETWEEN_TRIES * 2 ** (tries - 1))
 
     def pause(self, seconds: float) -> None:
-        """Wait, but not after the gate was closed."""
+        """Wait, but not after it was closed."""
         self._wait_until(self._monotonic() + seconds)
 
     def close(self, reason: BatchError) -> None:
         """Let nothing out any more. Takes no lock, for a signal's handler may call it."""
         self._closed = self._closed or reason
+
+    def stop(self) -> None:
+        """Close it, for the task is to end."""
+        self.close(BatchSyncIncompleteError("The task was stopped. The changes that were completed are kept."))
 
     def answered(self, *, writes: bool) -> None:
         """Note that Batch has answered a request other than by a throttle."""
@@ -133,23 +140,23 @@ class RateLimiter:
                 self._refused_since.pop(True, None)
 
     def refused(self, sent: float, error: BatchApiError, *, writes: bool) -> None:
-        """Note a throttle; close the gate where the worker slot should not be kept so long."""
+        """Note a throttle; close the limiter where the worker slot should not be kept so long."""
         seconds = delay_floor(error) if isinstance(error, BatchMaintenanceError) else required_wait(error)
         with self._lock:
             now = self._monotonic()
             since = self._refused_since.setdefault(writes, now)
             if seconds <= HOLD and now + seconds - since <= HOLD_IN_ALL:
-                self._pacer.refused(sent, now, seconds)
+                self._rate.refused(sent, now, seconds)
             else:
                 self.close(error)
 
     @property
     def refusals(self) -> int:
-        return self._pacer.refusals
+        return self._rate.refusals
 
     @property
     def paused(self) -> float:
-        return self._pacer.paused
+        return self._rate.paused
 
     def _wait_until(self, moment: float) -> None:
         while self._closed is None:
@@ -158,3 +165,22 @@ class RateLimiter:
                 return
             self._sleep(min(left, self.poll_seconds))
         raise RateLimiterClosed(self._closed)
+
+
+class RateLimitedApi(CampaignApi, Protocol):
+    """A hook whose requests wait for their turn. For one thread at a time."""
+
+    still_desired: Callable[[], bool]
+    """Asked when a write's turn has come; where it says no, the write raises :class:`Outdated`."""
+
+
+class HooksForApps(Protocol):
+    """What makes hooks of one reading of the connection: one for each thread and app."""
+
+    limiter: RateLimiter
+
+    def for_app(self, app: str | None) -> RateLimitedApi:
+        """Return this thread's hook for an app.
+
+        :raises BatchConfigurationError: for an app that the connection does not know.
+        """

@@ -1,7 +1,7 @@
 """A calendar file: which campaigns should be live when. ``python -m airflow_batch.calendars show`` is the command.
 
-``model.py`` is what a calendar is, ``nodes.py`` and ``reading.py`` how a file becomes one, ``schedule.py`` when Airflow
-runs, ``words.py`` and ``drawing.py`` how a person sees it. Its DAG is made in ``airflow_batch/calendar_dag.py``.
+``model.py`` has the calendar, ``nodes.py`` and ``reading.py`` read it from a file, ``schedule.py`` has the crons of its
+DAG, ``words.py`` and ``drawing.py`` show it. ``airflow_batch/calendar_dag.py`` makes the DAG.
 """
 
 from __future__ import annotations

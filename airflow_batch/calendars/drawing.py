@@ -25,7 +25,7 @@ MAX_CAMPAIGNS = 500
 MAX_NAME = 40
 WIDTH_INCHES, ROW_INCHES, FRAME_INCHES = 14.0, 0.32, 1.9
 
-# Blue and vermilion of Okabe and Ito, which colour-blind people tell apart; the lines differ in their dashes too.
+# Blue and vermilion of Okabe and Ito, which colour-blind people can distinguish; the lines also differ in dashes.
 BAR, NOW, CLOCKS = "#0072B2", "#D55E00", "#555555"
 TICK_FORMATS = {1 / 24: "%H:%M\n%a %d %b", 1.0: "%a\n%d %b", 30.0: "%b\n%Y"}
 """By the unit of the ticks in days."""
@@ -56,9 +56,9 @@ def draw_calendar(calendar: CampaignCalendar, now: datetime, days: int, path: Pa
         from matplotlib import rc_context
     except ImportError:
         raise BatchConfigurationError("Drawing needs matplotlib: pip install 'airflow-provider-batch[plot]'") from None
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # Airflow would print its notes on fonts to stdout
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # Airflow would print its messages about fonts
     with rc_context(SETTINGS), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing")  # an SVG's reader has fonts of his own
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # an SVG is shown with the reader's fonts
         figure = _figure(calendar, pendulum.instance(now).in_timezone(calendar.timezone), days)
         try:
             figure.savefig(path, format=form[1:], dpi=110, metadata={"Date": None} if form == ".svg" else None)
@@ -90,7 +90,7 @@ def _figure(calendar: CampaignCalendar, now: pendulum.DateTime, days: int) -> Fi
     marks += [(moment, CLOCKS, ":", f"the clocks change: {offset_words(moment, zone)}", 21) for moment in clocks]
     for moment, colour, dashes, text, height in marks[::-1]:
         axes.axvline(_x(moment), color=colour, linestyle=dashes, linewidth=1.7, zorder=4)
-        if moment in (now, *clocks[:1]):  # on the side of the line where there is room
+        if moment in (now, *clocks[:1]):  # on the side of the line that has more space
             side, shift = ("right", -4) if moment > middle else ("left", 4)
             place: Any = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
             axes.annotate(text, (_x(moment), 1), (shift, height), ha=side, color=colour, annotation_clip=False, **place)

@@ -1,6 +1,6 @@
-"""What a calendar is: campaigns, and the windows in which each should be live. Pure functions of the moment given.
+"""A calendar: campaigns, and the windows in which each should be live. Pure functions of the given moment.
 
-How a file becomes one is in ``reading.py``, at which moments Airflow looks at it in ``schedule.py``.
+Reading it from a file is in ``reading.py``, the moments at which Airflow evaluates it in ``schedule.py``.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 import json
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -21,12 +22,12 @@ import pendulum
 from airflow_batch.windows import SEARCH_STEPS, CampaignWindow
 
 if TYPE_CHECKING:
-    from airflow.timetables.trigger import MultipleCronTriggerTimetable
+    from airflow_batch.timetables.calendars import CalendarTimetable
 
 
 @dataclass(frozen=True)
 class LiveWindows:
-    """Windows of one campaign, of one time zone: it is live when any of them says so. Immutable."""
+    """The windows of one campaign, in one time zone: it is live when any of them is open. Immutable."""
 
     windows: tuple[CampaignWindow, ...]
 
@@ -43,8 +44,8 @@ class LiveWindows:
     def changes(self, after: datetime) -> Iterator[tuple[pendulum.DateTime, bool]]:
         """Yield the moments after ``after`` at which ``is_live_at`` changes, each with its value from then on.
 
-        In UTC, as those of a window. Ends where no window changes any more, and after ``SEARCH_STEPS`` changes of
-        windows that change nothing together.
+        In UTC, as those of a window. It ends when no window changes any more, and after ``SEARCH_STEPS`` changes of
+        single windows that do not change the campaign.
 
         :raises BatchConfigurationError: at the first one, when ``after`` is naive or no datetime.
         """
@@ -75,11 +76,11 @@ def _is_live_in(window: CampaignWindow, minute: int) -> bool:
 class CalendarCampaign:
     """One campaign of a calendar. Immutable.
 
-    :param token: What Batch gave the campaign when it was created.
+    :param token: The token that Batch returned when the campaign was created.
     :param app: Name of the app in the connection's ``api_keys``; None where the connection has one key.
-    :param name: What the campaign must be called in Batch.
-    :param windows: At least one, all in the calendar's time zone; it is live when any of them says so.
-    :param definition: What the campaign was created from. Shared, and not to be changed.
+    :param name: The name that the campaign must have in Batch.
+    :param windows: At least one, all in the calendar's time zone; the campaign is live when any of them is open.
+    :param definition: The payload that created the campaign. Shared, and not to be changed.
     """
 
     token: str
@@ -90,7 +91,7 @@ class CalendarCampaign:
 
     @property
     def live(self) -> LiveWindows:
-        """Its windows as one."""
+        """Its windows as one schedule."""
         return LiveWindows(self.windows)
 
     def is_live_at(self, moment: datetime) -> bool:
@@ -100,7 +101,7 @@ class CalendarCampaign:
 
 @dataclass(frozen=True)
 class CampaignCalendar:
-    """What a calendar file says. Immutable.
+    """A calendar file, read and checked. Immutable.
 
     :param path: The file, absolute.
     :param timezone: IANA name of the time zone that all of its times are in.
@@ -127,26 +128,27 @@ class CampaignCalendar:
             found += [(moment, campaign, live) for moment, live in known[campaign.windows]]
         return sorted(found, key=lambda change: change[0])
 
-    def timetable(self, *, reconcile_every: timedelta | None = timedelta(minutes=15)) -> MultipleCronTriggerTimetable:
-        """Return Airflow's own timetable that runs a DAG at every change, and every ``reconcile_every`` besides.
+    def timetable(self, *, reconcile_every: timedelta | None = timedelta(minutes=15)) -> CalendarTimetable:
+        """Return the timetable that runs a DAG at every change, and every ``reconcile_every`` besides.
 
-        It also runs it at moments that change nothing: see ``schedule.py``.
+        It also runs it at moments that change nothing: see ``schedule.py``. The same calendar always has the same
+        timetable: windows that are over stay in it and take no time.
 
         :param reconcile_every: A divisor of an hour in minutes, or of a day in hours. None: at the changes only.
         :raises BatchConfigurationError: when it is anything else.
         """
-        from airflow.timetables.trigger import MultipleCronTriggerTimetable
-
         from airflow_batch.calendars.schedule import crons_of
+        from airflow_batch.timetables.calendars import CalendarTimetable
 
-        windows = (window for campaign in self.campaigns for window in campaign.windows)
-        return MultipleCronTriggerTimetable(*crons_of(windows, self.timezone, reconcile_every), timezone=self.timezone)
+        windows = dict.fromkeys(window for campaign in self.campaigns for window in campaign.windows)
+        moments = {int(moment.timestamp()) for window in windows for moment in window.moments()}
+        return CalendarTimetable(crons_of(windows, self.timezone, reconcile_every), moments, self.timezone)
 
-    def wanted(self) -> list[dict[str, Any]]:
+    def desired(self) -> list[dict[str, Any]]:
         """Return the campaigns as ``BatchSyncCampaignsOperator(campaigns=...)`` takes them.
 
-        Each is ``{"campaign": token, "app", "live": LiveWindows, "expect_name": name, "definition"}``; ``app`` and
-        ``definition`` are left out where there is none.
+        Each is ``{"campaign": token, "app", "live": LiveWindows, "expect_name": name, "definition"}``, without ``app``
+        or ``definition`` if the campaign has none.
         """
         return [
             {"campaign": campaign.token, "live": campaign.live, "expect_name": campaign.name}
@@ -155,8 +157,13 @@ class CampaignCalendar:
             for campaign in self.campaigns
         ]
 
+    def wanted(self) -> list[dict[str, Any]]:
+        """Return :meth:`desired`. Deprecated name."""
+        warnings.warn("`CampaignCalendar.wanted()` is deprecated: use `desired()`.", DeprecationWarning, stacklevel=2)
+        return self.desired()
+
     def digest(self) -> str:
-        """Return the SHA-256 of what the calendar says, definitions included; comments and layout do not change it."""
+        """Return the SHA-256 of the content, definitions included; comments and layout do not change it."""
         content = [
             [item.token, item.app, item.name, [repr(window) for window in item.windows], item.definition]
             for item in self.campaigns

@@ -1,7 +1,7 @@
-"""YAML as a calendar needs it: text, lists and mappings that know their lines. Nothing here knows about campaigns.
+"""YAML for calendars: text, and lists and mappings with line numbers. Nothing here depends on campaigns.
 
 YAML 1.1, which PyYAML reads, takes ``on`` for true, ``2026-07-01 10:00:00`` for a moment in UTC, a token of digits for
-a number, and lets a key come twice. Here a scalar is the text that is written, and who reads it decides what it means.
+a number, and allows a key twice. Here a scalar is the text as it is written, and ``reading.py`` interprets it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, ClassVar, NoReturn
 
 import yaml  # type: ignore[import-untyped]
 
-from airflow_batch._values import short_repr
+from airflow_batch._values import short_list, short_repr
 from airflow_batch.exceptions import BatchConfigurationError
 
 MAX_SIZE = 10_000_000
@@ -42,7 +42,7 @@ class PlainText(str):
 
 
 class _Placed:
-    """Where a list or a mapping stands, the lines of its items, its size and depth with aliases written out."""
+    """The line of a list or a mapping, the lines of its items, its size and depth with aliases written out."""
 
     line: int
     lines: dict[Any, int]
@@ -110,11 +110,15 @@ def file_error(path: Path, mistakes: Iterable[Mistake]) -> BatchConfigurationErr
     """Return the error that names a file and its mistakes, one in each line."""
     name = str(path)[-MAX_PATH:]
     ordered = sorted(mistakes, key=lambda mistake: mistake[0] or 0)
-    told = [found if line is None else f"line {line}: {found}" for line, found in ordered[:MAX_MISTAKES]]
-    if len(ordered) > MAX_MISTAKES:
-        told.append(f"and {len(ordered) - MAX_MISTAKES} more mistakes.")
     place = (name if name.isprintable() else repr(name)) + (": " if ordered[0][0] is None else ", ")
-    return BatchConfigurationError(place + "\n".join(told))
+
+    def show(mistake: Mistake) -> str:
+        line, found = mistake
+        return found if line is None else f"line {line}: {found}"
+
+    return BatchConfigurationError(
+        place + short_list(ordered, MAX_MISTAKES, show=show, separator="\n", noun="mistakes.")
+    )
 
 
 def read_yaml(path: Path) -> tuple[Any, list[Mistake]]:
@@ -167,7 +171,7 @@ _SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class _Loader(_SafeLoader):  # type: ignore[misc]
-    """Makes values that know their lines. What an alias repeats is one object."""
+    """Makes values with line numbers. All aliases of a value are one object."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -192,12 +196,10 @@ class _Loader(_SafeLoader):  # type: ignore[misc]
         for key, value in node.value:
             line, name = key.start_mark.line + 1, key.value
             if not isinstance(name, str):
-                self.mistakes.append((line, "a key that is no text. Does a template without quotes stand there?"))
+                self.mistakes.append((line, "a key that is not text. Is it a template without quotes?"))
             elif seen.setdefault(name, key) is not key:
                 first = seen[name].start_mark.line + 1
-                self.mistakes.append(
-                    (line, f"the key {short_repr(name)} again, which stands in line {first}. Keep one.")
-                )
+                self.mistakes.append((line, f"the key {short_repr(name)} is in line {first} already. Keep one."))
             elif key.tag == _TAG + "merge":
                 found = self.construct_object(value)
                 merged += found if isinstance(found, list) else [found]
@@ -205,7 +207,7 @@ class _Loader(_SafeLoader):  # type: ignore[misc]
                 own[name], own.lines[name] = self.construct_object(value), line
         for other in merged:
             if not isinstance(other, YamlMapping):
-                _refuse(node, "something else than a mapping as the value of <<")
+                _refuse(node, "the value of << is not a mapping, or not a list of mappings")
             self._merged += len(other)
             _check(node, self._merged)
             own.lines = other.lines | own.lines

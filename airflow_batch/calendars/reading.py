@@ -1,6 +1,6 @@
-"""From a calendar file to a calendar: what each key may hold, and one error with the line of every mistake.
+"""Reads a calendar from its file: what each key may hold, and one error with the line of every mistake.
 
-What the values are as YAML is in ``nodes.py``.
+Reading YAML is in ``nodes.py``.
 """
 
 from __future__ import annotations
@@ -27,34 +27,34 @@ from airflow_batch.exceptions import BatchConfigurationError, BatchError
 from airflow_batch.windows import CampaignWindow, read_dates, read_timezone
 
 OWN_KEYS = "x-"
-"""How the keys of the file begin that are for the author's anchors."""
+"""Prefix of keys of the file that are for the author's anchors."""
 
 _shared_window = lru_cache(maxsize=10_000)(CampaignWindow)
 """One object for each window, however many campaigns have it."""
 
 
 def read_calendar(path: str | PathLike[str]) -> CampaignCalendar:
-    """Return what a calendar file says.
+    """Read a calendar file.
 
     ::
 
         timezone: Europe/Paris
         campaigns:
-          - name: Summer sale          # what the campaign is called in Batch
+          - name: Summer sale          # the name of the campaign in Batch
             app: ios                   # where the connection has api_keys
             token: d9d5e5a52ca08110d4893af3254ec21b
-            windows:                   # live when any of them says so
+            windows:                   # live when any of them is open
               - {on: "0 9 * * 1-5", off: "0 18 * * 1-5"}
               - {start: 2026-07-04T10:00, end: 2026-07-05T20:00}
             except_dates: [2026-12-25] # not live on these dates
-            definition: sale.json      # what it was created from: a JSON file beside the calendar, or an object
+            definition: sale.json      # the payload that created it: a JSON file beside the calendar, or an object
 
     ``app``, ``except_dates`` and ``definition`` may be left out. A window is that of
     :class:`~airflow_batch.windows.CampaignWindow`. A key of the file that begins with ``x-`` is for your own anchors.
-    Dates, times, names and tokens are read as they are written, whatever YAML thinks of them.
+    Dates, times, names and tokens are read as they are written, not as YAML would interpret them.
 
     :param path: The file; UTF-8, at most 10 MB.
-    :raises BatchConfigurationError: for anything else, with the file, and for every mistake its line, what was found
+    :raises BatchConfigurationError: for anything else, with the file, and for every mistake its line, what was found,
         and what is allowed.
     """
     path = Path(path).absolute()
@@ -79,7 +79,7 @@ class _Reading:
     folder: Path
     timezone: str = "UTC"
     lines: dict[tuple[str | None, str], list[int]] = field(default_factory=dict)
-    """Where each app and token stands."""
+    """The lines of each app and token."""
     definitions: dict[Path, dict[str, Any] | ValueError] = field(default_factory=dict)
 
 
@@ -141,8 +141,8 @@ def _campaign(value: Any, read: pydantic.ValidatorFunctionWrapHandler, info: Any
     if len(lines) > 1:
         app = f" of app {campaign.app!r}" if campaign.app else ""
         raise ValueError(
-            f"campaign {campaign.token!r}{app} again, which stands in line {lines[0]}. A campaign may be there once, "
-            "with several windows."
+            f"campaign {campaign.token!r}{app} is in line {lines[0]} already. List a campaign once, with all of its "
+            "windows."
         )
     return campaign
 
@@ -183,7 +183,7 @@ _PLACES: dict[int, tuple[str, type[_Model]]] = {
     3: ("a campaign", _Campaign),
     5: ("a window", _Window),
 }
-"""What a key stands in, by the length of its path."""
+"""What contains a key, by the length of the key's path."""
 _ALLOWED = {"list_type": "a list", "too_short": "a list of at least one item", "model_type": "a mapping"}
 
 

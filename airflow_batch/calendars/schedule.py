@@ -1,10 +1,13 @@
-"""The crons at which a DAG of a calendar runs: every change of every window, and the periodic check. Pure functions.
+"""When a DAG of a calendar runs: at every change of every window, and for the periodic check. Pure functions.
+
+Windows of crons bring their crons, one-off windows their moments. A cron whose moments the periodic check has anyway is
+left out.
 
 Many windows in one timetable need more than their own crons. Airflow steps from run to run by the wall clock, so where
 the clocks go forward or back, the run of one cron may make it pass over a moment of another: with 02:30 and 03:00 in
 Paris, the skipped 02:30 (due at 03:30) is passed over by the run of 03:00. A cron of every hour of every day is the
 exception, for Airflow steps it by real time. So for crons whose hours the zone's clocks ever skip or repeat, their
-minutes are added as such a cron: ``30 2 * * *`` brings ``30 * * * *``. The periodic check has them already, mostly.
+minutes are added as such a cron: ``30 2 * * *`` adds ``30 * * * *``. The periodic check mostly has them already.
 """
 
 from __future__ import annotations
@@ -16,17 +19,20 @@ from typing import Any
 
 import pendulum
 
+from airflow_batch._values import duration_text
 from airflow_batch.exceptions import BatchConfigurationError
 from airflow_batch.windows import CampaignWindow
 
 HOUR, DAY = 60, 24 * 60
-PERIODS = tuple(
-    minutes for minutes in range(1, DAY + 1) if HOUR % minutes == 0 or (minutes % HOUR == 0 and DAY % minutes == 0)
-)
-"""Minutes from one periodic check to the next that a cron can say."""
+PERIODS = {
+    **{minutes: f"*/{minutes} * * * *" for minutes in range(2, HOUR) if HOUR % minutes == 0},
+    **{hours * HOUR: f"0 */{hours} * * *" for hours in range(2, 24) if 24 % hours == 0},
+    **{1: "* * * * *", HOUR: "0 * * * *", DAY: "0 0 * * *"},
+}
+"""Minutes from one periodic check to the next, and the cron of each."""
 
 _YEARS = datetime(2020, 1, 1, tzinfo=UTC), datetime(2040, 1, 1, tzinfo=UTC)
-"""The years whose changes of the clocks tell which hours a zone skips or repeats. Long enough for Ramadan in Morocco,
+"""The years whose changes of the clocks show which hours a zone skips or repeats. Long enough for Ramadan in Morocco,
 and fixed, so that the same file always makes the same timetable."""
 
 
@@ -36,10 +42,12 @@ def crons_of(windows: Iterable[CampaignWindow], timezone: str, reconcile_every: 
     :raises BatchConfigurationError: when ``reconcile_every`` is none of ``PERIODS``.
     """
     check = None if reconcile_every is None else _check(reconcile_every)
+    checked, hours = _fields(check) if check else (frozenset(), frozenset())
+    covered = checked if hours is None else frozenset()
     crons = dict.fromkeys(cron for window in dict.fromkeys(windows) for cron in window.crons())
     sparse = sorted(_minutes_at_risk(crons, timezone))
-    checked, hours = _fields(check) if check else (frozenset(), frozenset())
-    if sparse and not (hours is None and checked.issuperset(sparse)):
+    crons = {cron: None for cron in crons if not covered.issuperset(_fields(cron)[0])}
+    if not covered.issuperset(sparse):
         crons["* * * * *" if len(sparse) == HOUR else f"{','.join(map(str, sparse))} * * * *"] = None
     if check:
         crons[check] = None
@@ -47,17 +55,14 @@ def crons_of(windows: Iterable[CampaignWindow], timezone: str, reconcile_every: 
 
 
 def _check(every: Any) -> str:
-    minutes = every / timedelta(minutes=1) if isinstance(every, timedelta) else None
-    if minutes not in PERIODS:
-        allowed = [f"{period} min" if period < HOUR else f"{period // HOUR} h" for period in PERIODS]
-        raise BatchConfigurationError(
-            f"reconcile_every is {every!r}. A timedelta of {', '.join(allowed)} is allowed, so that the checks are "
-            "evenly spaced over the day, and None for no checks between the changes."
-        )
-    step = int(minutes)
-    if step < HOUR:
-        return f"*/{step} * * * *" if step > 1 else "* * * * *"
-    return {HOUR: "0 * * * *", DAY: "0 0 * * *"}.get(step, f"0 */{step // HOUR} * * *")
+    minutes = every / timedelta(minutes=1) if isinstance(every, timedelta) else 0
+    if minutes in PERIODS:
+        return PERIODS[int(minutes)]
+    allowed = ", ".join(duration_text(timedelta(minutes=period)) for period in sorted(PERIODS))
+    raise BatchConfigurationError(
+        f"reconcile_every is {every!r}. A timedelta of {allowed} is allowed, so that the checks are evenly spaced over "
+        "the day, and None for no checks between the changes."
+    )
 
 
 def _minutes_at_risk(crons: Iterable[str], timezone: str) -> set[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import date, datetime, timedelta
+from functools import cache
 from itertools import groupby
 
 import pendulum
@@ -45,6 +46,7 @@ def window_words(window: CampaignWindow) -> str:
     return f"{words}; not on {days}" if days else words
 
 
+@cache
 def _cron_words(cron: str) -> str:
     from airflow.timetables.trigger import CronTriggerTimetable
 
@@ -53,7 +55,7 @@ def _cron_words(cron: str) -> str:
 
 
 def show_lines(calendar: CampaignCalendar, now: datetime, days: int) -> Iterator[str]:
-    """Yield the lines that tell a calendar: the state at ``now``, then the changes of the next ``days`` days.
+    """Yield the lines that show a calendar: the state at ``now``, then the changes of the next ``days`` days.
 
     :param now: An aware datetime.
     :raises BatchConfigurationError: when it is naive or no datetime.

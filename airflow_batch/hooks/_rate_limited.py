@@ -14,45 +14,41 @@ from airflow_batch.hooks.batch import BatchHook
 
 
 class RateLimitedHook(BatchHook):
-    """A hook whose requests go through a gate. For one thread at a time."""
+    """A hook whose requests wait for their turn. For one thread at a time."""
 
-    def __init__(self, batch_conn_id: str, app: str | None, gate: RateLimiter) -> None:
+    def __init__(self, batch_conn_id: str, app: str | None, limiter: RateLimiter) -> None:
         super().__init__(batch_conn_id, app)
-        self.gate = gate
-        self.clock_offset = gate.clock_offset
-        self.still_wanted: Callable[[], bool] = lambda: True
-        """Asked when a write's turn has come; where it says no, the write raises :class:`Outdated`."""
+        self.limiter = limiter
+        self.clock_offset = limiter.clock_offset
+        self.still_desired: Callable[[], bool] = lambda: True
 
     def _request(self, endpoint: Endpoint, token: str, **request: Any) -> Answer:
         send = partial(super()._request, endpoint, token, **request)
         try:
-            return self.gate.send(endpoint, send, lambda: self.still_wanted())
+            return self.limiter.send(endpoint, send, lambda: self.still_desired())
         finally:
             if self.has_answered:
-                self.gate.clock_offset = self.clock_offset
+                self.limiter.clock_offset = self.clock_offset
 
 
 class ThreadHooks:
-    """Makes hooks of one reading of the connection, which share a gate."""
+    """Makes hooks of one reading of the connection, which share a rate limiter."""
 
-    def __init__(self, base: BatchHook, gate: RateLimiter) -> None:
+    def __init__(self, base: BatchHook, limiter: RateLimiter) -> None:
         self.base = base
-        self.gate = gate
+        self.limiter = limiter
         self._local = threading.local()
 
-    def own(self, app: str | None) -> RateLimitedHook:
-        """Return this thread's hook for an app: a session is not shared between threads.
-
-        :raises BatchConfigurationError: for an app that the connection does not know.
-        """
+    def for_app(self, app: str | None) -> RateLimitedHook:
+        """Return this thread's hook for an app: a session is not shared between threads."""
         hooks: dict[str | None, RateLimitedHook] = self._local.__dict__.setdefault("hooks", {})
         if app not in hooks:
             self.base.settings.api_key(app)
-            hooks[app] = self.base.with_settings(RateLimitedHook(self.base.batch_conn_id, app, self.gate))
+            hooks[app] = self.base.with_settings(RateLimitedHook(self.base.batch_conn_id, app, self.limiter))
         return hooks[app]
 
 
-def connect(batch_conn_id: str, gate: RateLimiter | None) -> ThreadHooks:
-    """Read a connection and return what makes hooks of it; its ``requests_per_second`` is the gate's limit."""
+def connect(batch_conn_id: str, limiter: RateLimiter | None) -> ThreadHooks:
+    """Read a connection and return what makes hooks of it; its ``requests_per_second`` is the limit."""
     base = BatchHook(batch_conn_id)
-    return ThreadHooks(base, gate or RateLimiter(base.settings.requests_per_second))
+    return ThreadHooks(base, limiter or RateLimiter(base.settings.requests_per_second, burst=base.settings.burst))

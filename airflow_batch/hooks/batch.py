@@ -273,8 +273,8 @@ class BatchHook(BaseHook):
         for secret in settings.secrets:
             mask_secret(secret)
         if settings.is_sandbox:
-            told = "Connection %r uses the Batch sandbox at %s: no push reaches anyone."
-            self.log.warning(told, self.batch_conn_id, settings.base_url)
+            note = "Connection %r uses the Batch sandbox at %s: no push reaches anyone."
+            self.log.warning(note, self.batch_conn_id, settings.base_url)
         return settings
 
     def _request(

@@ -12,20 +12,26 @@ import time
 import warnings
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseHook, BaseNotifier
 
-from airflow_batch._airflow.dag_run import run_after_of
+from airflow_batch._airflow.task_context import run_after_of
 from airflow_batch._campaigns.change import change_campaign
-from airflow_batch._campaigns.payload import check_live_argument, read_live
+from airflow_batch._campaigns.payload import read_definition, read_expected_name, read_reference
 from airflow_batch._campaigns.protocol import Attempt, SystemClock
-from airflow_batch._campaigns.reference import read_definition, read_expected_name, read_reference
 from airflow_batch._campaigns.request import ChangeRequest
-from airflow_batch._values import short_repr
 from airflow_batch.exceptions import BatchConfigurationError, BatchError
 from airflow_batch.hooks.batch import BatchHook, rendered_or_none
-from airflow_batch.windows import CampaignWindow
+from airflow_batch.operators._arguments import (
+    CampaignReference,
+    Duration,
+    Live,
+    Payload,
+    Read,
+    check_arguments,
+    read_desired_live,
+)
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -44,12 +50,12 @@ class SetCampaignLiveNotifier(BaseNotifier):
         def refresh_offers(): ...
 
     The campaign is changed as :class:`~airflow_batch.operators.campaigns.BatchSetCampaignLiveOperator` does, within 15
-    seconds: requests that fail are tried again as long as that fits. If the campaign was not switched, the notifier
-    logs an error and raises. Airflow logs the exception of a task's callback, so it does not hide why the task failed,
-    and records the callback of a deadline as failed.
+    seconds; failed requests are repeated within that time. If the campaign was not switched, the notifier logs an error
+    and raises. Airflow logs the exception of a task's callback, so it does not hide why the task failed, and records
+    the callback of a deadline as failed.
 
-    Callbacks of tasks do not fire for ``upstream_failed``, and a worker that dies may take them with it. So let a task
-    with ``trigger_rule="one_failed"`` stop the campaign, and use this in addition.
+    Callbacks of tasks do not fire for ``upstream_failed``, and a worker that dies may lose them. So let a task with
+    ``trigger_rule="one_failed"`` stop the campaign, and use this in addition.
 
     As the callback of a deadline: ``SyncCallback(SetCampaignLiveNotifier, kwargs={"campaign": ...})`` on Airflow 3.3
     and later. On 3.3 the connection must come from the environment or a secrets backend, since the API server refuses a
@@ -59,13 +65,15 @@ class SetCampaignLiveNotifier(BaseNotifier):
     :param campaign: Token of the campaign, or the result of another Batch task. Templated.
     :param live: The desired state: a boolean, the text ``true`` or ``false``, or a
         :class:`~airflow_batch.windows.CampaignWindow`. Default False. Templated.
-    :param definition: An object: what the campaign was created from; as for the operator. A wrong one never blocks a
-        stop. Templated.
-    :param read: ``auto`` (default) or ``never``; as for the operator.
-    :param expect_name: Name that the campaign must have; as for the operator. Templated.
-    :param batch_conn_id: Airflow connection of type ``batch``. Templated.
-    :param app: App to act for, where the connection has ``api_keys``; else that of the given result. Templated.
+    :param definition: The payload that created the campaign, an object. Default None. It is sent only if the campaign
+        cannot be read. A wrong one never blocks a stop. Templated.
+    :param read: ``auto`` (default): read the campaign first if the key can. ``never``: do not.
+    :param expect_name: Name that the campaign must have. Default None. Templated.
+    :param batch_conn_id: Airflow connection of type ``batch``. Default ``batch_default``. Templated.
+    :param app: App to act for, if the connection has ``api_keys``. Default: that of the given result. Templated.
     :param max_wait: Has no effect any more; deprecated. Airflow ends callbacks after 20 seconds.
+    :param context: Airflow passes it to the callback of a deadline. Default None.
+    :raises BatchConfigurationError: when the DAG is parsed, for an argument that can never be right.
     """
 
     template_fields: Sequence[str] = ("campaign", "live", "definition", "expect_name", "batch_conn_id", "app")
@@ -73,20 +81,18 @@ class SetCampaignLiveNotifier(BaseNotifier):
     def __init__(
         self,
         *,
-        campaign: Any,
-        live: Any = False,
-        definition: Any = None,
-        read: Literal["auto", "never"] = "auto",
+        campaign: CampaignReference,
+        live: Live = False,
+        definition: Payload | None = None,
+        read: Read = "auto",
         expect_name: str | None = None,
         batch_conn_id: str = BatchHook.default_conn_name,
         app: str | None = None,
-        max_wait: timedelta | float | None = None,
-        **kwargs: Any,
+        max_wait: Duration | None = None,
+        context: Context | None = None,
     ) -> None:
-        super().__init__(**kwargs)
-        check_live_argument(live)
-        if read not in ("auto", "never"):
-            raise BatchConfigurationError(f"read must be 'auto' or 'never', not {short_repr(read)}.")
+        super().__init__(context=context)
+        check_arguments(live=live, read=read)
         if max_wait is not None:
             message = "max_wait has no effect any more: a callback tries for 15 seconds. Remove the argument."
             warnings.warn(message, DeprecationWarning, stacklevel=2)
@@ -112,7 +118,7 @@ class SetCampaignLiveNotifier(BaseNotifier):
         :raises BatchConfigurationError: for anything but ``live=False``: the triggerer may run a callback twice.
         :raises BatchError: where the campaign was not stopped.
         """
-        if isinstance(self.live, CampaignWindow) or read_live(self.live):
+        if read_desired_live(self.live) is not False:
             raise BatchConfigurationError(
                 "SetCampaignLiveNotifier runs in the triggerer for live=False alone, because a callback may run twice "
                 "there. Nothing was sent. Use SyncCallback (Airflow 3.3 and later) to switch a campaign on."
@@ -123,7 +129,7 @@ class SetCampaignLiveNotifier(BaseNotifier):
     def _switch(self, context: Context, connection: Any) -> None:
         started = time.monotonic()
         try:
-            live = self.live if isinstance(self.live, CampaignWindow) else read_live(self.live)
+            live = read_desired_live(self.live)
             token, app = read_reference(self.campaign)
             app = rendered_or_none(self.app) or app
             if connection is None:

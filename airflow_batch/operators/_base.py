@@ -5,100 +5,88 @@ What an operator does with a campaign is in ``operators/campaigns.py``, how long
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import datetime
-from typing import TYPE_CHECKING, Any
-
-from airflow_batch._campaigns.protocol import Attempt
-
-if TYPE_CHECKING:
-    from airflow.sdk import Context
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow.sdk import BaseOperator
 
-from airflow_batch._airflow.backoff import delay_before_next, delay_floor, required_wait, stock_delay, tries_since_clear
+from airflow_batch._airflow.backoff import (
+    MAX_THROTTLE_DELAY,
+    delay_before_next,
+    delay_floor,
+    required_wait,
+    stock_delay,
+    tries_since_clear,
+)
 from airflow_batch._airflow.compat import AirflowSkipException, reschedule_at
-from airflow_batch._airflow.dag_run import MAP_INDEX_TEMPLATE, TIMED_RUNS, run_after_of, set_map_index_name
+from airflow_batch._airflow.task_context import TIMED_RUNS, run_after_of, set_map_index_name, storable, text_or_none
 from airflow_batch._airflow.task_state import TaskState, refused_since
-from airflow_batch._airflow.xcom import storable, text_or_none
-from airflow_batch._campaigns.attempt import note_nothing_sent
 from airflow_batch._campaigns.change import change_campaign
 from airflow_batch._campaigns.diff import difference_rows
-from airflow_batch._campaigns.payload import payload_digest
-from airflow_batch._campaigns.protocol import SystemClock
-from airflow_batch._campaigns.reference import read_definition, read_reference
+from airflow_batch._campaigns.history import note_nothing_sent
+from airflow_batch._campaigns.payload import payload_digest, read_definition, read_reference
+from airflow_batch._campaigns.protocol import Attempt, SystemClock
 from airflow_batch._campaigns.request import ChangeRequest, Outcome, TooLateError
-from airflow_batch._values import iso_utc, read_duration, short_repr
-from airflow_batch.exceptions import (
-    BatchApiError,
-    BatchConfigurationError,
-    BatchError,
-    BatchPayloadError,
-    BatchWaitExceededError,
-)
+from airflow_batch._values import duration_text, iso_utc, read_duration
+from airflow_batch.exceptions import BatchApiError, BatchError, BatchPayloadError, BatchWaitExceededError
 from airflow_batch.hooks.batch import BatchHook, rendered_or_none
-from airflow_batch.policies.retry import MAX_WAIT, MAX_WAIT_TO_STOP, RetryDefaults
+from airflow_batch.operators._arguments import (
+    CampaignReference,
+    Duration,
+    Lateness,
+    Payload,
+    Read,
+    TaskArguments,
+    Throttle,
+    check_arguments,
+)
+from airflow_batch.policies.retry import MAX_WAIT, MAX_WAIT_TO_STOP
 from airflow_batch.results import CampaignResult
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
 MAX_LATENESS = timedelta(hours=1)
-"""How late a run may still switch a campaign on. Nothing of Batch's: a push of this morning is wrong tonight."""
-Lateness = timedelta | float | Literal["auto"] | None
+"""How late a run may still switch a campaign on. This provider's choice: a push of this morning is wrong tonight."""
+CheckedLateness = timedelta | Literal["auto"] | None
 
 
-class BaseCampaignOperator(RetryDefaults, BaseOperator):
+class BaseCampaignOperator(TaskArguments, BaseOperator):
     """Base of the operators.
 
-    :param batch_conn_id: Airflow connection of type ``batch``. Templated.
-    :param app: App to act for, where the connection has ``api_keys``. Templated.
-    :param throttle: What to do when Batch throttles (429) or is under maintenance (503 with code 2). ``reschedule``
-        (default) gives the worker slot back and runs again later, at no cost of a retry; ``retry`` uses Airflow's
-        retries.
-    :param max_wait: How long to let Batch throttle the task, from its first refusal; seconds or a timedelta. Default
-        30 minutes, 6 hours where a campaign is to be stopped. Then the error goes to Airflow's retries. A Retry-After
-        that is longer fails the task at once. Airflow 3.3 and later count across retries, earlier versions anew for
-        each.
-
     The retry arguments default to 6 retries, 10 s doubling up to 10 min, and on Airflow 3.3 and later
-    :class:`~airflow_batch.policies.retry.BatchRetryPolicy`; ``map_index_template`` to app and campaign. Your own
-    arguments and ``default_args`` win.
+    :class:`~airflow_batch.policies.retry.BatchRetryPolicy`; ``map_index_template`` defaults to app and campaign. Your
+    own arguments and ``default_args`` take precedence.
+
+    ``max_wait`` begins at the first refusal. When it is over, the error goes to Airflow's retries. A longer Retry-After
+    fails the task at once. Airflow 3.3 and later count across retries, earlier versions anew for each.
     """
 
     json_fields: ClassVar[tuple[str, ...]] = ()
-    """Fields that may be the name of a ``.json`` file, or JSON text."""
-
-    @classmethod
-    def task_defaults(cls) -> dict[str, Any]:
-        """Return the arguments that a task gets where nobody gives them."""
-        return {**super().task_defaults(), "map_index_template": MAP_INDEX_TEMPLATE}
+    """Fields that may be JSON text, or the name of a ``.json`` file."""
 
     def __init__(
         self,
         *,
         batch_conn_id: str = BatchHook.default_conn_name,
         app: str | None = None,
-        throttle: Literal["reschedule", "retry"] = "reschedule",
-        max_wait: timedelta | float | None = None,
+        throttle: Throttle = "reschedule",
+        max_wait: Duration | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if throttle not in ("reschedule", "retry"):
-            raise BatchConfigurationError(f"throttle must be 'reschedule' or 'retry', not {short_repr(throttle)}.")
+        check_arguments(throttle=throttle)
         self.batch_conn_id = batch_conn_id
         self.app = app
         self.throttle = throttle
         self.max_wait = read_duration("max_wait", max_wait)
 
     def hook_for(self, app: str | None) -> BatchHook:
-        """Return the hook for an app; the task's own ``app`` goes before the given one."""
+        """Return the hook for an app; the task's own ``app`` takes precedence over the given one."""
         return BatchHook(batch_conn_id=self.batch_conn_id, app=rendered_or_none(self.app) or app)
 
     def render_template_fields(self, context: Context, jinja_env: Any = None) -> None:
@@ -108,8 +96,7 @@ class BaseCampaignOperator(RetryDefaults, BaseOperator):
             try:
                 setattr(self, name, self.read_json(name, context))
             except BatchPayloadError:
-                # Left as it is: execute reads it again (a mapped task is not rendered by its own class) and judges.
-                continue
+                continue  # execute reads it again, because a mapped task is not rendered by its own class, and raises
 
     def read_json(self, field: str, context: Context) -> Any:
         """Return a field, parsed where it is the name of a JSON file or JSON text.
@@ -149,7 +136,7 @@ class BaseCampaignOperator(RetryDefaults, BaseOperator):
             raise BatchPayloadError(f"{source} cannot be rendered: {type(error).__name__}: {error}") from None
 
     def result_of(self, context: Context, outcome: Outcome, *, app: str | None, action: str) -> CampaignResult:
-        """Return what a writing operator leaves in XCom."""
+        """Return the result of a writing operator for XCom."""
         result: CampaignResult = {
             "campaign_token": outcome.token,
             "app": app,
@@ -172,9 +159,10 @@ class BaseCampaignOperator(RetryDefaults, BaseOperator):
         return result
 
     @contextmanager
-    def rescheduling(self, context: Context, max_wait: timedelta) -> Iterator[None]:
-        """Reschedule the task where Batch throttles it, and skip it where it is too late.
+    def rescheduling(self, context: Context, *, may_stop: bool = False) -> Iterator[None]:
+        """Reschedule the task when Batch throttles it, and skip it when it is too late.
 
+        :param may_stop: Whether a campaign may be stopped: such a task waits longer for a throttle.
         :raises AirflowRescheduleException: to give the worker slot back.
         :raises AirflowSkipException: for a run that is later than ``max_lateness``.
         :raises BatchApiError: for Airflow's retries to handle, or for the task to fail.
@@ -184,13 +172,13 @@ class BaseCampaignOperator(RetryDefaults, BaseOperator):
         except TooLateError as late:
             raise AirflowSkipException(str(late)) from None
         except BatchApiError as error:
-            again = self._when_again(error, context, max_wait)
+            again = self._when_again(error, context, self.max_wait or (MAX_WAIT_TO_STOP if may_stop else MAX_WAIT))
             if again is None:
                 raise
             raise reschedule_at(again) from None
 
     def _when_again(self, error: BatchApiError, context: Context, max_wait: timedelta) -> datetime | None:
-        """Return when to run again without a retry, None where Airflow's retries decide."""
+        """Return when to run again without a retry; None if Airflow's retries decide."""
         retry_is_too_early = error.transient and self._retry_would_come_too_early(error, context)
         if not error.may_be_rescheduled or not (error.throttled or retry_is_too_early):
             return None
@@ -206,19 +194,20 @@ class BaseCampaignOperator(RetryDefaults, BaseOperator):
             if retry_is_too_early:
                 raise self._too_long(error, max_wait, since)
             self.log.error(
-                "Refused since %s, as long as max_wait (%s) allows: handing the error to Airflow's retries.",
+                "Batch has refused requests since %s, as long as max_wait (%s) allows. This request changed nothing. "
+                "The error goes to Airflow's retries.",
                 _clock_time(since),
-                max_wait,
+                duration_text(max_wait),
             )
             return None
         count = int(context.get("task_reschedule_count") or 0)
-        delay = timedelta(seconds=delay_before_next(error, count + 1, context))
+        delay = timedelta(seconds=delay_before_next(error, count + 1, context, cap=MAX_THROTTLE_DELAY))
         again = min(now + delay, since + max_wait)
         self.log.warning(
-            "%s Giving the worker slot back, without using a retry. Next attempt in %.0f s, at %s; refused since %s, "
+            "%s Giving the worker slot back, without using a retry. Next attempt in %s, at %s; refused since %s, "
             "waiting until %s at most.",
             error,
-            (again - now).total_seconds(),
+            duration_text(again - now),
             _clock_time(again),
             _clock_time(since),
             _clock_time(since + max_wait),
@@ -226,21 +215,22 @@ class BaseCampaignOperator(RetryDefaults, BaseOperator):
         return again
 
     def has_progressed(self) -> bool:
-        """Return whether this attempt has done something since Batch refused it first."""
+        """Return whether this attempt has made progress since its first refusal."""
         return False
 
     def _retry_would_come_too_early(self, error: BatchApiError, context: Context) -> bool:
-        """Tell whether a retry could come before the server's floor: where no retry policy can carry the delay."""
+        """Return whether a retry could come before Batch allows it, because no retry policy can set its delay."""
         if getattr(self, "retry_policy", None) is not None:
             return False
         attempt = tries_since_clear(self, context["ti"].try_number, context["ti"].max_tries)
         return required_wait(error) > stock_delay(self, attempt)
 
     def _too_long(self, error: BatchApiError, max_wait: timedelta, since: datetime) -> BatchWaitExceededError:
+        effect = "The request may have been applied" if error.may_have_been_applied else "The request changed nothing"
         return BatchWaitExceededError(
-            f"{error.message} Batch asks to wait {required_wait(error):.0f} s, but this task waits at most "
-            f"{max_wait.total_seconds():.0f} s (max_wait) from its first refusal at {_clock_time(since)}. What was "
-            "refused changed nothing. Raise max_wait, or run the task again later.",
+            f"{error.message} Batch asks to wait {duration_text(required_wait(error))}, but this task waits at most "
+            f"{duration_text(max_wait)} (max_wait) from its first refusal at {_clock_time(since)}. {effect}. Raise "
+            "max_wait, or run the task again later.",
             **error.details,
         )
 
@@ -250,32 +240,17 @@ def _clock_time(moment: datetime) -> str:
 
 
 class BaseChangeOperator(BaseCampaignOperator):
-    """Base of the operators that change a campaign. See BatchSetCampaignLiveOperator for the arguments."""
+    """Base of the operators that change a campaign. A subclass has these arguments and sets these attributes."""
 
     action: ClassVar[str]
     json_fields: ClassVar[tuple[str, ...]] = ("definition",)
-
-    def __init__(
-        self,
-        *,
-        campaign: Any,
-        definition: Any = None,
-        read: Literal["auto", "never"] = "auto",
-        expect_name: str | None = None,
-        dry_run: bool = False,
-        max_lateness: Lateness = "auto",
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        if read not in ("auto", "never"):
-            raise BatchConfigurationError(f"read must be 'auto' or 'never', not {short_repr(read)}.")
-        self.campaign = campaign
-        self.definition = definition
-        self.read = read
-        self.expect_name = expect_name
-        self.expects_name = expect_name is not None
-        self.only_compare = dry_run
-        self.max_lateness = read_lateness(max_lateness)
+    campaign: CampaignReference
+    definition: Payload | None
+    read: Read
+    expect_name: str | None
+    only_compare: bool
+    expects_name: bool
+    max_lateness: CheckedLateness
 
     def execute(self, context: Context) -> CampaignResult:
         """Make the change and return its result."""
@@ -289,8 +264,7 @@ class BaseChangeOperator(BaseCampaignOperator):
             note_nothing_sent(attempt_of(context), SystemClock(), token, self.hook_for(app).app, self.log)
             raise
         live = request.parameters.get("live") if request.live is None else request.live
-        may_stop = live is not None and live is not True
-        with self.rescheduling(context, self.max_wait or (MAX_WAIT_TO_STOP if may_stop else MAX_WAIT)):
+        with self.rescheduling(context, may_stop=live is not None and live is not True):
             outcome = change_campaign(hook, SystemClock(), attempt_of(context), request, log=self.log)
         set_map_index_name(context, hook.app, outcome.name or token)
         return self.result_of(context, outcome, app=hook.app, action=self.action)
@@ -305,24 +279,28 @@ class BaseChangeOperator(BaseCampaignOperator):
         return read_definition(self.definition, stops=stops, log=self.log, parse=parse)
 
 
-def latest_moment(context: Mapping[str, Any], allowed: timedelta | None) -> datetime | None:
+def latest_moment(
+    context: Mapping[str, Any], allowed: CheckedLateness, auto: timedelta | None = MAX_LATENESS
+) -> datetime | None:
     """Return until when a run may still send something, None for no limit.
 
     Counted from ``run_after``, which a cleared run keeps. A run that a person or another DAG has started stands for no
     moment and has no limit.
     """
+    if allowed == "auto":
+        allowed = auto
     run_after = run_after_of(context)
     is_timed = getattr(context.get("dag_run"), "run_type", None) in TIMED_RUNS
     return run_after + allowed if allowed is not None and is_timed and run_after is not None else None
 
 
-def read_lateness(value: Lateness) -> timedelta | Literal["auto"] | None:
+def read_lateness(value: Lateness) -> CheckedLateness:
     """Return the argument ``max_lateness``, checked."""
     return "auto" if value == "auto" else read_duration("max_lateness", value, also=", 'auto'")
 
 
 def attempt_of(context: Context) -> Attempt:
-    """Return which attempt of a task instance a context belongs to, and where it keeps its record."""
+    """Return the attempt of a context, and the store of its record."""
     ti: Any = context["ti"]
     store: Any = context.get("task_state_store")
     run_after = getattr(context.get("dag_run"), "run_after", None)

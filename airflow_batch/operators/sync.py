@@ -1,41 +1,37 @@
-"""Many campaigns in one task: declare what they should be, and the task makes them so.
+"""BatchSyncCampaignsOperator: the desired state of many campaigns, in one task.
 
-The work itself is in ``_sync/run.py``; here it becomes a task of Airflow: rendered, resumed, reported.
+The work itself is in ``_sync/run.py``; here is what a task of Airflow adds: rendered arguments, rescheduling, a report.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from airflow.sdk import XComArg
+
 from airflow_batch._airflow.task_state import load_refused_since
-from airflow_batch._campaigns.attempt import note_nothing_sent
+from airflow_batch._campaigns.history import note_nothing_sent
 from airflow_batch._campaigns.protocol import SystemClock
 from airflow_batch._sync.desired import DesiredCampaign, read_desired
 from airflow_batch._sync.run import CampaignSync
-from airflow_batch._values import short_repr
+from airflow_batch._values import as_datetime, aware_utc, short_repr, whole_number
 from airflow_batch.exceptions import BatchConfigurationError, BatchError, BatchPayloadError
 from airflow_batch.hooks._rate_limited import connect
-from airflow_batch.hooks.batch import rendered_or_none
-from airflow_batch.operators._base import (
-    MAX_LATENESS,
-    BaseCampaignOperator,
-    Lateness,
-    attempt_of,
-    latest_moment,
-    read_lateness,
-)
-from airflow_batch.policies.retry import MAX_WAIT, MAX_WAIT_TO_STOP
-from airflow_batch.windows import as_datetime
+from airflow_batch.hooks.batch import BatchHook, rendered_or_none
+from airflow_batch.operators._arguments import Campaigns, Duration, Lateness, Throttle
+from airflow_batch.operators._base import BaseCampaignOperator, attempt_of, latest_moment, read_lateness
+from airflow_batch.policies.retry import MAX_WAIT
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
 MAX_REPORT = 48_000
-"""Bytes of a report that goes to XCom whole; a larger one has only the counts and the failures."""
+"""Bytes of a report that XCom holds in full; a larger one has only the counts and the failures."""
 
 
 class BatchSyncCampaignsOperator(BaseCampaignOperator):
@@ -48,34 +44,36 @@ class BatchSyncCampaignsOperator(BaseCampaignOperator):
 
     :param campaigns: A list of ``{"campaign": token or result, "live": boolean or CampaignWindow}``, each perhaps with
         ``app``, ``expect_name`` and ``definition``; the output of another task; JSON text, or the name of a ``.json``
-        file. Templated.
-    :param calendar: Instead: the path of a calendar file; a relative one is looked for beside the DAG. Templated.
+        file. Required, unless there is a ``calendar``. Templated.
+    :param calendar: The path of a calendar file instead; a relative one is relative to the DAG's folder. Templated.
     :param at: The moment to evaluate windows by; an aware datetime or ISO 8601 text. Default: that of each request.
         Templated.
-    :param max_lateness: How late a fixed ``live: true`` may be sent, as for BatchSetCampaignLiveOperator. Later, or
-        after 30 minutes of throttling (``max_wait``), the campaign is reported as skipped.
-    :param max_changes: Write nothing where more campaigns than that differ: bad data must not switch thousands.
+    :param max_lateness: How late a fixed ``live: true`` may be sent, as for BatchSetCampaignLiveOperator. Default
+        ``auto``: 1 hour. None: no limit. Later, or after 30 minutes of throttling (``max_wait``), the campaign is
+        reported as skipped.
+    :param max_changes: Write nothing if more campaigns differ: bad data must not switch thousands. Default None.
     :param max_failures: How many campaigns may fail without failing the task. Default 0.
-    :param dry_run: Compare and report, but write nothing.
+    :param dry_run: Compare and report, but write nothing. Default False.
     :param max_in_flight: Requests at a time, 1 to 32. Default 4, so that the API's latency is not the limit.
-    :param batch_conn_id: Airflow connection of type ``batch``, with Live API keys. Its ``requests_per_second`` is never
-        exceeded; without one the limit is found. Templated.
-    :param app: App of the campaigns that name none. Templated.
-
-    The other arguments are those of :class:`~airflow_batch.operators._base.BaseCampaignOperator`.
+    :param batch_conn_id: Airflow connection of type ``batch``, with Live API keys. Default ``batch_default``. Its
+        ``requests_per_second`` is never exceeded; without one the task finds the limit. Templated.
+    :param app: App of the campaigns that name none. Default None. Templated.
+    :param throttle: After a long throttle: ``reschedule`` (default), which uses no retry, or ``retry``.
+    :param max_wait: How long Batch may throttle the task; seconds or a timedelta. Default: 30 minutes, 6 hours to stop.
 
     A campaign that fails does not stop the others. Requests that may succeed later are repeated at the end. If Batch
-    asks to wait up to 30 s, the task sleeps; for longer waits it is rescheduled. If the answer to a write was lost
-    and no look shows it, the task ends two minutes later, after it has read the list again. Windows that open or close
-    meanwhile are looked at again. A task that runs again compares anew.
+    asks to wait up to 30 s, the task sleeps; for longer waits it is rescheduled. If the answer to a write was lost and
+    no later read shows the change, the task ends two minutes later, after it has read the list again. Windows that open
+    or close meanwhile are evaluated again. A new attempt compares again.
 
     The report in XCom, also when the task fails: ``{"total", "changed", "unchanged", "failed", "skipped", "requests",
     "throttled_seconds", "campaigns": [...]}`` with a :class:`~airflow_batch.results.CampaignResult` for each campaign,
     or ``{"campaign_token", "app", "error", "message"}`` or ``{"campaign_token", "app", "skipped"}``. ``changed`` of a
-    campaign is null where an earlier attempt may have written it; it counts as unchanged where this attempt had nothing
-    to send. Above 48 kB ``campaigns`` has the failures only.
+    campaign is null if an earlier attempt may have written it; it counts as unchanged if this attempt had nothing to
+    send. Above 48 kB ``campaigns`` has the failures only.
 
-    :raises BatchPayloadError: before anything is sent, when an argument is wrong.
+    :raises BatchConfigurationError: when the DAG is parsed, for an argument that can never be right.
+    :raises BatchPayloadError: before anything is sent, when a rendered argument is wrong.
     :raises BatchChangeRefusedError: before anything is sent, for more than ``max_changes``.
     :raises BatchSyncError: when more than ``max_failures`` failed for good.
     :raises BatchSyncIncompleteError: when more failed, and trying again may help; and when the task is stopped.
@@ -92,39 +90,43 @@ class BatchSyncCampaignsOperator(BaseCampaignOperator):
     def __init__(
         self,
         *,
-        campaigns: Any = None,
+        campaigns: Campaigns | None = None,
         calendar: str | None = None,
-        at: datetime | str | None = None,
+        at: datetime | str | XComArg | None = None,
         max_lateness: Lateness = "auto",
         max_changes: int | None = None,
         max_failures: int = 0,
         dry_run: bool = False,
         max_in_flight: int = 4,
+        batch_conn_id: str = BatchHook.default_conn_name,
+        app: str | None = None,
+        throttle: Throttle = "reschedule",
+        max_wait: Duration | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(batch_conn_id=batch_conn_id, app=app, throttle=throttle, max_wait=max_wait, **kwargs)
         if (campaigns is None) is (calendar is None):
             raise BatchConfigurationError("Pass campaigns or calendar, one of the two.")
         self.campaigns = campaigns
         self.calendar = calendar
         self.at = at
         self.max_lateness = read_lateness(max_lateness)
-        self.max_changes = None if max_changes is None else _count("max_changes", max_changes)
-        self.max_failures = _count("max_failures", max_failures)
+        self.max_changes = None if max_changes is None else whole_number("max_changes", max_changes)
+        self.max_failures = whole_number("max_failures", max_failures)
         self.only_compare = dry_run
-        self.max_in_flight = _count("max_in_flight", max_in_flight, least=1, most=32)
+        self.max_in_flight = whole_number("max_in_flight", max_in_flight, 1, 32)
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Make the campaigns so and return the report."""
+        """Give the campaigns their desired state and return the report."""
         refused = load_refused_since(context)
         try:
-            wanted = self._wanted(context)
+            desired = self._desired(context)
             self._sync = sync = CampaignSync(
-                desired=wanted,
-                connect=lambda gate: connect(self.batch_conn_id, gate),
+                desired=desired,
+                connect=partial(connect, self.batch_conn_id),
                 attempt=attempt_of(context),
                 at=_moment(self.at),
-                latest_on=latest_moment(context, MAX_LATENESS if self.max_lateness == "auto" else self.max_lateness),
+                latest_on=latest_moment(context, self.max_lateness),
                 throttled_until=None if refused is None else refused + (self.max_wait or MAX_WAIT),
                 max_changes=self.max_changes,
                 max_failures=self.max_failures,
@@ -134,49 +136,50 @@ class BatchSyncCampaignsOperator(BaseCampaignOperator):
         except BatchError:
             note_nothing_sent(attempt_of(context), SystemClock(), None, None, self.log)
             raise
-        may_stop = any(campaign.live is not True for campaign in wanted)
         try:
-            with self.rescheduling(context, self.max_wait or (MAX_WAIT_TO_STOP if may_stop else MAX_WAIT)):
+            with self.rescheduling(context, may_stop=any(campaign.live is not True for campaign in desired)):
                 sync.run()
         except BatchError:
-            self._push(context, self._report(context, sync, wanted))
+            self._push(context, self._report(context, sync, desired))
             raise
-        return self._report(context, sync, wanted)
+        return self._report(context, sync, desired)
 
     def on_kill(self) -> None:
-        """Send nothing more: Airflow has the task stopped, or its time is over."""
+        """Send nothing more: Airflow stops the task, or its time is over."""
         if self._sync is not None:
             self._sync.stop()
 
     def _push(self, context: Context, report: dict[str, Any]) -> None:
-        """Leave the report of a failed task, which must not hide why it failed."""
+        """Push the report of a failed task. A failure to do so must not replace the error of the task."""
         if not self.do_xcom_push:
             return
         try:
             context["ti"].xcom_push(key="return_value", value=report)
         except Exception as error:
-            self.log.warning("The report could not be pushed to XCom: %s", type(error).__name__)
+            self.log.warning(
+                "The report could not be pushed to XCom: %s. The error of the task follows.", type(error).__name__
+            )
 
     def has_progressed(self) -> bool:
-        """Return whether this attempt has written: a long sync may be throttled more than once."""
+        """Return whether this attempt has written, because a long sync may be throttled more than once."""
         return self._sync is not None and self._sync.has_written
 
-    def _wanted(self, context: Context) -> list[DesiredCampaign]:
+    def _desired(self, context: Context) -> list[DesiredCampaign]:
         if self.calendar is None:
             items = self.read_json("campaigns", context)
         else:
             from airflow_batch.calendars import read_calendar
 
-            items = read_calendar(self._calendar_path()).wanted()
+            items = read_calendar(self._calendar_path()).desired()
         return read_desired(items, rendered_or_none(self.app))
 
     def _calendar_path(self) -> str:
-        """Return where the calendar is: a relative path is looked for where Airflow looks for the DAG's templates."""
+        """Return the path of the calendar. A relative path is relative to the folders of the DAG's templates."""
         folders = getattr(self.get_template_env().loader, "searchpath", [])
         places = [Path(folder, str(self.calendar)) for folder in folders]
         return str(next((place for place in places if place.is_file()), self.calendar))
 
-    def _report(self, context: Context, sync: CampaignSync, wanted: Sequence[DesiredCampaign]) -> dict[str, Any]:
+    def _report(self, context: Context, sync: CampaignSync, desired: Sequence[DesiredCampaign]) -> dict[str, Any]:
         progress = sync.progress
         report: dict[str, Any] = {
             "total": progress.total,
@@ -185,56 +188,40 @@ class BatchSyncCampaignsOperator(BaseCampaignOperator):
             "failed": len(progress.failed),
             "skipped": len(progress.skipped),
             **({"would_change": len(progress.would_change)} if self.only_compare else {}),
-            "requests": sync.gate.requests,
-            "throttled_seconds": round(sync.gate.paused, 1),
+            "requests": sync.limiter.requests,
+            "throttled_seconds": round(sync.limiter.paused, 1),
         }
-        failures = [self._failure(wanted[index], error) for index, error in progress.failed.items()]
-        skipped = [
-            {"campaign_token": wanted[index].token, "app": wanted[index].app, "skipped": reason}
-            for index, reason in progress.skipped.items()
+
+        def names(index: int) -> dict[str, Any]:
+            return {"campaign_token": desired[index].token, "app": desired[index].app}
+
+        failures = [
+            {**names(index), "error": type(error).__name__, "message": str(error)[:500]}
+            for index, error in progress.failed.items()
         ]
+        skipped = [{**names(index), "skipped": reason} for index, reason in progress.skipped.items()]
         results = [
-            self.result_of(context, outcome, app=wanted[index].app, action="set_live")
+            self.result_of(context, outcome, app=desired[index].app, action="set_live")
             for index, outcome in sorted(progress.outcomes.items())
             if index not in progress.failed and index not in progress.skipped
         ]
         whole = {**report, "campaigns": [*failures, *skipped, *results]}
         if len(json.dumps(whole)) <= MAX_REPORT:
             return whole
-        room = MAX_REPORT - len(json.dumps(report)) - 100
-        shown_failures = []
+        size, fitting = len(json.dumps(report)) + 100, []
         for failure in failures:
-            room -= len(json.dumps(failure)) + 2
-            if room < 0:
+            size += len(json.dumps(failure)) + 2
+            if size > MAX_REPORT:
                 break
-            shown_failures.append(failure)
-        return {**report, "campaigns": shown_failures}
-
-    def _failure(self, campaign: DesiredCampaign, error: BatchError) -> dict[str, Any]:
-        return {
-            "campaign_token": campaign.token,
-            "app": campaign.app,
-            "error": type(error).__name__,
-            "message": str(error)[:500],
-        }
-
-
-def _count(name: str, value: Any, least: int = 0, most: int = 10**9) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        allowed = f"of at least {least}" if most == 10**9 else f"from {least} to {most}"
-        raise BatchConfigurationError(f"{name} must be a whole number {allowed}, not {short_repr(value)}.")
-    return value
+            fitting.append(failure)
+        return {**report, "campaigns": fitting}
 
 
 def _moment(value: Any) -> datetime | None:
     if value in (None, "", "None"):
         return None
-    moment = as_datetime(value)
-    try:
-        if moment is not None and moment.utcoffset() is not None:
-            return moment.astimezone(UTC)
-    except OverflowError:
-        pass  # at the ends of Python's calendar
+    if moment := aware_utc(as_datetime(value)):
+        return moment
     raise BatchPayloadError(
         f"at must be a moment with a time zone such as '2026-07-01T09:00+02:00', not {short_repr(value)}."
     )

@@ -98,7 +98,7 @@ class RetryDefaults:
     """Mixin that gives plain and mapped tasks the same defaults on every supported Airflow, above all for retries.
 
     Airflow loses defaults of ``__init__`` under ``.partial().expand()`` (airflow 72588; ``max_retry_delay`` up to 3.4),
-    and one that is set inside ``__init__`` without a look at ``default_args`` overrides the user's. So plain tasks get
+    and one that is set inside ``__init__`` without regard to ``default_args`` overrides the user's. So plain tasks get
     them in ``__init__``, mapped ones in ``partial``, each after what the user, the DAG and its groups say.
     """
 

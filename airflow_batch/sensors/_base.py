@@ -14,35 +14,29 @@ from airflow.sdk import BaseSensorOperator, PokeReturnValue
 
 from airflow_batch._airflow.backoff import delay_floor, jitter
 from airflow_batch._airflow.compat import AirflowRescheduleException, AirflowSensorTimeout, reschedule_at
-from airflow_batch._airflow.dag_run import MAP_INDEX_TEMPLATE, set_map_index_name
-from airflow_batch._values import FIRST_DATE, LAST_DATE, iso_utc
+from airflow_batch._airflow.task_context import set_map_index_name
+from airflow_batch._values import FIRST_DATE, LAST_DATE, duration_text, iso_utc
 from airflow_batch.exceptions import BatchApiError
 from airflow_batch.hooks.batch import BatchHook, rendered_or_none
-from airflow_batch.policies.retry import RetryDefaults
+from airflow_batch.operators._arguments import Duration, SensorMode, TaskArguments
 from airflow_batch.triggers._poll import Hooks, Poll
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+DEFERRABLE = conf.getboolean("operators", "default_deferrable", fallback=False)
 
-class BaseCampaignSensor(RetryDefaults, BaseSensorOperator):
-    """Base of the sensors. A subclass says in :meth:`poll_for` what it waits for.
 
-    :param batch_conn_id: Airflow connection of type ``batch``. Templated.
-    :param app: App to read for, where the connection has ``api_keys``. Templated.
-    :param mode: ``reschedule`` (default) or ``poke``.
-    :param poke_interval: Seconds or a timedelta between two requests, default 30 s.
-    :param timeout: Seconds or a timedelta from the first request, default 10 min.
-    :param deferrable: Wait in the triggerer, whatever the ``mode``, after a first look in the worker. The
-        ``poke_interval`` does not grow then. Default ``[operators] default_deferrable``.
+class BaseCampaignSensor(TaskArguments, BaseSensorOperator):
+    """Base of the sensors. A subclass defines in :meth:`poll_for` what it waits for.
 
     A 429, a 5xx, a failed connection and an answer that cannot be read mean "not yet": no request is made before
-    Batch's wait has passed (at least 5 s, and Retry-After), and the timeout holds. Where Batch asks to wait longer than
+    Batch's wait has passed (at least 5 s, and Retry-After), and the timeout holds. If Batch asks to wait longer than
     the timeout leaves, the sensor times out at once. A permanent error fails it.
     """
 
-    # Until execute sets them, as when poke is called alone.
-    _deadline, _quiet_until = LAST_DATE, FIRST_DATE
+    # Until execute sets them, for example when poke is called alone.
+    _deadline, _not_before = LAST_DATE, FIRST_DATE
 
     template_fields: Sequence[str] = ("batch_conn_id", "app")
     ui_color = "#e9e0ff"
@@ -52,21 +46,16 @@ class BaseCampaignSensor(RetryDefaults, BaseSensorOperator):
         *,
         batch_conn_id: str = BatchHook.default_conn_name,
         app: str | None = None,
-        mode: str = "reschedule",
-        poke_interval: timedelta | float = 30,
-        timeout: timedelta | float = 600,
-        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        mode: SensorMode = "reschedule",
+        poke_interval: Duration = 30,
+        timeout: Duration = 600,
+        deferrable: bool = DEFERRABLE,
         **kwargs: Any,
     ) -> None:
         super().__init__(mode=mode, poke_interval=poke_interval, timeout=timeout, **kwargs)
         self.batch_conn_id = batch_conn_id
         self.app = app
         self.deferrable = deferrable
-
-    @classmethod
-    def task_defaults(cls) -> dict[str, Any]:
-        """Return the arguments that a task gets where nobody gives them."""
-        return {**super().task_defaults(), "map_index_template": MAP_INDEX_TEMPLATE}
 
     def poll_for(self, context: Context) -> Poll:
         """Return what the sensor waits for.
@@ -76,59 +65,59 @@ class BaseCampaignSensor(RetryDefaults, BaseSensorOperator):
         raise NotImplementedError
 
     def app_for(self, app: str | None) -> str | None:
-        """Return the app to read for: the task's own ``app`` goes before the given one."""
+        """Return the app to read for: the task's own ``app`` takes precedence over the given one."""
         return rendered_or_none(rendered_or_none(self.app) or app)
 
     def execute(self, context: Context) -> Any:
-        """Poke until done, as every sensor does, but never before Batch's wait has passed."""
+        """Poke until done, like every sensor, but never before Batch's wait has passed."""
         first = context["ti"].get_first_reschedule_date(context) if self.reschedule else None
-        self._quiet_until = datetime.now(UTC)
-        self._deadline = (first or self._quiet_until) + timedelta(seconds=self.timeout)
+        self._not_before = datetime.now(UTC)
+        self._deadline = (first or self._not_before) + timedelta(seconds=self.timeout)
         try:
             return super().execute(context)
         except AirflowRescheduleException as reschedule:
-            if reschedule.reschedule_date >= self._quiet_until:
+            if reschedule.reschedule_date >= self._not_before:
                 raise
-        raise reschedule_at(self._quiet_until)
+        raise reschedule_at(self._not_before)
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Poll once, unless Batch has asked to wait."""
-        if datetime.now(UTC) < self._quiet_until:
+        if datetime.now(UTC) < self._not_before:
             return PokeReturnValue(is_done=False)
-        look = self.poll_for(context)
-        if look.about:
-            set_map_index_name(context, *look.about)
-        hooks = Hooks(BatchHook(self.batch_conn_id, look.about[0] if look.about else None))
+        poll = self.poll_for(context)
+        if poll.about:
+            set_map_index_name(context, *poll.about)
+        hooks = Hooks(BatchHook(self.batch_conn_id, poll.about[0] if poll.about else None))
         failed = False
         try:
-            seen = look(hooks)
+            seen = poll(hooks)
         except BatchApiError as error:
             if not error.transient:
                 raise
             self._back_off(error, context)
             failed = True
         else:
-            seen.tell(self.log)
+            seen.log_to(self.log)
             if seen.about:
                 set_map_index_name(context, *seen.about)
             if seen.done:
                 return PokeReturnValue(is_done=True, xcom_value=seen.result)
-        pause = look.pause(hooks.requests, failed=failed)
+        pause = poll.pause(hooks.requests, failed=failed)
         if self.deferrable:
-            self._defer(look, pause)
-        self._quiet_until = max(self._quiet_until, datetime.now(UTC) + timedelta(seconds=pause))
+            self._defer(poll, pause)
+        self._not_before = max(self._not_before, datetime.now(UTC) + timedelta(seconds=pause))
         return PokeReturnValue(is_done=False)
 
-    def _defer(self, look: Poll, pause: float) -> NoReturn:
+    def _defer(self, poll: Poll, pause: float) -> NoReturn:
         from airflow_batch.triggers.campaigns import BatchCampaignTrigger
 
         now = datetime.now(UTC)
         left = self._deadline - now
         if left <= timedelta(0):
             raise AirflowSensorTimeout(f"Sensor has timed out: its timeout ended at {iso_utc(self._deadline)}.")
-        not_before = max(self._quiet_until, now + timedelta(seconds=max(self.poke_interval, pause)))
+        not_before = max(self._not_before, now + timedelta(seconds=max(self.poke_interval, pause)))
         trigger = BatchCampaignTrigger(
-            look=look.as_json(),
+            look=poll.as_json(),
             batch_conn_id=self.batch_conn_id,
             poke_interval=self.poke_interval,
             not_before=not_before.isoformat(),
@@ -137,7 +126,7 @@ class BaseCampaignSensor(RetryDefaults, BaseSensorOperator):
         self.defer(trigger=trigger, method_name="resume", timeout=left)
 
     def resume(self, context: Context, event: Any) -> Any:
-        """Return the result that the trigger's event brings.
+        """Return the result of the trigger's event.
 
         :raises AirflowSensorTimeout: when the wait was too long.
         :raises BatchError: what failed in the triggerer, for good.
@@ -153,8 +142,9 @@ class BaseCampaignSensor(RetryDefaults, BaseSensorOperator):
         now = datetime.now(UTC)
         if now + timedelta(seconds=floor) > self._deadline:
             raise AirflowSensorTimeout(
-                f"{error} Batch asks to wait {floor:.0f} s; this sensor's timeout ends at {iso_utc(self._deadline)}."
+                f"{error} Batch asks to wait {duration_text(floor)}, but this sensor's timeout ends at "
+                f"{iso_utc(self._deadline)}."
             )
         spread = jitter(context, self.poke_interval) if error.throttled else 0.0
-        self._quiet_until = min(now + timedelta(seconds=floor + spread), self._deadline)
-        self.log.warning("Not yet: %s No request before %s.", error, iso_utc(self._quiet_until))
+        self._not_before = min(now + timedelta(seconds=floor + spread), self._deadline)
+        self.log.warning("Not yet: %s No request before %s.", error, iso_utc(self._not_before))

@@ -1,4 +1,4 @@
-"""What a trigger tells the sensor that it waits for: an event of JSON values. Pure; holds no key.
+"""What a trigger returns to its sensor: an event of JSON values. Pure; holds no key.
 
 An exception would reach the sensor as Airflow's TaskDeferralError, without status and headers. So a failure goes as an
 event, and the sensor raises it again.
@@ -23,7 +23,7 @@ _DETAILS: dict[str, Any] = {
     "endpoint": str,
     "may_have_been_applied": bool,
 }
-"""What an event may tell of a failed request, and in which type."""
+"""The details of a failed request that an event may have, and their types."""
 _FOREIGN = "The trigger sent no event of this provider. Do triggerer and worker have the same version of it?"
 Event = dict[str, Any]
 
@@ -61,7 +61,7 @@ def read_about(event: Any) -> About:
 
 
 def outcome(event: Any) -> Any:
-    """Return the result that an event brings.
+    """Return the result of an event.
 
     :raises AirflowSensorTimeout: when the wait was too long.
     :raises BatchError: the failure, as it was raised in the triggerer.
@@ -77,7 +77,7 @@ def outcome(event: Any) -> Any:
 
 
 def _failure(event: Mapping[str, Any]) -> BatchError:
-    """Return the error with what this version of the provider knows of it: the triggerer may have another one."""
+    """Return the error, without what this version of the provider does not know: the triggerer may have another."""
     cls = getattr(exceptions, str(event.get("class")), None)
     if not isinstance(cls, type) or not issubclass(cls, BatchError):
         cls = BatchError

@@ -1,7 +1,7 @@
-"""What one look at Batch shows: whether campaigns are what they should be. Reads only.
+"""One poll of a sensor or trigger: whether campaigns are in the desired state. Reads only.
 
-A look says what is waited for, and goes to a trigger as JSON values. When the next one is due is decided in a worker by
-``sensors/_base.py``, in the triggerer by ``triggers/campaigns.py``.
+A poll goes to a trigger as JSON values. When the next one is due is decided in a worker by ``sensors/_base.py``, in the
+triggerer by ``triggers/campaigns.py``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from airflow_batch._http.settings import BatchSettings
-from airflow_batch._values import short_repr
+from airflow_batch._values import short_list, short_repr
 from airflow_batch.hooks.batch import BatchHook
 from airflow_batch.results import About, campaign_summary, read_count
 from airflow_batch.windows import CampaignWindow
@@ -22,20 +22,20 @@ from airflow_batch.windows import CampaignWindow
 MAX_NAMED = 5
 """Campaigns that one log line names."""
 PER_REQUEST = 6.0
-"""Seconds of pause for each request of a look at many campaigns."""
+"""Seconds of pause for each request of a poll of many campaigns."""
 PER_MINUTE = 12
-"""Requests of looks at many campaigns in any 60 seconds, where one look needs no more than that."""
+"""Requests of polls of many campaigns in any 60 seconds, if one poll needs no more than that."""
 _LIVE = {True: "live", False: "not live"}
 
 
 def least_pause(requests: int) -> float:
-    """Return the seconds from the end of a look at many campaigns to the next one, after so many requests.
+    """Return the seconds from the end of a poll of many campaigns to the next one, after so many requests.
 
-    However the minute is laid, no more than :data:`PER_MINUTE` requests fall into it: 6 s after one request, 30 s after
-    five, 60 s after seven to ten. A look of more than twelve requests is not spread; 10 a minute is its average then.
+    No minute has more than :data:`PER_MINUTE` requests, wherever it begins: 6 s after one request, 30 s after five,
+    60 s after seven to ten. A poll of more than twelve requests is not spread; its average is 10 a minute then.
     """
-    looks = max(PER_MINUTE // max(requests, 1), 1)
-    return max(PER_REQUEST * requests, 60 / looks)
+    polls = max(PER_MINUTE // max(requests, 1), 1)
+    return max(PER_REQUEST * requests, 60 / polls)
 
 
 class Reference(NamedTuple):
@@ -47,10 +47,10 @@ class Reference(NamedTuple):
 
 @dataclass(frozen=True)
 class Seen:
-    """What a look has shown.
+    """What a poll has shown.
 
     :param result: What goes to XCom once the wait is over.
-    :param about: App and name of the campaign, for Airflow's pages; None for many.
+    :param about: App and name of the campaign, for the Airflow UI; None for many.
     :param lines: What to log: level and text.
     """
 
@@ -59,14 +59,14 @@ class Seen:
     about: About
     lines: Sequence[tuple[int, str]]
 
-    def tell(self, log: Any) -> None:
+    def log_to(self, log: Any) -> None:
         """Log what was seen."""
         for level, line in self.lines:
             log.log(level, line)
 
 
 class Hooks:
-    """The hooks that a look uses: one for each app of one connection, which is read once.
+    """The hooks of a poll: one for each app of one connection, which is read once.
 
     :param hook: Any hook of the connection.
     """
@@ -75,7 +75,7 @@ class Hooks:
         self._base = hook
         self._hooks = {hook.app: hook}
 
-    def of(self, app: str | None) -> BatchHook:
+    def for_app(self, app: str | None) -> BatchHook:
         """Return the hook of an app."""
         if app not in self._hooks:
             self._hooks[app] = self._base.with_settings(BatchHook(self._base.batch_conn_id, app))
@@ -83,7 +83,7 @@ class Hooks:
 
     @property
     def settings(self) -> BatchSettings:
-        """What the connection says."""
+        """The settings of the connection."""
         return self._base.settings
 
     @property
@@ -93,7 +93,7 @@ class Hooks:
 
 
 class Poll(ABC):
-    """What is waited for."""
+    """What a sensor waits for."""
 
     @property
     @abstractmethod
@@ -109,21 +109,21 @@ class Poll(ABC):
 
     @abstractmethod
     def as_json(self) -> dict[str, Any]:
-        """Return it as JSON values, which :func:`read_poll` reads."""
+        """Return the poll as JSON values, which :func:`read_poll` reads."""
 
     def pause(self, requests: int, *, failed: bool) -> float:
-        """Return the least seconds to the next look, after one of so many requests.
+        """Return the least seconds to the next poll, after one of so many requests.
 
-        One that failed may have needed more, and so may the next: a minute, for many.
+        A failed poll of many campaigns may have needed more requests, and so may the next one: a minute.
         """
         return 0.0 if self.about else max(least_pause(requests), 60.0 if failed else 0.0)
 
 
 @dataclass(frozen=True)
 class LivePoll(Poll):
-    """At whether a campaign, or every one of ``many``, is live, or is not.
+    """Whether a campaign, or every one of ``many``, is in the desired state.
 
-    :param live: A window is asked at every look, for this moment, but never one before ``run_after``.
+    :param live: A window is evaluated at every poll, for that moment, but never for one before ``run_after``.
     """
 
     references: tuple[Reference, ...]
@@ -136,24 +136,24 @@ class LivePoll(Poll):
         return None if self.many else (self.references[0].app, self.references[0].token)
 
     def __call__(self, hooks: Hooks) -> Seen:
-        wanted = live_now(self.live, self.run_after)
-        return self._at_many(hooks, wanted) if self.many else self._at_one(hooks, wanted)
+        desired = live_now(self.live, self.run_after)
+        return self._poll_many(hooks, desired) if self.many else self._poll_one(hooks, desired)
 
-    def _at_one(self, hooks: Hooks, wanted: bool) -> Seen:
+    def _poll_one(self, hooks: Hooks, desired: bool) -> Seen:
         ((token, app),) = self.references
-        summary = campaign_summary(token, app, hooks.of(app).get_campaign(token), datetime.now(UTC))
+        summary = campaign_summary(token, app, hooks.for_app(app).get_campaign(token), datetime.now(UTC))
         line = f"Campaign {token!r} is {_LIVE[summary['live']]}."
-        return Seen(summary["live"] is wanted, summary, (app, summary["name"] or token), [(logging.INFO, line)])
+        return Seen(summary["live"] is desired, summary, (app, summary["name"] or token), [(logging.INFO, line)])
 
-    def _at_many(self, hooks: Hooks, wanted: bool) -> Seen:
+    def _poll_many(self, hooks: Hooks, desired: bool) -> Seen:
         listed = self._listed(hooks)
         checked_at = datetime.now(UTC)
-        # A live that is no boolean is neither: it must not pass for a campaign that was switched off.
-        others = [ref for ref in self.references if ref in listed and listed[ref].get("live") is not wanted]
+        # A live that is no boolean is neither: it must not count as switched off.
+        others = [ref for ref in self.references if ref in listed and listed[ref].get("live") is not desired]
         absent = [ref for ref in self.references if ref not in listed]
         total = len(self.references)
         waiting = f" Not yet: {_names(others, listed)}." if others else ""
-        ready = f"{total - len(others) - len(absent)} of {total} campaigns are {_LIVE[wanted]}.{waiting}"
+        ready = f"{total - len(others) - len(absent)} of {total} campaigns are {_LIVE[desired]}.{waiting}"
         lines = [(logging.INFO, ready)]
         if absent:
             lines.append((logging.WARNING, f"Not in Batch's list: {_names(absent, listed)}."))
@@ -163,11 +163,11 @@ class LivePoll(Poll):
         return Seen(True, summaries, None, lines)
 
     def _listed(self, hooks: Hooks) -> dict[Reference, Mapping[str, Any]]:
-        """Return what Batch's lists say of the campaigns, each read no further than the last one that is asked for."""
+        """Return the campaigns in Batch's lists. Each list is read up to the last campaign that is needed."""
         found: dict[Reference, Mapping[str, Any]] = {}
         for app in dict.fromkeys(ref.app for ref in self.references):
             missing = {ref.token for ref in self.references if ref.app == app}
-            for campaign in hooks.of(app).list_campaigns():
+            for campaign in hooks.for_app(app).list_campaigns():
                 token = campaign["campaign_token"]
                 if token in missing:
                     found[Reference(token, app)] = campaign
@@ -188,7 +188,7 @@ class LivePoll(Poll):
 
 @dataclass(frozen=True)
 class StatsPoll(Poll):
-    """At whether a campaign has sent so many pushes."""
+    """Whether a campaign has sent so many pushes."""
 
     reference: Reference
     min_sent: int
@@ -199,7 +199,7 @@ class StatsPoll(Poll):
 
     def __call__(self, hooks: Hooks) -> Seen:
         token, app = self.reference
-        detail = hooks.of(app).get_campaign_stats(token)["detail"]
+        detail = hooks.for_app(app).get_campaign_stats(token)["detail"]
         sent = sum(read_count(row.get("sent")) or 0 for row in detail)
         line = f"Campaign {token!r} has sent {sent} pushes; at least {self.min_sent} are awaited."
         result = {"campaign_token": token, "app": app, "sent": sent, "detail": detail}
@@ -210,7 +210,7 @@ class StatsPoll(Poll):
 
 
 def read_poll(values: Mapping[str, Any]) -> Poll:
-    """Return the look that was written by :meth:`Poll.as_json`."""
+    """Return the poll of which :meth:`Poll.as_json` returned the values."""
     if values["kind"] == "stats":
         return StatsPoll(Reference(*values["campaign"]), values["min_sent"])
     live, run_after = values["live"], values["run_after"]
@@ -223,18 +223,18 @@ def read_poll(values: Mapping[str, Any]) -> Poll:
 
 
 def _names(references: Sequence[Reference], listed: Mapping[Reference, Mapping[str, Any]]) -> str:
-    """Return how a log line names campaigns: token, and name and app as far as they are known, of the first few."""
-    named = []
-    for ref in references[:MAX_NAMED]:
+    """Return the tokens of the first few campaigns, with name and app as far as they are known."""
+
+    def show(ref: Reference) -> str:
         name = listed.get(ref, {}).get("name")
         about = ", ".join(part for part in (name and short_repr(name), ref.app and f"app {ref.app!r}") if part)
-        named.append(f"{ref.token} ({about})" if about else ref.token)
-    more = len(references) - MAX_NAMED
-    return ", ".join(named) + (f" and {more} more" if more > 0 else "")
+        return f"{ref.token} ({about})" if about else ref.token
+
+    return short_list(references, MAX_NAMED, show=show)
 
 
 def live_now(live: bool | CampaignWindow, run_after: datetime | None) -> bool:
-    """Return what a campaign should be at this moment, which is never before the run's own.
+    """Return the desired state at this moment, but never at one before ``run_after``.
 
     A worker's clock may be behind the scheduler's, and a run of 09:00 that reads 08:59:59 would leave the campaign as
     it is until the next change.

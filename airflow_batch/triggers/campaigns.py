@@ -1,7 +1,7 @@
 """Poll in the triggerer what a deferred sensor waits for. Never sends a write.
 
-The HTTP client is the hook's, and it blocks: each look runs in a thread of its own, and the triggerer's loop goes on.
-What a look is, is in ``triggers/_poll.py``; what the trigger tells the sensor, in ``triggers/_events.py``.
+The HTTP client is the hook's, and it blocks: each poll runs in a thread of its own, and the triggerer's loop goes on.
+What a poll is, is in ``triggers/_poll.py``; what the trigger returns to the sensor, in ``triggers/_events.py``.
 """
 
 from __future__ import annotations
@@ -17,51 +17,53 @@ from airflow.sdk import BaseHook
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_batch._airflow.backoff import delay_floor, jitter
-from airflow_batch._values import iso_utc
+from airflow_batch._values import duration_text, iso_utc
 from airflow_batch.exceptions import BatchApiError, BatchAuthenticationError, BatchConnectionError, BatchError
 from airflow_batch.hooks.batch import BatchHook
 from airflow_batch.triggers._events import Event, failed, success, timed_out
 from airflow_batch.triggers._poll import Hooks, Poll, Seen, read_poll
 
 _THREADS = ThreadPoolExecutor(max_workers=32, thread_name_prefix="batch-trigger")
-"""Not asyncio's own: that has few threads, and resolves the names for every other trigger of the process."""
+"""Not asyncio's own, which has few threads and resolves host names for every other trigger of the process."""
 
 
 class BatchCampaignTrigger(BaseTrigger):
-    """Poll campaigns until they are what they should be, a failure is permanent, or the deadline has come.
+    """Poll campaigns until they are in the desired state, a failure is permanent, or the deadline has passed.
 
-    The connection is read once, the async way, and again after a 401: keys may be rotated while a sensor waits.
+    The connection is read once, asynchronously, and again after a 401: keys may be rotated while a sensor waits.
 
     A transient error means "not yet": no request is made before Batch's wait has passed. A triggerer that takes over
-    begins anew, within one poke interval and spread out; it does not know of a wait that Batch asked of the one before.
+    begins anew, within one poke interval and spread out; it does not know how long Batch asked the other one to wait.
 
-    :param look: What is waited for, as :meth:`airflow_batch.triggers._poll.Poll.as_json` gives it.
+    ``look`` is what the sensor waits for, as :meth:`airflow_batch.triggers._poll.Poll.as_json` returns it. Deferred
+    tasks are stored with this argument, so its name stays.
+
     :param batch_conn_id: Airflow connection of type ``batch``.
-    :param poke_interval: Seconds between two looks; after one at many campaigns at least
+    :param poke_interval: Seconds between two polls; after one of many campaigns at least
         :func:`airflow_batch.triggers._poll.least_pause`.
-    :param not_before: When the first look is due, ISO 8601 with offset.
-    :param deadline: When the sensor times out, ISO 8601 with offset. No look begins or lasts beyond it.
+    :param not_before: When the first poll is due, ISO 8601 with offset.
+    :param deadline: When the sensor times out, ISO 8601 with offset. No poll begins or lasts beyond it.
     """
 
     def __init__(
         self, *, look: Mapping[str, Any], batch_conn_id: str, poke_interval: float, not_before: str, deadline: str
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.look: Poll = read_poll(look)
+        self.poll: Poll = read_poll(look)
         self.batch_conn_id = batch_conn_id
         self.poke_interval = poke_interval
         self.not_before = datetime.fromisoformat(not_before)
         self.deadline = datetime.fromisoformat(deadline)
         self._hooks: Hooks | None = None
         self._requests = 0
-        self._looks = 0
+        self._polls = 0
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments, JSON values without a key."""
         return (
             f"{type(self).__module__}.{type(self).__qualname__}",
             {
-                "look": self.look.as_json(),
+                "look": self.poll.as_json(),
                 "batch_conn_id": self.batch_conn_id,
                 "poke_interval": self.poke_interval,
                 "not_before": self.not_before.isoformat(),
@@ -80,43 +82,43 @@ class BatchCampaignTrigger(BaseTrigger):
         reason = ""
         while moment < self.deadline:
             await _sleep_until(moment)
-            self._looks += 1
+            self._polls += 1
             self._requests = 0
             floor, failing = 0.0, True
             try:
                 async with asyncio.timeout(max((self.deadline - datetime.now(UTC)).total_seconds(), 0)):
-                    seen = await self._look()
+                    seen = await self._poll()
             except TimeoutError:
-                reason = " The last look was not answered in time."
+                reason = " The last poll was not answered in time."
                 break
             except BatchError as error:
                 if not error.transient:
-                    return failed(error, self.look.about)
+                    return failed(error, self.poll.about)
                 reason, floor = f" {error}", delay_floor(error)
                 if datetime.now(UTC) + timedelta(seconds=floor) > self.deadline:
-                    reason += f" Batch asks to wait {floor:.0f} s."
+                    reason += f" Batch asks to wait {duration_text(floor)}."
                     break
                 if isinstance(error, BatchApiError) and error.throttled:
                     floor += self._spread()
             else:
-                seen.tell(self.log)
+                seen.log_to(self.log)
                 if seen.done:
                     return success(seen.result, seen.about)
                 reason, failing = "", False
-            pause = max(floor, self.poke_interval, self.look.pause(self._requests, failed=failing))
+            pause = max(floor, self.poke_interval, self.poll.pause(self._requests, failed=failing))
             if failing:
-                self.log.warning("Not yet:%s No request for %.0f s.", reason, pause)
+                self.log.warning("Not yet:%s No request for %s.", reason, duration_text(pause))
             moment = datetime.now(UTC) + timedelta(seconds=pause)
         else:
             await _sleep_until(self.deadline)
         message = f"Sensor has timed out: its timeout ends at {iso_utc(self.deadline)}.{reason}"
-        return timed_out(message, self.look.about)
+        return timed_out(message, self.poll.about)
 
     def _spread(self) -> float:
-        return jitter({"ti": self.task_instance, "task_reschedule_count": self._looks}, self.poke_interval)
+        return jitter({"ti": self.task_instance, "task_reschedule_count": self._polls}, self.poke_interval)
 
-    async def _look(self) -> Seen:
-        """Poll once, and once more where a 401 came because the connection has other keys by now."""
+    async def _poll(self) -> Seen:
+        """Poll once, and once more after a 401 if the connection has other keys by now."""
         hooks = self._hooks = self._hooks or await self._connect()
         try:
             return await self._in_thread(hooks)
@@ -124,7 +126,7 @@ class BatchCampaignTrigger(BaseTrigger):
             fresh = await self._connect()
             if fresh.settings == hooks.settings:
                 raise
-        self.log.info("The keys of connection %r were changed.", self.batch_conn_id)
+        self.log.info("Connection %r has new keys. The poll is repeated with them.", self.batch_conn_id)
         self._hooks = fresh
         return await self._in_thread(fresh)
 
@@ -133,19 +135,19 @@ class BatchCampaignTrigger(BaseTrigger):
         # The log line of a thread finds its trigger by the context.
         run = contextvars.copy_context().run
         try:
-            return await asyncio.get_running_loop().run_in_executor(_THREADS, run, self.look, hooks)
+            return await asyncio.get_running_loop().run_in_executor(_THREADS, run, self.poll, hooks)
         finally:
             self._requests += hooks.requests - sent
 
     async def _connect(self) -> Hooks:
-        """Read the connection. The sync way fails in a triggerer for one that is stored in Airflow's database."""
+        """Read the connection asynchronously: in a triggerer, Airflow cannot read a stored one in any other way."""
         try:
             connection = await BaseHook.aget_connection(self.batch_conn_id)
         except Exception as error:
-            # Airflow says "not defined" for what it failed to ask, too; and the sensor has read it once already.
+            # Transient: Airflow says "not defined" also if it failed to ask, and the sensor has read it once already.
             problem = f"Connection {self.batch_conn_id!r} cannot be read: {type(error).__name__}."
         else:
-            # Here and not in the thread: masking speaks to Airflow's supervisor, which 3.1 allows in the loop alone.
+            # Not in the thread: masking sends to Airflow's supervisor, which 3.1 allows in the event loop only.
             return Hooks(BatchHook.from_connection(connection))
         raise BatchConnectionError(problem)  # outside, so that the other error, which may name a key, is not chained
 

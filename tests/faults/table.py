@@ -164,7 +164,7 @@ ROWS: tuple[Row, ...] = (
         tries=1,
         wait=None,
         best="failed",
-        error=("BatchWaitExceededError", "asks to wait 10000 s, but this task waits at most 1800 s"),
+        error=("BatchWaitExceededError", "asks to wait 10000 s, but this task waits at most 30 min"),
     ),
     _throttle_row("429, Retry-After garbage", _throttled("soon, 7 apples")),
     _throttle_row("429, no Retry-After", _throttled(None)),
@@ -210,7 +210,7 @@ ROWS: tuple[Row, ...] = (
         error=("BatchVerificationError", "Batch confirmed the update .* but does not show it live"),
     ),
     _unconfirmed(
-        "200, an error body", _answer(200, None, body=NO_CHANGE), error=("BatchResponseError", "look at it before you")
+        "200, an error body", _answer(200, None, body=NO_CHANGE), error=("BatchResponseError", "check it before you")
     ),
     Row(
         name="200, truncated JSON, applied",

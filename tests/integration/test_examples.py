@@ -71,8 +71,8 @@ MOMENTS = [
 
 @pytest.mark.parametrize(("moment", "live"), MOMENTS)
 def test_the_wanted_state_is_that_of_the_runs_own_moment_in_paris(moment, live):
-    wanted_live = load("scheduled_campaign_toggle")[0]["wanted_live"]
-    assert wanted_live(paris(moment), BY_SCHEDULE) is live
+    desired_live = load("scheduled_campaign_toggle")[0]["desired_live"]
+    assert desired_live(paris(moment), BY_SCHEDULE) is live
 
 
 @pytest.mark.parametrize(("moment", "live"), MOMENTS)
@@ -103,13 +103,13 @@ def test_the_deadline_of_the_documents_is_a_dag_with_our_notifier():
 
 
 def test_at_a_weekend_the_campaign_is_off():
-    wanted_live = load("scheduled_campaign_toggle")[0]["wanted_live"]
+    desired_live = load("scheduled_campaign_toggle")[0]["desired_live"]
     saturday = datetime(2026, 11, 21, 0, 0, tzinfo=PARIS)
     hours = [saturday + timedelta(hours=hour) for hour in range(48)]
-    assert not any(wanted_live(SimpleNamespace(run_after=hour), BY_SCHEDULE) for hour in hours)
+    assert not any(desired_live(SimpleNamespace(run_after=hour), BY_SCHEDULE) for hour in hours)
 
 
 @pytest.mark.parametrize(("asked", "live"), [("on", True), ("off", False)])
 def test_a_manual_run_does_what_it_was_asked(asked, live):
-    wanted_live = load("scheduled_campaign_toggle")[0]["wanted_live"]
-    assert wanted_live(paris("2026-11-23T12:00:00"), {"live": asked}) is live
+    desired_live = load("scheduled_campaign_toggle")[0]["desired_live"]
+    assert desired_live(paris("2026-11-23T12:00:00"), {"live": asked}) is live

@@ -380,7 +380,7 @@ def test_an_update_is_not_confirmed_by_anything_else(batch, token, body):
     batch.inject(Fault("answer", "update", status=200, body=body))
     error = failure_of(update, token, kind=BatchResponseError)
     assert error.may_have_been_applied
-    assert "look at it before you repeat" in str(error)
+    assert "check it before you repeat" in str(error)
 
 
 def test_the_view_of_another_campaign_is_not_returned(batch, token):
@@ -710,7 +710,7 @@ def test_a_connection_that_is_wrong_fails_the_test(batch, connect):
 )
 def test_a_key_in_the_place_of_the_other_gets_a_hint_and_is_not_shown(batch, connect, swapped):
     connect({**batch.connection(), **swapped(batch.rest_key, batch.app_key())})
-    with pytest.raises(BatchAuthenticationError, match="one in the place of the other") as caught:
+    with pytest.raises(BatchAuthenticationError, match="are the two swapped") as caught:
         BatchHook().get_campaign("abc")
     assert batch.rest_key not in str(caught.value)
     assert batch.app_key() not in str(caught.value)

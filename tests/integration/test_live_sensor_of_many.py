@@ -191,7 +191,7 @@ class TestNotYet:
         ((_, line),) = said(sensor(stopped))
         assert [token in line for token in stopped] == [True] * 5 + [False] * 2
         assert line.startswith("0 of 7 campaigns are live.")
-        assert line.endswith(" and 2 more.")
+        assert line.endswith(", and 2 more.")
 
     def test_exactly_five_are_named_without_a_rest(self, batch):
         ((_, line),) = said(sensor(stopped := add(batch, 5, live=False)))
@@ -204,7 +204,7 @@ class TestNotYet:
 
     def test_at_most_five_missing_ones_are_named(self, batch):
         log = said(sensor([f"unknown-{number}" for number in range(1, 8)]))
-        named = "unknown-1, unknown-2, unknown-3, unknown-4, unknown-5 and 2 more"
+        named = "unknown-1, unknown-2, unknown-3, unknown-4, unknown-5, and 2 more"
         assert log[-1] == ("warning", f"Not in Batch's list: {named}.")
 
     def test_a_campaign_that_is_not_in_the_list_does_not_pass_for_one_that_is_not_live(self, batch):

@@ -803,8 +803,8 @@ class TestThrottled:
     def test_those_who_wait_when_another_is_refused_come_out_one_after_the_other(self, monkeypatch):
         patience(monkeypatch, 0.5)
         door, moments = gate.RateLimiter(20.0), []
-        threads = [threading.Thread(target=lambda: moments.append(door.enter())) for _ in range(8)]
-        sent = door.enter()
+        threads = [threading.Thread(target=lambda: moments.append(door.acquire())) for _ in range(8)]
+        sent = door.acquire()
         for thread in threads:
             thread.start()
         door.refused(sent, BatchRateLimitError("429"), writes=True)

@@ -179,6 +179,7 @@ def _check_content(world: World, write: Write, task: Task, api: FakeApi) -> None
         if not _within(write.payload, asked, {"live"}):
             world.violation("mixed", f"{instance.name}: not the payload of the creation: {write}")
         return
+    _check_whole(world, write, task, api)
     if campaign is not None:
         for _, state in campaign.history:
             if state is not None and _within(write.payload, _shown(world, campaign, state), skip):
@@ -192,6 +193,22 @@ def _check_content(world: World, write: Write, task: Task, api: FakeApi) -> None
     if all(name in skip for name in write.payload):
         return
     world.violation("mixed", f"{instance.name}: {write}")
+
+
+def _check_whole(world: World, write: Write, task: Task, api: FakeApi) -> None:
+    """Check that what this attempt has read is sent whole, where Batch has not refused the whole in this attempt."""
+    view = api.seen.views.get(write.token or "", {})
+    if not task.read or not view.get("messages") or write.payload.get("messages"):
+        return
+    refused = any(
+        other.token == write.token
+        and other.sender is api.instance
+        and other.attempt == write.attempt
+        and other.answer in ("400", "403")
+        for other in world.batch.writes
+    )
+    if not refused:
+        world.violation("less than the whole was sent", f"{api.instance.name}: {write}")
 
 
 def _shown(world: World, campaign: Any, state: Mapping[str, Any]) -> dict[str, Any]:

@@ -55,7 +55,7 @@ class Mutation:
 PLAN, CHANGE, CREATE, RULES, HISTORY = (
     f"_campaigns/{name}.py" for name in ("plan", "change", "create", "rules", "history")
 )
-SYNC, MEMORY = "_sync/run.py", "_sync/memory.py"
+SYNC, MEMORY, STATES, WRITING = (f"_sync/{name}.py" for name in ("run", "memory", "states", "writing"))
 
 MUTATIONS = (
     Mutation("A1: a creation is live at once", CREATE, '{**self.payload, "live": False}', "dict(self.payload)"),
@@ -117,20 +117,22 @@ MUTATIONS = (
     Mutation("what was in doubt before a clear is switched on again", CREATE, "        if cleared:\n",
              "        if False:\n"),
     Mutation("a stop sends live alone", PLAN, "choices = [overlaid(base, desired)] if base else []", "choices = []"),
-    Mutation("sync: stops do not go first", SYNC, "stops = [index for index in pending if not self._wants_on(index)]",
-             "stops = [index for index in pending if self._wants_on(index)]"),
+    Mutation("sync: stops do not go first", SYNC,
+             "stops = [index for index in pending if not self.states.is_on(index)]",
+             "stops = [index for index in pending if self.states.is_on(index)]"),
     Mutation("sync: after a kill nothing is in doubt", MEMORY,
-             'self.was_known = self._before.is_known and not kept.get("in_doubt")', "self.was_known = True"),
-    Mutation("sync: an on is sent after a lost parameter", SYNC,
-             "if lost is not None and self._wants_on(index):", "if False:"),
+             'self.was_known = self._before.is_known and not kept.get("unconfirmed")', "self.was_known = True"),
+    Mutation("sync: an on is sent after a lost parameter", WRITING,
+             "if (lost := self.lost.get(app)) is not None and self.states.is_on(index):",
+             "if (lost := self.lost.get(app)) and False:"),
     Mutation("sync: the pushes of earlier attempts are forgotten", MEMORY,
              "push_at = read_moment(self._pushes.get(_key(campaign)))", "push_at = None"),
-    Mutation("sync: windows are looked at once", SYNC, "if self._wants_on(index) is not live}", "if False}"),
+    Mutation("sync: windows are looked at once", STATES, "if self.is_on(index) is not live}", "if False}"),
     Mutation("sync: what an earlier attempt may have written counts as unchanged", MEMORY,
              'not self.was_known or bool(kept.get("wrote")) or attempt.is_rescheduled', "False"),
     Mutation("sync: the name that the list shows is not compared", SYNC,
              "if state is not None and rules.names_agree(state, campaign.expect_name) is False:", "if False:"),
-    Mutation("sync: no lateness", SYNC, "if is_fixed else None", "if False else None"),
+    Mutation("sync: no lateness", STATES, "if is_fixed else None", "if False else None"),
 )  # fmt: skip
 
 

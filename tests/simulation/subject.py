@@ -87,7 +87,7 @@ def _blind_sync(
     for index, campaign in enumerate(desired):
         live = campaign.live if isinstance(campaign.live, bool) else campaign.live.is_live_at(clock.now())
         payload = {**(campaign.definition or {}), "live": live}
-        hooks.own(campaign.app).update_campaign(campaign.token, payload)
+        hooks.for_app(campaign.app).update_campaign(campaign.token, payload)
         progress.outcomes[index] = _outcome(clock, campaign.token, payload, attempt.number == 1)
 
 

@@ -1,4 +1,4 @@
-"""What a sync needs besides the models of a single task: a gate in true time, hooks, and threads that take turns."""
+"""What a sync needs besides the models of a task: a rate limiter in true time, hooks, and threads that take turns."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class ModelRateLimiter(RateLimiter):
-    """The package's gate, in true time."""
+    """The package's rate limiter, in true time."""
 
     poll_seconds = math.inf
 
@@ -30,17 +30,17 @@ class ModelRateLimiter(RateLimiter):
 
 
 class SyncApi(FakeApi):
-    """``CampaignApi`` for one thread and one app of a sync, with the package's way through the gate."""
+    """``CampaignApi`` for one thread and one app of a sync, with the package's way through the rate limiter."""
 
-    def __init__(self, root: FakeApi, app: str | None, gate: RateLimiter, threads: Threads) -> None:
+    def __init__(self, root: FakeApi, app: str | None, limiter: RateLimiter, threads: Threads) -> None:
         super().__init__(root.world, root.instance, root.worker_offset, app)
-        self.root, self.seen, self.gate, self.date_gap = root, root.seen, gate, root.date_gap
+        self.root, self.seen, self.limiter, self.date_gap = root, root.seen, limiter, root.date_gap
         self.threads = threads
-        self.still_wanted: Callable[[], bool] = lambda: True
+        self.still_desired: Callable[[], bool] = lambda: True
         self.has_just_written: str | None = None
 
     def _send(self, endpoint: Endpoint, request: Callable[[], Any]) -> Any:
-        return self.gate.send(endpoint, request, lambda: self.still_wanted())
+        return self.limiter.send(endpoint, request, lambda: self.still_desired())
 
     def get_campaign(self, campaign_token: str) -> dict[str, Any]:
         """View a campaign; keep in mind for the invariants where the check of a write shows a loss."""
@@ -79,15 +79,15 @@ class SyncApi(FakeApi):
 class Hooks:
     """What makes the hooks of one reading of the connection: one for each thread and app."""
 
-    def __init__(self, root: FakeApi, threads: Threads, gate: RateLimiter) -> None:
-        self.root, self.threads, self.gate = root, threads, gate
+    def __init__(self, root: FakeApi, threads: Threads, limiter: RateLimiter) -> None:
+        self.root, self.threads, self.limiter = root, threads, limiter
         self.hooks: dict[tuple[int, str | None], SyncApi] = {}
 
-    def own(self, app: str | None) -> SyncApi:
+    def for_app(self, app: str | None) -> SyncApi:
         """Return the hook of the thread at hand."""
         key = (self.threads.current, app)
         if key not in self.hooks:
-            self.hooks[key] = SyncApi(self.root, app, self.gate, self.threads)
+            self.hooks[key] = SyncApi(self.root, app, self.limiter, self.threads)
         return self.hooks[key]
 
 
@@ -143,7 +143,7 @@ def run_sync(
     subject.CLIENTS[world.client]["sync"](
         begins,
         desired=[item.wanted() for item in task.items],
-        connect=lambda gate: Hooks(api, threads, gate or ModelRateLimiter(world)),
+        connect=lambda limiter: Hooks(api, threads, limiter or ModelRateLimiter(world)),
         attempt=attempt,
         clock=clock,
         latest_on=moment(instance.run_after + MAX_LATENESS_SECONDS) if plan.timed else None,

@@ -56,6 +56,22 @@ def test_continuous_requests_use_the_whole_limit(limit):
     assert moments == pytest.approx([index / limit for index in range(100)])
 
 
+@given(limit=st.floats(0.5, 100), burst=st.integers(1, 50))
+def test_a_burst_is_sent_at_once_at_the_start_and_the_requests_after_it_are_spaced(limit, burst):
+    pacer = AdaptiveRate(limit, 0.0, burst)
+    moments = [slot(pacer, 0.0) for _ in range(burst + 20)]
+    assert moments == pytest.approx([0.0] * burst + [(index + 1) / limit for index in range(20)])
+
+
+def test_nothing_of_the_burst_is_left_after_a_refusal():
+    pacer = AdaptiveRate(10, 0.0, 20)
+    slot(pacer, 0.0)
+    pacer.refused(0.0, 0.0, 5.0)
+    moments = [slot(pacer, 0.0) for _ in range(5)]
+    assert moments[0] == 5.0
+    assert all(after - before >= 0.1 for before, after in pairwise(moments))
+
+
 def test_idle_time_is_not_saved_for_a_burst():
     pacer = AdaptiveRate(10, 0.0)
     slot(pacer, 0.0)

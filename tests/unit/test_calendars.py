@@ -11,7 +11,8 @@ from zoneinfo import ZoneInfo
 
 import pendulum
 import pytest
-from hypothesis import HealthCheck, given, settings
+import time_machine
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from samples import TOKEN
 
@@ -20,6 +21,7 @@ from airflow_batch.calendars import CalendarCampaign, CampaignCalendar, LiveWind
 from airflow_batch.calendars.nodes import MAX_DEPTH, MAX_SIZE
 from airflow_batch.calendars.schedule import PERIODS
 from airflow_batch.exceptions import BatchConfigurationError
+from airflow_batch.timetables.calendars import CalendarTimetable
 from airflow_batch.windows import CampaignWindow
 
 PARIS = "Europe/Paris"
@@ -94,12 +96,18 @@ def test_read_calendar_returns_the_content_of_the_file(calendar, tmp_path):
 def test_optional_keys_of_a_campaign_are_none_and_left_out_of_the_desired_state(calendar):
     (campaign,) = calendar(one("  app:\n  except_dates: []\n  definition: ~\n")).campaigns
     assert (campaign.app, campaign.definition, campaign.windows[0].except_dates) == (None, None, ())
-    (desired,) = calendar(one()).wanted()
+    (desired,) = calendar(one()).desired()
     assert desired == {"campaign": TOKEN, "live": LiveWindows(campaign.windows), "expect_name": "Sale"}
 
 
+def test_the_former_name_of_desired_works_with_a_deprecation_warning(calendar):
+    known = calendar(one())
+    with pytest.warns(DeprecationWarning, match=r"use `desired\(\)`"):
+        assert known.wanted() == known.desired()
+
+
 def test_the_desired_state_of_a_calendar_is_accepted_by_the_sync_operator(calendar):
-    (desired,) = read_desired(calendar(SALE, summer_sale={"name": "Summer sale"}).wanted())
+    (desired,) = read_desired(calendar(SALE, summer_sale={"name": "Summer sale"}).desired())
     assert (desired.token, desired.app, desired.expect_name) == (TOKEN, "ios", "Summer sale")
     assert desired.definition == {"name": "Summer sale"}
     assert desired.live.is_live_at(paris(2026, 7, 4, 10))
@@ -211,9 +219,9 @@ AGAIN = f"- {{name: Sale, token: {TOKEN}, windows: [{OFFICE}]}}\n"
         (one(name="' '"), 3, "name must be text"),
         (one(name="[a]"), 3, "name must be text, not a list"),
         (one(token="a/b"), 4, "'a/b' is not a campaign token"),
-        (one(token="{{ params.x }}"), 4, "a key that is no text"),
-        (one(AGAIN), 6, f"campaign '{TOKEN}' again, which stands in line 3"),
-        (one("  name: Other\n"), 6, "the key 'name' again, which stands in line 3"),
+        (one(token="{{ params.x }}"), 4, "a key that is not text"),
+        (one(AGAIN), 6, f"campaign '{TOKEN}' is in line 3 already"),
+        (one("  name: Other\n"), 6, "the key 'name' is in line 3 already"),
         (one(windows="[]"), 5, "windows must be a list of at least one item"),
         (one(windows=OFFICE), 5, "windows must be a list"),
         (one(windows="\n  - on: 0 9 * * *\n    off: 0 25 * * *"), 7, "off='0 25 * * *' is no cron"),
@@ -243,8 +251,8 @@ AGAIN = f"- {{name: Sale, token: {TOKEN}, windows: [{OFFICE}]}}\n"
         (one("  definition: .\n"), 6, "cannot be read"),
         (one("  app: *none\n"), 6, "not YAML: found undefined alias"),
         (one("  app: &a {<<: *a}\n"), 6, "an alias that holds itself"),
-        (one("  app: {<<: {}, <<: {}}\n"), 6, "the key '<<' again, which stands in line 6"),
-        (one("  app: {<<: ios}\n"), 6, "something else than a mapping as the value of <<"),
+        (one("  app: {<<: {}, <<: {}}\n"), 6, "the key '<<' is in line 6 already"),
+        (one("  app: {<<: ios}\n"), 6, "the value of << is not a mapping"),
         (one("  app: !!python/name:os.system x\n"), 6, "the tag"),
         (one("  app: !!binary aGk=\n"), 6, "the tag '!!binary'"),
         (one("  app: !!map ios\n"), 6, "the tag '!!map' here"),
@@ -296,7 +304,7 @@ EXPECTED = [
     "line 1: timezone 'Paris' is not known.",
     "line 2: unknown key 'apps'. Is 'app' meant?",
     "line 4: name must be text, not a list.",
-    "line 6: the key 'name' again, which stands in line 4.",
+    "line 6: the key 'name' is in line 4 already.",
     "line 8: off='0 25 * * *' is no cron",
     "line 10: end (2026-06-01T00:00:00+00:00) must be after start",
     "line 11: except_dates holds '25.12.2026', which is no date.",
@@ -404,24 +412,25 @@ def crons(read, reconcile_every=None):
     return read.timetable(reconcile_every=reconcile_every).summary.split(", ")
 
 
-def test_the_timetable_has_every_cron_once_and_that_of_reconcile_every(calendar):
+def test_the_timetable_has_every_cron_once_and_the_times_of_one_off_windows(calendar):
     read = calendar(
         one(
             "  except_dates: [2026-12-25]\n" + AGAIN.replace(TOKEN, "b"),
             windows=f"[{OFFICE}, {{start: 2026-07-04T10:00, end: 2026-07-05T20:00}}]",
         )
     )
-    assert crons(read, timedelta(minutes=15)) == [
-        "0 9 * * 1-5",
-        "0 18 * * 1-5",
-        "0 0 25 12 *",
-        "0 0 26 12 *",
-        "0 10 4 7 *",
-        "0 20 5 7 *",
-        "*/15 * * * *",
-    ]
-    assert str(read.timetable().serialize()["timezone"]) == PARIS
-    assert crons(read, timedelta(minutes=15)) == read.timetable().summary.split(", ")
+    assert crons(read) == ["0 9 * * 1-5", "0 18 * * 1-5", "0 0 25 12 *", "0 0 26 12 *", "2 single moments"]
+    saved = read.timetable().serialize()
+    moments = [pendulum.from_timestamp(moment, PARIS).format("YYYY-MM-DD HH:mm") for moment in saved["moments"]]
+    assert moments == ["2026-07-04 10:00", "2026-07-05 20:00"]
+    assert saved["timezone"] == PARIS
+
+
+def test_the_timetable_leaves_out_crons_that_reconcile_every_includes(calendar):
+    read = calendar(one(windows="[{on: 15 9 * * *, off: 50 17 * * *}]"))
+    assert crons(read, timedelta(minutes=15)) == ["50 17 * * *", "*/15 * * * *"]
+    assert crons(read, timedelta(hours=1)) == ["15 9 * * *", "50 17 * * *", "0 * * * *"]
+    assert crons(read, timedelta(minutes=5)) == ["*/5 * * * *"]
 
 
 @pytest.mark.parametrize(
@@ -519,9 +528,12 @@ def fires(timetable, after, until):
     unrestricted = TimeRestriction(earliest=None, latest=None, catchup=True)
     moment = pendulum.instance(after)
     while moment < until:
-        moment = timetable.next_dagrun_info(
+        info = timetable.next_dagrun_info(
             last_automated_data_interval=DataInterval.exact(moment), restriction=unrestricted
-        ).run_after
+        )
+        if info is None:
+            return
+        moment = info.run_after
         yield moment
 
 
@@ -562,6 +574,75 @@ def test_airflow_skips_no_change_at_a_change_of_the_clocks_because_of_another_ca
     (expected,) = (moment for moment, item, live in calendar.changes(midnight, midnight.add(hours=6)) if item is late)
     assert expected == datetime.fromisoformat(change)
     assert expected in set(fires(calendar.timetable(reconcile_every=None), midnight, midnight.add(hours=6)))
+
+
+class TestNextRun:
+    """The next run of a timetable of crons and single moments, where DAGs are not caught up: as of Airflow's crons."""
+
+    NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
+
+    def next(self, moments, last=None, earliest=None, latest=None, crons=(), catchup=False):
+        from airflow.timetables.base import DataInterval, TimeRestriction
+
+        timetable = CalendarTimetable(crons, [int(moment.timestamp()) for moment in moments], "UTC")
+        timetable = CalendarTimetable.deserialize(json.loads(json.dumps(timetable.serialize())))
+        with time_machine.travel(self.NOON, tick=False):
+            info = timetable.next_dagrun_info(
+                last_automated_data_interval=last and DataInterval.exact(pendulum.instance(last)),
+                restriction=TimeRestriction(
+                    earliest and pendulum.instance(earliest), latest and pendulum.instance(latest), catchup
+                ),
+            )
+        return info and info.run_after
+
+    def at(self, *hours):
+        return [self.NOON + timedelta(hours=hour) for hour in hours]
+
+    def test_the_first_run_of_a_new_dag_is_at_the_next_time(self):
+        assert self.next(self.at(-2, -1, 3, 4)) == self.at(3)[0]
+
+    def test_without_catchup_only_the_latest_missed_time_runs(self):
+        assert self.next(self.at(-3, -2, -1, 3), last=self.at(-3)[0]) == self.at(-1)[0]
+
+    def test_the_run_after_another_is_at_the_next_time(self):
+        assert self.next(self.at(-1, 3, 4), last=self.at(-1)[0]) == self.at(3)[0]
+
+    def test_there_is_no_run_after_the_last_time(self):
+        assert self.next(self.at(-2, -1), last=self.at(-1)[0]) is None
+
+    def test_the_timetable_respects_start_date_and_end_date(self):
+        assert self.next(self.at(1, 3), earliest=self.at(2)[0]) == self.at(3)[0]
+        assert self.next(self.at(1, 3), earliest=self.at(2)[0], latest=self.at(2.5)[0]) is None
+
+    def test_with_catchup_each_missed_time_runs(self):
+        assert self.next(self.at(-3, -2, -1), last=self.at(-3)[0], catchup=True) == self.at(-2)[0]
+
+    def test_single_times_and_crons_run_in_order(self):
+        assert self.next(self.at(0.5), last=self.at(0)[0], crons=["0 * * * *"]) == self.at(0.5)[0]
+        assert self.next(self.at(1.5), last=self.at(0)[0], crons=["0 * * * *"]) == self.at(1)[0]
+
+    @pytest.mark.parametrize("catchup", [False, True])
+    @settings(deadline=None, max_examples=60)
+    @given(
+        hours=st.sets(st.integers(-60, 60), min_size=1, max_size=6),
+        last=st.none() | st.integers(-70, 0),
+        earliest=st.none() | st.integers(-70, 70),
+    )
+    def test_single_times_run_when_equivalent_crons_would(self, catchup, hours, last, earliest):
+        from airflow.timetables.base import DataInterval, TimeRestriction
+        from airflow.timetables.trigger import MultipleCronTriggerTimetable
+
+        assume(last is not None or earliest is not None)  # else Airflow may begin with a cron's moment that has passed
+        moments = self.at(*hours)
+        dated = MultipleCronTriggerTimetable(*(f"0 {m.hour} {m.day} {m.month} *" for m in moments), timezone="UTC")
+        last, earliest = (None if hour is None else self.at(hour + 0.25)[0] for hour in (last, earliest))
+        with time_machine.travel(self.NOON, tick=False):
+            info = dated.next_dagrun_info(
+                last_automated_data_interval=last and DataInterval.exact(pendulum.instance(last)),
+                restriction=TimeRestriction(earliest and pendulum.instance(earliest), None, catchup),
+            )
+        expected = info.run_after if info.run_after in moments else None
+        assert self.next(moments, last, earliest, catchup=catchup) == expected
 
 
 # -------------------------------------------------------------------------------------------------------------- import

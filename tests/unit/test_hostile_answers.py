@@ -24,7 +24,7 @@ from samples import TOKEN
 from airflow_batch import exceptions
 from airflow_batch._airflow.backoff import delay_floor
 from airflow_batch._airflow.compat import AirflowSensorTimeout
-from airflow_batch._airflow.xcom import text_or_none
+from airflow_batch._airflow.task_context import text_or_none
 from airflow_batch._campaigns.diff import difference_rows, differences, lost_parameters, overlaid, request_form
 from airflow_batch._http.responses import (
     Answer,

@@ -22,8 +22,7 @@ from airflow_batch._airflow.backoff import delay_before_next
 from airflow_batch._airflow.crons import MAX_CRON
 from airflow_batch._campaigns import payload as payload_module
 from airflow_batch._campaigns import rules
-from airflow_batch._campaigns.payload import check_new, check_payload, payload_digest, read_live
-from airflow_batch._campaigns.reference import read_reference
+from airflow_batch._campaigns.payload import check_new, check_payload, payload_digest, read_live, read_reference
 from airflow_batch._http.settings import read_settings
 from airflow_batch._sync.desired import read_desired
 from airflow_batch._values import check_token, read_duration, short_repr, type_name
@@ -287,7 +286,7 @@ def read_file(tmp_path):
         assert list(show_lines(calendar, NOW, 7))
         assert len(calendar.digest()) == 64
         assert calendar.timetable()
-        assert read_desired(calendar.wanted())
+        assert read_desired(calendar.desired())
         return None
 
     return read

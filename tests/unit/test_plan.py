@@ -9,7 +9,17 @@ import pytest
 
 from airflow_batch._campaigns.history import History, Write
 from airflow_batch._campaigns.payload import payload_digest
-from airflow_batch._campaigns.plan import AskBatch, Done, GiveUp, Refuse, Send, Situation, TooLate, Wait, plan_change
+from airflow_batch._campaigns.plan import (
+    AskBatch,
+    Done,
+    Refuse,
+    Send,
+    Situation,
+    StillUnconfirmed,
+    TooLate,
+    Wait,
+    plan_change,
+)
 from airflow_batch._campaigns.request import ChangeRequest
 from airflow_batch._campaigns.rules import Clocks
 from airflow_batch.exceptions import BatchChangeRefusedError, BatchRepeatRefusedError
@@ -67,7 +77,7 @@ def test_after_an_ambiguous_switch_on_the_campaign_is_read_again_for_two_minutes
     assert isinstance(plan_change(situation(history=written(True))), Wait)
     shown = situation(seen={**SEEN, "live": True}, history=written(True))
     assert plan_change(shown) == Done(None, desired={"live": True})
-    assert plan_change(situation(history=written(True, ago=timedelta(minutes=2)))) == GiveUp()
+    assert plan_change(situation(history=written(True, ago=timedelta(minutes=2)))) == StillUnconfirmed()
 
 
 def test_a_push_that_is_sent_at_once_is_not_sent_again():

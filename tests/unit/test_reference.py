@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from samples import TOKEN
 
-from airflow_batch._campaigns.reference import read_reference
+from airflow_batch._campaigns.payload import read_reference
 from airflow_batch._values import RESERVED_TOKENS, check_token
 from airflow_batch.exceptions import BatchPayloadError
 

@@ -251,8 +251,8 @@ def test_the_message_of_a_throttled_request_has_the_wait_that_batch_asks_for():
 
 def test_the_message_of_a_redirect_explains_it():
     assert "Redirects are not followed, to keep the keys from other servers" in str(refused(301))
-    assert "look at it before you repeat" in str(refused(301))
-    assert "look at it" not in str(refused(301, endpoint=READ))
+    assert "check it before you repeat" in str(refused(301))
+    assert "check it" not in str(refused(301, endpoint=READ))
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 from samples import TOKEN
 
-from airflow_batch._airflow.xcom import storable, text_or_none
+from airflow_batch._airflow.task_context import storable, text_or_none
 from airflow_batch._values import iso_utc
 from airflow_batch.results import campaign_summary, with_open_rate
 

@@ -11,7 +11,7 @@ import pytest
 from airflow.sdk.api.datamodels._generated import DagRunType as TaskDagRunType
 from airflow.utils.types import DagRunType as CoreDagRunType
 
-from airflow_batch._airflow.dag_run import run_after_of, set_map_index_name
+from airflow_batch._airflow.task_context import run_after_of, set_map_index_name
 from airflow_batch.operators._base import latest_moment
 from airflow_batch.triggers._poll import live_now
 from airflow_batch.windows import CampaignWindow

@@ -194,6 +194,16 @@ def test_a_timeout_that_does_not_limit_a_request_is_refused(timeout):
     assert "extra timeout must be seconds above 0 and up to 60, one number or [connect, read]" in message
 
 
+@pytest.mark.parametrize(("burst", "read"), [(1, 1), ("20", 20), (None, 1), ("", 1)])
+def test_a_burst_is_a_whole_number_also_as_text(burst, read):
+    assert settings({"burst": burst}).burst == read
+
+
+@pytest.mark.parametrize("burst", [0, -1, 1.5, "many", True, 1_001, [5]])
+def test_a_burst_that_is_no_whole_number_in_range_is_refused(burst):
+    assert "extra burst must be a whole number from 1 to 1000" in refusal({"burst": burst})
+
+
 @pytest.mark.parametrize(("rate", "read"), [(2, 2.0), (0.5, 0.5), ("1.5", 1.5)])
 def test_requests_per_second_may_be_a_number_or_its_text(rate, read):
     assert settings({"requests_per_second": rate}).requests_per_second == read

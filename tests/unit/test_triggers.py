@@ -53,13 +53,13 @@ def test_a_trigger_is_the_same_after_json_and_airflows_own_serialisation(poll):
         BaseSerialization.deserialize(BaseSerialization.serialize(arguments)),
     ):
         again = BatchCampaignTrigger(**copied)
-        assert again.look == poll
+        assert again.poll == poll
         assert (again.poke_interval, again.deadline) == (30.0, datetime(2026, 11, 22, 9, 10, tzinfo=UTC))
         assert again.serialize() == (path, arguments)
 
 
 def test_a_window_has_the_same_changes_after_serialisation():
-    again = BatchCampaignTrigger(**trigger(POLLS["a window of crons"]).serialize()[1]).look
+    again = BatchCampaignTrigger(**trigger(POLLS["a window of crons"]).serialize()[1]).poll
     assert again.live.next_changes(RUN_AFTER, 20) == CRONS.next_changes(RUN_AFTER, 20)
 
 

@@ -1,0 +1,83 @@
+"""How long an attempt waits in its worker slot, or in a callback (rules 7 and 11).
+
+What a task does when Batch throttles it is in docs/throttling-and-retries.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from airflow_batch._campaigns.protocol import Clock, Log, Schedule
+from airflow_batch.exceptions import BatchApiError, BatchRateLimitError
+
+AGAIN_AFTER = (5.0, 15.0)
+"""Seconds before a request is repeated of which nothing was sent, and a read before a stop (rules 4 and 7)."""
+MAX_IN_SLOT = timedelta(minutes=5)
+"""How long an attempt waits in its worker slot in all (rule 7)."""
+THROTTLE_FLOOR = 5.0
+"""Seconds that Batch asks to wait after a 429 (https://doc.batch.com/developer/api/mep/campaigns/update, Failure)."""
+MAX_SHORT_THROTTLE, SPREAD = 8.0, 2.0
+"""Seconds: a throttle of up to so long is waited out once in the slot, and up to so much longer, so that tasks that
+were refused together do not come back together. Another start of a worker takes longer, and reads again."""
+STOP_READ_LIMIT, WRITE_RESERVE = 5.0, 5.0
+"""In a callback: seconds that the read before a stop gets at most, and that are left for the write (rule 11)."""
+
+
+@dataclass
+class Waiting:
+    """The waits of one attempt.
+
+    :param live: The desired state: no wait passes the next change of a window.
+    :param budget: How long the whole attempt may take, for a callback. None: only the waits are limited.
+    :param allowed: How long the attempt may wait in all, where there is no budget.
+    :param spread: From 0 to 1, different for each task.
+    """
+
+    clock: Clock
+    log: Log
+    live: bool | Schedule | None
+    budget: timedelta | None = None
+    allowed: timedelta = MAX_IN_SLOT
+    spread: float = 0.0
+    waited: timedelta = timedelta(0)
+    has_waited_out: bool = False
+    started: datetime = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.started = self.clock.now()
+
+    def left(self) -> float:
+        """Return how many seconds of a callback's time are left for a request, at least half a second."""
+        left = self.started + (self.budget or timedelta(0)) - self.clock.now()
+        return max(0.5, left.total_seconds())
+
+    def for_throttle(self, error: BatchApiError) -> bool:
+        """Wait as long as Batch asks; return False where that is too long."""
+        return self.pause(max(THROTTLE_FLOOR, error.retry_after or 0.0), str(error), may_be_cut=False)
+
+    def for_short_throttle(self, error: BatchApiError) -> bool:
+        """Wait as long as Batch asks after a 429, once in an attempt and where that is short; else return False."""
+        seconds = max(THROTTLE_FLOOR, error.retry_after or 0.0)
+        is_short = isinstance(error, BatchRateLimitError) and seconds <= MAX_SHORT_THROTTLE
+        if self.has_waited_out or not is_short or self.budget is not None:
+            return False
+        self.has_waited_out = self.pause(seconds + SPREAD * self.spread, str(error), may_be_cut=False)
+        return self.has_waited_out
+
+    def pause(self, seconds: float, why: str, *, may_be_cut: bool = True) -> bool:
+        """Wait, no further than the next change of the window; return False where the wait is too long."""
+        now = self.clock.now()
+        changes = getattr(self.live, "changes", None)
+        change = next(iter(changes(now)), None) if changes else None
+        until_change = seconds if change is None else (change[0] - now).total_seconds() + 0.1
+        if until_change < seconds and not may_be_cut:
+            return False
+        seconds = min(seconds, until_change)
+        left = self.left() - WRITE_RESERVE if self.budget else (self.allowed - self.waited).total_seconds()
+        if seconds > left:
+            return False
+        self.log.info("Waiting %.0f s: %s.", seconds, why.rstrip("."))
+        self.waited += timedelta(seconds=seconds)
+        self.clock.sleep(seconds)
+        return True
