@@ -1,4 +1,4 @@
-"""What every test shares: no host but loopback, a private AIRFLOW_HOME, the sandbox and connections to it."""
+"""What every test shares: a private AIRFLOW_HOME, the sandbox and connections to it, a clock."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ import shutil
 import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-
-import loopback_only  # noqa: F401
 
 # Before Airflow is imported: it reads its home and configuration then.
 _home = tempfile.mkdtemp(prefix="airflow-batch-tests-")
@@ -53,7 +51,7 @@ def batch(sandbox, connect):
 
 
 class MovedClock:
-    """Moves the clock instead of waiting.
+    """Advances the clock instead of waiting.
 
     :param slept: The seconds of each wait in a worker slot.
     """
@@ -74,7 +72,7 @@ class MovedClock:
 
 @pytest.fixture
 def clock(monkeypatch):
-    """A clock that a task's waits in its worker slot move on, so that no test waits for real."""
+    """A clock that advances when a task waits in its worker slot, so that no test waits in real time."""
     with time_machine.travel(datetime.now(UTC), tick=True) as travel:
         moved = MovedClock(travel)
         monkeypatch.setattr(SystemClock, "sleep", lambda self, seconds: moved.sleep(seconds))

@@ -1,9 +1,10 @@
-"""A campaign for tests that need one and do not care which."""
+"""Campaigns for tests that need one and do not depend on its parameters."""
 
 from __future__ import annotations
 
 from typing import Any
 
+TOKEN = "d9d5e5a52ca08110d4893af3254ec21b"
 MORNING_NEWS: dict[str, Any] = {
     "name": "Morning news",
     "live": False,

@@ -39,7 +39,7 @@ def _fault(text: str) -> Fault:
 def _clock(text: str) -> Clock:
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
-        raise argparse.ArgumentTypeError("a moment needs a zone, such as Z at its end")
+        raise argparse.ArgumentTypeError("a time needs a zone, such as Z at its end")
     return lambda: moment
 
 

@@ -1,7 +1,7 @@
-"""What the sandbox believes about Batch's server where Batch does not say: one table, with a label on every row.
+"""What the sandbox assumes about Batch's server where Batch does not document it: one table, each row with a label.
 
-Belongs here: every choice Batch does not document, with its reason and what would replace it. A real capture of the
-service replaces a default here and nowhere else. The rows without a choice have no other form yet.
+Belongs here: every behaviour that Batch does not document, with the reason and what would replace it. A capture of the
+real service changes a default here and nowhere else. Rows without a choice cannot be switched yet.
 Does not belong here: rows that are documented and cannot be switched (documented.py), the nine errors and the limits
 (errors.py), the code that acts on a choice (rules.py, service.py, state.py).
 """
@@ -20,12 +20,12 @@ UpdateMode = Literal["strict", "merge", "replace"]
 Check = Literal["authentication", "throttle", "route"]
 
 
-_TRANSITION = "The page forbids it and lists nine errors, but does not say which of them; 403/12 reads best."
+_TRANSITION = "The documentation forbids it and lists nine errors, but not which of them; 403/12 fits best."
 
 
 @dataclass(frozen=True, kw_only=True)
 class Contract:
-    """The switchable choices. `Contract()` is what the sandbox believes; a test passes other values by name.
+    """The switchable choices. `Contract()` has the defaults; a test passes other values by name.
 
     A field that names an error says which error refuses the request; None there means the request is accepted.
     Raises ValueError for a value that is not allowed.
@@ -76,19 +76,19 @@ class Contract:
         Choice(
             "UNKNOWN",
             "A Dev key may not view a campaign.",
-            "The page says only Live keys are supported, but not what others get.",
+            "The documentation says only Live keys are supported, but not what others get.",
         ),
     ] = "API_MISUSE"
     dev_key_list: Annotated[
         ErrorName | None,
-        Choice("INFERRED", "A Dev key may list campaigns.", "The page says 'your Live key', without 'only'."),
+        Choice("INFERRED", "A Dev key may list campaigns.", "The documentation says 'your Live key', without 'only'."),
     ] = None
     dev_key_stats: Annotated[
         ErrorName | None,
         Choice(
             "UNKNOWN",
             "A Dev key may not read the stats of a campaign.",
-            "The page says only Live keys are supported, but not what others get.",
+            "The documentation says only Live keys are supported, but not what others get.",
         ),
     ] = "API_MISUSE"
     dev_key_is_dev_only: Annotated[
@@ -123,7 +123,7 @@ class Contract:
             "UNKNOWN",
             "merge: the top-level keys given overlay the campaign. strict: all parameters it has must be given. "
             "replace: what is given becomes the campaign.",
-            "The page asks for at least as many parameters as at creation; its example gives two, a client one.",
+            "The documentation asks for as many parameters as at creation or more; its example has two, a client one.",
             'an update of {"live": false}, then a view',
         ),
     ] = "merge"
@@ -192,7 +192,7 @@ class Contract:
         str,
         Choice(
             "UNKNOWN",
-            "The stats of a campaign that has this parameter are made up with versions a and b.",
+            "The generated stats of a campaign that has this parameter have versions a and b.",
             "The A/B part of the parameters page is not readable.",
             "the parameters page",
         ),
@@ -351,8 +351,8 @@ FACTS: tuple[Entry, ...] = (
     Entry(
         "stats_numbers",
         "UNKNOWN",
-        "The numbers are made up of the token (so of the seed) and small; the row is there at once.",
-        "Nobody is sent anything, and no delay is documented.",
+        "The numbers are small and generated from the token (so from the seed); the row is there at once.",
+        "No push is really sent, and no delay is documented.",
         "stats right after a push time",
     ),
     Entry(
@@ -376,7 +376,7 @@ FACTS: tuple[Entry, ...] = (
         "sdk_key",
         "UNKNOWN",
         "An app has a live and a dev key; the SDK key is not modelled.",
-        "It is named but not told apart from the Live key.",
+        "It is named, but its difference from the Live key is not documented.",
         "a description of the SDK key",
     ),
 )
@@ -384,9 +384,9 @@ FACTS: tuple[Entry, ...] = (
 
 def entries() -> Iterator[Entry]:
     """Yield every row: the switchable choices first, then the rest."""
-    believed = Contract()
+    defaults = Contract()
     for name, (_, choice) in choices_of(Contract).items():
-        default = f"`{getattr(believed, name)!r}`"
+        default = f"`{getattr(defaults, name)!r}`"
         yield Entry(name, choice.label, choice.does, choice.why, choice.replaced_by, default)
     yield from DOCUMENTED
     yield from FACTS

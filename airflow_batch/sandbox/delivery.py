@@ -1,4 +1,4 @@
-"""How one request is answered: as the service says, or as a fault wants it.
+"""How one request is answered: with the service's answer, or with that of a fault.
 
 Belongs here: carrying out each kind of fault. Does not belong here: choosing a fault (faults.py), bytes on the socket
 (wire.py), what the usual answer is (service.py).

@@ -52,7 +52,7 @@ class Engine:
         clock: Clock | None,
         on_record: Callable[[RequestRecord], None] | None,
     ) -> None:
-        # Tells a page that polls that another sandbox has taken this one's port.
+        # A page that polls detects by it that another sandbox uses this one's port.
         self.run = uuid.uuid4().hex
         self.lock = threading.RLock()
         self.keyring = keyring
@@ -110,7 +110,7 @@ class Exchange:
             return answer
 
     def record(self, sent: Answer | None) -> None:
-        """Write down what is sent (None: the connection is dropped) and whether a change is applied by now."""
+        """Record what is sent (None: the connection is dropped) and whether the change has been applied so far."""
         engine, call = self.engine, self.call
         headers = {name.lower(): value for name, value in (sent.headers or {}).items()} if sent else {}
         retry_after = headers.get("retry-after")

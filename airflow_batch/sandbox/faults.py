@@ -45,7 +45,7 @@ class Fault:
         answer: send `status` (or the documented `error`), `body` and `headers` instead of the answer.
         delay: answer as usual, `delay` seconds late.
         reset_before, reset_after: a TCP reset once the request is read, before or after the change is applied.
-        late: no answer; the connection is held for `seconds` or until the client leaves, and the change is applied
+        late: no answer; the connection is kept open for `seconds` or until the client leaves, and the change is applied
         `apply_after` seconds after that.
         silence: no answer; the connection is closed after `seconds`, or never.
         lag: a created campaign appears in the list only after `seconds`, after `calls` list calls, or both. A request

@@ -29,7 +29,7 @@ class RequestRecord:
     part that is neither a route's word nor a campaign of the sandbox; `query` holds the list's well-formed parameters.
     `campaign_token` is the campaign asked for or created, also once it is deleted. `status` is None where the
     connection was dropped without an answer. `error` is the documented error that was answered, `retry_after` the
-    header of the answer, `delay` the seconds a fault held it back. `applied` says whether a write took effect.
+    header of the answer, `delay` the seconds by which a fault delayed it. `applied` says whether a write took effect.
     `body_digest` is the start of the body's SHA-256, in hex.
     """
 

@@ -1,4 +1,4 @@
-"""No host but this machine, while somebody asks for it: for tests that must not reach anything real by mistake.
+"""Blocks every host but this machine for the duration of a test, so that a test reaches nothing real by mistake.
 
 Belongs here: which hosts are this machine, and the block. Does not belong here: when it is on (pytest_plugin.py).
 """
@@ -38,9 +38,9 @@ class BlockedHostError(PermissionError):
 
 
 def is_local(host: Any) -> bool:
-    """Return whether a host, a name or an address as text or bytes, is this machine. A name asks no name server."""
+    """Return whether a host, a name or an address as text or bytes, is this machine. No name server is asked."""
     name = host.decode("ascii", "replace") if isinstance(host, bytes) else host
-    # Airflow looks its own name up. To connect to 0.0.0.0 or :: is to connect to this machine.
+    # Airflow resolves its own host name. To connect to 0.0.0.0 or :: is to connect to this machine.
     if name in (None, "", "0.0.0.0", "::") or str(name).lower() in ("localhost", socket.gethostname().lower()):
         return True
     try:
@@ -59,7 +59,7 @@ def loopback_only(note: Callable[[str], None]) -> Iterator[None]:
     """
     global _is_installed
     if not _is_installed:
-        # It cannot be taken out again, so it stays and asks whether it is wanted.
+        # An audit hook cannot be removed: it stays and does nothing while `_blocking` is empty.
         sys.addaudithook(_audit)
         _is_installed = True
     _blocking.append(note)

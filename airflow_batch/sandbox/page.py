@@ -1,6 +1,6 @@
-"""The page at /: its file, its headers, and what it is told once a second.
+"""The page at /: its file, its headers, and the JSON that it reads once a second.
 
-Belongs here: the shape of what the page reads. Does not belong here: how it looks (page.html), routes (app.py).
+Belongs here: the shape of what the page reads. Does not belong here: its appearance (page.html), routes (app.py).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The tables of README.md, made from errors.py, documented.py and contract.py so that they never disagree.
 
-Belongs here: how the tables look. Does not belong here: what they say.
+Belongs here: the form of the tables. Does not belong here: their content.
 """
 
 from __future__ import annotations

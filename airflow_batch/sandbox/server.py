@@ -33,7 +33,7 @@ START_TIMEOUT = 10.0
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn that says when it is ready, ends when it is told, and waits for no connection then."""
+    """Uvicorn that reports when it is ready and, when asked to stop, does not wait for open connections."""
 
     def __init__(self, config: uvicorn.Config, stopping: asyncio.Event) -> None:
         super().__init__(config)
@@ -55,7 +55,7 @@ class _Server(uvicorn.Server):
         await self._stopping.wait()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        # Uvicorn's own shutdown waits for the clients; a test wants the end now.
+        # Uvicorn's own shutdown waits for the clients; a test needs the end at once.
         for server in self.servers:
             server.close()
         for connection in list(self.server_state.connections):
@@ -94,7 +94,7 @@ class BatchSandbox:
     date_offset
         By how much the Date header of every answer is ahead of the clock. May be set later, too.
     contract, faults
-        What the server believes, and what goes wrong from the start.
+        What the server assumes, and the faults it starts with.
     on_record
         Called with each request's record on the server's thread.
 
@@ -275,7 +275,7 @@ class BatchSandbox:
     def set_stats(self, token: str, rows: Iterable[Mapping[str, Any]]) -> None:
         """Decide what stats answers for a campaign, as `detail`: the rows as they are given, copied; [] is not sent.
 
-        A row has a `date` as text; the rest is not checked. Until this is called the sandbox makes up one row once a
+        A row has a `date` as text; the rest is not checked. Until this is called the sandbox generates one row once a
         one-time campaign is sent. Raises KeyError for an unknown token, ValueError for rows that are not such objects.
         """
         taken = checked_rows(rows)

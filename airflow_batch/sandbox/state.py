@@ -26,7 +26,7 @@ from airflow_batch.sandbox.rules import (
     updated,
     without_nulls,
 )
-from airflow_batch.sandbox.stats import Row, made_up_row
+from airflow_batch.sandbox.stats import Row, generated_row
 
 Clock = Callable[[], datetime]
 Phase = Literal["draft", "live", "stopped", "sent", "complete"]
@@ -201,14 +201,14 @@ class Campaigns:
         return result
 
     def stats(self, campaign: Campaign) -> list[Row]:
-        """Return the rows of a campaign's stats: those that were set, else what the sandbox makes up of its token."""
+        """Return the rows of a campaign's stats: those that were set, else those generated from its token."""
         if campaign.stats is not None:
             return campaign.stats
         if campaign.sent is None:
             return []
         messages = campaign.definition.get("messages")
         versions = self.contract.ab_test_parameter in campaign.definition or isinstance(messages, dict)
-        return [made_up_row(campaign.sent.date(), seed=campaign.token, versions=versions)]
+        return [generated_row(campaign.sent.date(), seed=campaign.token, versions=versions)]
 
     def hide(self, campaign: Campaign, *, seconds: float | None, calls: int | None) -> None:
         """Keep a campaign out of the list for some seconds of the clock, for the next list calls, or both."""

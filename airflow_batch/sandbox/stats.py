@@ -1,4 +1,4 @@
-"""The rows of a campaign's stats: those a test gives, and those the sandbox makes up. Pure: no clock, no HTTP.
+"""The rows of a campaign's stats: those a test sets, and those the sandbox generates. Pure: no clock, no HTTP.
 
 Belongs here: the shape of a row and the numbers in it. Does not belong here: when a campaign is sent (state.py).
 """
@@ -33,7 +33,7 @@ def checked_rows(rows: Iterable[Mapping[str, Any]]) -> list[Row]:
     return taken
 
 
-def made_up_row(day: date, *, seed: str, versions: bool) -> Row:
+def generated_row(day: date, *, seed: str, versions: bool) -> Row:
     """Return the row of a send date, small numbers that the seed repeats; with `versions` that of an A/B campaign.
 
     The shapes are those of the stats page: an A/B row has no `sent_optins`, a version no `date` and no `errors`.

@@ -1,6 +1,6 @@
 """How many requests the server answers. Pure: the moment is an argument, in seconds.
 
-Belongs here: the token bucket. Does not belong here: what a refusal looks like (service.py).
+Belongs here: the token bucket. Does not belong here: the body and headers of a refusal (service.py).
 """
 
 from __future__ import annotations

@@ -26,7 +26,6 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
-import loopback_only  # noqa: F401
 import time_machine
 from airflow.models.taskinstance import TaskInstance
 from airflow.sdk import log as log_module

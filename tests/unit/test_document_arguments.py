@@ -31,7 +31,7 @@ EITHER = {"campaigns", "calendar"}
 
 
 def arguments(cls):
-    """Return the arguments of a class of ours and of its bases, with their defaults, as Python sees them."""
+    """Return the arguments of a class of the package and of its bases, with their defaults."""
     found = {}
     for base in reversed(cls.__mro__):
         if base.__module__.startswith("airflow_batch") and "__init__" in vars(base):
@@ -50,7 +50,7 @@ def table(page):
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_the_page_of_a_class_has_every_argument_with_its_default(page):
+def test_the_page_of_a_class_lists_every_argument_with_its_default(page):
     shown = {**(table(COMMON) if page.startswith("operators/") else {}), **table(page)}
     taken = arguments(PAGES[page])
     assert set(shown) == set(taken)

@@ -1,7 +1,7 @@
-"""Whatever a server sends, a call ends with a result or an exception of ours, in bounded time and memory.
+"""Whatever a server sends, a call returns a result or raises a BatchError, in bounded time and memory.
 
-Bytes go over a real socket; JSON values go to the readers directly, and to what reads on from there. What each answer
-means is in test_answers.py, what is proven about a lost one in test_transport.py.
+Bytes are sent over a real socket; JSON values go to the readers directly, and to the code that uses their results. What
+each answer means is in test_responses.py; lost answers are in test_transport.py.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import pytest
 from hostile import APP, REST, assert_fit_to_show, examples, memory_below
 from hypothesis import example, given
 from hypothesis import strategies as st
+from samples import TOKEN
 
 from airflow_batch import exceptions
 from airflow_batch._airflow.backoff import delay_floor
@@ -43,7 +44,6 @@ from airflow_batch.hooks.batch import BatchHook
 from airflow_batch.results import campaign_summary, with_open_rate
 from airflow_batch.triggers._events import outcome
 
-TOKEN = "d9d5e5a52ca08110d4893af3254ec21b"
 NOW = datetime(2026, 3, 4, 12, 0, 0, tzinfo=UTC)
 CALLS = {
     "create": lambda hook: hook.create_campaign({"name": "Sale", "live": False}),
@@ -59,7 +59,7 @@ each_call = st.sampled_from(sorted(CALLS))
 
 
 class Sender:
-    """A TCP server on loopback: reads a request, sends what it is told, and ends the connection."""
+    """A TCP server on loopback: reads a request, sends the bytes of ``answer``, and ends the connection."""
 
     def __init__(self):
         self.answer = b""
@@ -110,7 +110,7 @@ def sender():
 
 @pytest.fixture
 def ask(sender, connect):
-    """Return a function that makes one call to a server that answers with these bytes, and returns what came of it."""
+    """Return a function that makes one call to a server that answers with these bytes, and returns result or error."""
     extra = {"timeout": [30, 30]}
     connect({"conn_type": "batch", "host": f"http://127.0.0.1:{sender.port}", "password": REST, "login": APP,
              "extra": extra})  # fmt: skip
@@ -124,7 +124,7 @@ def ask(sender, connect):
         except BatchApiError as refused:
             error = refused
         hook.get_conn().close()
-        # What the next request of the task would ask.
+        # The next request of the task uses the clock of this answer.
         assert hook.batch_now().tzinfo is UTC
         if error is not None:
             assert_fit_to_show(error)
@@ -188,6 +188,7 @@ retry_afters = st.one_of(
     st.floats().map(str),
     st.datetimes().map(lambda moment: moment.strftime("%a, %d %b %Y %H:%M:%S GMT")),
     st.text(max_size=30),
+    st.lists(st.sampled_from([*"0123456789:,-+ ", "Wed", "Mar", "2026", "99999", "GMT", "+9999"])).map("".join),
     st.sampled_from(["9" * 5000, "-" + "9" * 5000, "nan", "inf", "1e999", "Fri, 31 Dec 9999 23:59:59 -2359",
                      "Mon, 01 Jan 0001 00:00:00 +2359", "Sun, 06 Nov 1994 08:49:37 +99999999999999999999"]),
 )  # fmt: skip
@@ -240,13 +241,13 @@ spoilt = st.tuples(framings, st.integers(0, 200), st.binary(max_size=3)).map(
 
 @examples(150)
 @given(call=each_call, answer=framings | spoilt)
-def test_any_bytes_on_the_socket_are_an_answer_or_a_failure_of_ours(ask, call, answer):
+def test_any_bytes_from_a_server_are_an_answer_or_a_batch_error(ask, call, answer):
     ask(call, answer)
 
 
 @examples(150)
 @given(call=each_call, body=bodies)
-def test_any_body_of_a_success_is_a_result_or_a_failure_of_ours(ask, call, body):
+def test_any_body_of_a_200_is_a_result_or_a_batch_error(ask, call, body):
     ask(call, answer_of(b"200 OK", body))
 
 
@@ -280,8 +281,11 @@ READERS = {
 
 @examples(200)
 @given(reader=st.sampled_from(sorted(READERS)), endpoint=st.sampled_from(ENDPOINTS), body=st.none() | bodies)
-def test_every_reader_of_a_success_ends_in_a_value_or_a_failure_of_ours(reader, endpoint, body):
-    read(READERS[reader], answer_with(body, endpoint))
+def test_every_reader_of_a_200_returns_a_value_or_raises_a_batch_error(reader, endpoint, body):
+    result = read(READERS[reader], answer_with(body, endpoint))
+    if isinstance(result, BatchError):
+        assert isinstance(result, BatchResponseError)
+        assert result.may_have_been_applied is endpoint.writes
 
 
 @examples(200)
@@ -292,18 +296,19 @@ def test_every_reader_of_a_success_ends_in_a_value_or_a_failure_of_ours(reader, 
     retry_after=st.none() | retry_afters,
     date=st.none() | retry_afters,
 )
-def test_every_refusal_is_told_in_a_line_that_can_be_shown(status, endpoint, body, retry_after, date):
+def test_every_refusal_has_a_message_of_one_printable_line(status, endpoint, body, retry_after, date):
     headers = {name: text for name, text in (("Retry-After", retry_after), ("Date", date)) if text is not None}
     error = failure(answer_with(body, endpoint, status, headers), NOW)
     assert_fit_to_show(error)
-    # As much as dates can hold, whatever adds to it.
+    assert error.status_code == status
+    # Whatever is added to it, dates can represent it.
     assert NOW + 2 * timedelta(seconds=error.retry_after or 0) > NOW - timedelta(1)
     json.dumps(error.details, allow_nan=False).encode()
 
 
 @examples(200)
 @given(retry_afters)
-def test_any_date_and_any_retry_after_can_be_reckoned_with(text):
+def test_any_retry_after_and_any_date_can_be_used_in_arithmetic(text):
     seconds = parse_retry_after(text, NOW)
     assert seconds is None or 0 <= seconds <= 10**9
     moment = parse_http_date(text)
@@ -315,14 +320,14 @@ LATEST, EARLIEST = "Fri, 31 Dec 9999 23:59:59 GMT", "Mon, 01 Jan 0001 00:00:00 G
 
 
 @pytest.mark.parametrize("date", [LATEST, EARLIEST, "Fri, 31 Dec 9999 23:59:59 -2359", "Sun, 06 Nov 94"])
-def test_a_clock_of_batch_at_the_end_of_time_can_be_reckoned_with(ask, date):
+def test_the_first_and_the_last_date_of_python_can_be_the_clock_of_batch(ask, date):
     # ``ask`` reads Batch's clock after each call.
     error = ask("update", answer_of(b"429 Slow", b"", b"Date: " + date.encode(), b"Retry-After: " + LATEST.encode()))
     assert error.retry_after is not None
 
 
 @pytest.mark.parametrize("number", [b"NaN", b"-Infinity", b"1e999", b"-1e999", b"9" * 5000], ids=range(5))
-def test_a_number_that_json_has_not_makes_a_body_unreadable(ask, number):
+def test_a_number_that_is_not_json_makes_a_body_unreadable(ask, number):
     assert isinstance(ask("view", answer_of(b"200 OK", b'{"live": true, "name": ' + number + b"}")), BatchResponseError)
 
 
@@ -333,7 +338,7 @@ def test_a_body_is_read_to_a_hundred_levels(levels):
 
 
 @pytest.mark.parametrize("token", ["", "\ud800", "a/../b", "list", "x" * 300, "é", 5, None, ["a"]], ids=range(9))
-def test_a_token_that_no_request_could_name_is_no_token(ask, token):
+def test_a_created_campaign_with_a_token_that_no_request_can_use_is_refused(ask, token):
     error = ask("create", answer_of(b"200 OK", json.dumps({"campaign_token": token}).encode()))
     assert isinstance(error, BatchResponseError)
     assert error.may_have_been_applied
@@ -366,7 +371,7 @@ FLOODS = {
 
 @pytest.mark.parametrize("flood", FLOODS)
 @pytest.mark.parametrize("status", [b"500 X", b"200 X"])
-def test_an_answer_without_measure_does_not_fill_the_memory(ask, flood, status):
+def test_an_answer_of_unlimited_size_does_not_fill_the_memory(ask, flood, status):
     answer = FLOODS[flood].replace(b"500 X", status)
     with memory_below(80):
         assert isinstance(ask("update", answer), BatchApiError)
@@ -385,7 +390,7 @@ def filled(pattern):
     ids=["text", "lists", "numbers", "no text", "words", "spaces"],
 )
 @pytest.mark.parametrize("status", [200, 500])
-def test_a_body_takes_some_thirty_times_its_size_at_most(body, status):
+def test_a_body_takes_at_most_thirty_times_its_size_in_memory(body, status):
     with memory_below(30 * SIZE / 1e6):
         if status == 200:
             read(expect_page, answer_with(body, batch.LIST))
@@ -393,7 +398,7 @@ def test_a_body_takes_some_thirty_times_its_size_at_most(body, status):
             assert_fit_to_show(failure(answer_with(body, batch.UPDATE, 500), NOW))
 
 
-# --------------------------------------------------------------------------------------------- what reads on from there
+# -------------------------------------------------------------------------------------- the code that uses the results
 
 both = st.tuples(campaigns, campaigns)
 
@@ -416,7 +421,7 @@ def test_a_campaign_as_deep_as_a_body_may_be_can_be_compared_merged_and_sent():
 
 
 def assert_storable(value):
-    """Fail where Airflow could not hand a value from the worker to its database."""
+    """Fail where Airflow could not send a value from the worker to its database."""
     text = msgspec.msgpack.encode(value) and json.dumps(value, allow_nan=False, ensure_ascii=False)
     assert "\\u0000" not in text
     text.encode()
@@ -424,13 +429,13 @@ def assert_storable(value):
 
 @examples(200)
 @given(seen=campaigns, row=rows)
-def test_what_was_seen_of_a_campaign_can_be_stored(seen, row):
+def test_the_summary_of_any_campaign_can_be_stored_in_xcom(seen, row):
     assert_storable(campaign_summary(TOKEN, None, seen, NOW))
     assert_storable(with_open_rate(row))
     assert_storable(text_or_none(seen.get("name")))
 
 
-def test_statistics_are_stored_as_near_to_what_was_sent_as_can_be():
+def test_statistics_that_xcom_cannot_store_are_stored_as_similar_values():
     row = {"sent": 2**63, "date": "\ud800 a\0b \U0001f600", "\udfff": [float("inf"), -(2**63) + 1, True, 0.5]}
     assert with_open_rate(row) == {
         "sent": str(2**63),
@@ -465,7 +470,7 @@ events = st.one_of(
 @example({"status": "error", "class": "BatchRateLimitError", "details": {"of a later version": 1}})
 @example({"status": "error", "class": "BatchRateLimitError", "details": {"retry_after": float("nan")}})
 @example({"status": "error", "class": "BatchRateLimitError", "details": {"retry_after": 10**400}})
-def test_any_event_of_a_trigger_is_a_result_or_a_failure_of_ours(event):
+def test_any_event_of_a_trigger_is_a_result_or_a_batch_error(event):
     error = None
     try:
         outcome(event)
@@ -474,6 +479,6 @@ def test_any_event_of_a_trigger_is_a_result_or_a_failure_of_ours(event):
     except BatchError as raised:
         error = raised
     if error is not None:
-        # What the sensor does with it next.
+        # The sensor uses it in this way.
         assert 0 <= delay_floor(error) <= 10**9
-        assert isinstance(error.explained("Look."), type(error))
+        assert isinstance(error.explained("Check it."), type(error))

@@ -1,4 +1,4 @@
-"""What is done next about a campaign: the decisions, without a hook, a clock or Airflow."""
+"""The next step of a change: the decisions, without a hook, a clock or Airflow."""
 
 from __future__ import annotations
 
@@ -41,19 +41,19 @@ def situation(request=ON, seen=SEEN, history=None, ours=NOW, batch=None, **more)
 
 
 def written(live, ago=timedelta(0), **more):
-    """What a request of this attempt to switch the campaign has left."""
+    """Return the history after a request of this attempt that switched the campaign."""
     write = Write(at=NOW - ago, digest=payload_digest({"live": live}), **more)
     return History(began=NOW - ago, **{"on" if live else "off": write})
 
 
-def test_an_on_sends_what_view_shows_with_live_in_place_and_without_what_only_batch_sets():
+def test_switching_on_sends_the_viewed_campaign_with_live_and_without_the_fields_of_the_server():
     plan = plan_change(situation())
     assert isinstance(plan, Send)
     assert plan.payloads == ({**{k: v for k, v in SEEN.items() if k != "campaign_token"}, "live": True},)
     assert not plan.at_once
 
 
-def test_a_campaign_that_is_as_desired_is_left_alone():
+def test_a_campaign_in_the_desired_state_is_not_changed():
     assert plan_change(situation(seen={**SEEN, "live": True})) == Done(False, desired={"live": True})
 
 
@@ -65,46 +65,46 @@ def test_a_push_time_that_has_passed_by_either_clock_is_refused(clock):
     assert isinstance(plan.error, BatchChangeRefusedError)
 
 
-def test_an_on_after_its_latest_moment_is_too_late():
+def test_switching_on_after_the_latest_time_is_too_late():
     assert isinstance(plan_change(situation(replace(ON, latest_on=NOW - timedelta(seconds=1)))), TooLate)
 
 
-def test_nothing_is_switched_on_before_batch_has_answered_anything():
+def test_nothing_is_switched_on_before_the_first_answer_of_batch():
     assert plan_change(situation(replace(ON, read=False), seen=None, has_answered=False)) == AskBatch()
 
 
-def test_an_on_in_doubt_is_looked_for_and_then_given_up_for_airflow_to_retry():
+def test_after_an_ambiguous_switch_on_the_campaign_is_read_again_for_two_minutes_and_then_airflow_retries():
     assert isinstance(plan_change(situation(history=written(True))), Wait)
     shown = situation(seen={**SEEN, "live": True}, history=written(True))
     assert plan_change(shown) == Done(None, desired={"live": True})
     assert plan_change(situation(history=written(True, ago=timedelta(minutes=2)))) == StillUnconfirmed()
 
 
-def test_a_push_that_goes_out_at_once_is_never_sent_again():
+def test_a_push_that_is_sent_at_once_is_not_sent_again():
     history = replace(written(True, ago=timedelta(minutes=2), push_at=NOW), push_at=NOW)
     plan = plan_change(situation(history=history))
     assert isinstance(plan, Refuse)
     assert isinstance(plan.error, BatchRepeatRefusedError)
 
 
-def test_a_stop_has_a_choice_that_no_content_can_refuse():
+def test_a_stop_has_payloads_to_fall_back_on_down_to_live_alone():
     plan = plan_change(situation(OFF, seen={**SEEN, "live": True}))
     assert isinstance(plan, Send)
     assert plan.payloads[1:] == ({"name": "Summer sale", "live": False}, {"live": False})
 
 
-def test_a_look_alone_does_not_end_a_stop_after_an_own_on():
+def test_a_stop_is_sent_after_an_own_switch_on_whatever_view_shows():
     assert isinstance(plan_change(situation(OFF, history=written(True))), Send)
 
 
-def test_the_second_stop_comes_two_minutes_after_the_own_on():
+def test_the_second_stop_is_sent_two_minutes_after_the_own_switch_on():
     history = replace(written(True, ago=timedelta(seconds=30)), off=Write(at=NOW, digest="", confirmed=True))
     assert plan_change(situation(OFF, history=history)) == Wait(
         timedelta(seconds=90), "an earlier request may still set it live"
     )
 
 
-def test_an_on_waits_two_minutes_after_an_own_stop_and_is_sent_whatever_view_shows():
+def test_switching_on_waits_two_minutes_after_an_own_stop_and_is_sent_whatever_view_shows():
     shown = {**SEEN, "live": True}
     waiting = plan_change(situation(seen=shown, history=written(False, confirmed=True)))
     assert isinstance(waiting, Wait)

@@ -1,4 +1,4 @@
-"""What Airflow sees of the provider, and what importing it costs."""
+"""What Airflow reads of the provider, and which modules importing it loads."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def test_the_package_name_is_that_of_the_distribution():
     assert get_provider_info()["package-name"] == distribution("airflow-provider-batch").metadata["Name"]
 
 
-def test_the_entry_point_leads_to_the_provider_info():
+def test_the_entry_point_returns_the_provider_info():
     (entry,) = [e for e in entry_points(group="apache_airflow_provider") if e.value.startswith("airflow_batch.")]
     assert entry.load()() == get_provider_info()
 
 
-def test_every_module_and_class_that_it_names_exists():
+def test_every_module_and_class_of_the_provider_info_exists():
     info = get_provider_info()
     for kind in ("hooks", "operators", "sensors"):
         for group in info[kind]:
@@ -47,7 +47,7 @@ def test_every_module_and_class_that_it_names_exists():
     assert connection["hook-name"] == BatchHook.hook_name
 
 
-def test_what_the_registry_shows_is_every_public_class_of_the_named_modules_but_bases_and_no_other():
+def test_the_registry_file_lists_every_public_class_but_base_classes():
     shown = yaml.safe_load((Path(__file__).parents[2] / ".airflow-registry.yaml").read_text())
     assert shown["package-name"] == get_provider_info()["package-name"]
     listed = {entry["module"] for entries in shown.values() if isinstance(entries, list) for entry in entries}
@@ -68,7 +68,7 @@ def test_what_the_registry_shows_is_every_public_class_of_the_named_modules_but_
             assert public <= listed
 
 
-def test_the_hook_hands_the_form_to_airflow_3_1_in_the_shape_of_its_schema():
+def test_the_form_fields_of_the_hook_are_valid_by_the_schema_of_airflow_3_1():
     schema = json.loads((Path(airflow.__file__).parent / "customized_form_field_behaviours.schema.json").read_text())
     behaviour = BatchHook.get_ui_field_behaviour()
     jsonschema.validate(behaviour, schema)
@@ -96,7 +96,7 @@ def test_parsing_a_dag_loads_few_modules_and_no_http_library():
     assert not {name.partition(".")[0] for name in loaded} & {"requests", "urllib3", "httpx", "aiohttp"}
 
 
-def test_the_entry_points_module_imports_nothing_of_airflow():
+def test_get_provider_info_imports_nothing_of_airflow():
     code = "import sys, airflow_batch.get_provider_info; print(*[n for n in sys.modules if n.startswith('airflow.')])"
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert output.stdout.strip() == ""

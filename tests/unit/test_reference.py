@@ -1,4 +1,4 @@
-"""How a task names a campaign: its token, or the result of another task."""
+"""How a task refers to a campaign: by its token, or by the result of another task."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from types import MappingProxyType
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from samples import TOKEN
 
 from airflow_batch._campaigns.payload import read_reference
 from airflow_batch._values import RESERVED_TOKENS, check_token
 from airflow_batch.exceptions import BatchPayloadError
-
-TOKEN = "d9d5e5a52ca08110d4893af3254ec21b"
 
 
 def refusal(function, *arguments):
@@ -22,7 +21,7 @@ def refusal(function, *arguments):
 
 
 @pytest.mark.parametrize("token", [TOKEN, "a", "A-b_c.d~9", "x" * 200, "listing", "1"])
-def test_a_token_is_returned_as_it_is(token):
+def test_a_valid_token_is_returned_unchanged(token):
     assert check_token(token) == token
 
 
@@ -52,7 +51,7 @@ def test_a_token_that_would_change_the_path_is_refused(token):
 
 
 @pytest.mark.parametrize("token", [*sorted(RESERVED_TOKENS), "LIST", "Create"])
-def test_a_word_of_the_apis_own_routes_is_no_token(token):
+def test_a_route_of_the_api_is_not_a_token(token):
     assert "is a route of Batch's API" in refusal(check_token, token)
 
 
@@ -61,16 +60,16 @@ def test_the_words_of_every_documented_route_are_reserved():
 
 
 @pytest.mark.parametrize("token", ["", "  ", "None", " None "])
-def test_an_empty_token_and_the_text_none_are_refused_as_a_template_that_rendered_to_nothing(token):
+def test_an_empty_token_and_the_text_none_are_refused_because_a_template_may_have_rendered_to_nothing(token):
     assert "a template may have rendered to nothing" in refusal(check_token, token)
 
 
-def test_a_template_that_was_not_rendered_points_at_the_output():
+def test_a_token_that_is_an_unrendered_template_is_refused_and_the_error_names_output():
     assert "the operator's .output" in refusal(check_token, "{{ params.campaign }}")
 
 
 @pytest.mark.parametrize("token", [None, 5, b"abc", ["abc"], True, pytest.param(10**5000, id="huge")])
-def test_a_token_that_is_no_text_is_refused(token):
+def test_a_token_that_is_not_text_is_refused(token):
     assert "must be text" in refusal(check_token, token)
 
 
@@ -97,7 +96,7 @@ def test_any_text_is_a_token_or_is_refused(text):
         (MappingProxyType({"campaign_token": TOKEN, "app": "ios"}), (TOKEN, "ios")),
     ],
 )
-def test_a_campaign_is_named_by_its_token_or_by_the_result_of_another_task(campaign, reference):
+def test_a_reference_may_be_a_token_or_the_result_of_another_task(campaign, reference):
     assert read_reference(campaign) == reference
 
 
@@ -114,5 +113,5 @@ def test_a_campaign_is_named_by_its_token_or_by_the_result_of_another_task(campa
         ([TOKEN], "must be text"),
     ],
 )
-def test_anything_else_is_no_campaign(campaign, complaint):
+def test_a_reference_of_another_form_is_refused(campaign, complaint):
     assert complaint in refusal(read_reference, campaign)

@@ -1,16 +1,16 @@
-"""What is handed to XCom: the summary of a campaign as it was seen, its times, the rows of its statistics."""
+"""What is sent to XCom: the summary of a campaign, its times, and the rows of its statistics."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
+from samples import TOKEN
 
 from airflow_batch._airflow.task_context import storable, text_or_none
 from airflow_batch._values import iso_utc
 from airflow_batch.results import campaign_summary, with_open_rate
 
-TOKEN = "d9d5e5a52ca08110d4893af3254ec21b"
 SEEN = {
     "campaign_token": TOKEN,
     "name": "Summer",
@@ -23,7 +23,7 @@ SEEN = {
 # ------------------------------------------------------------------------------------------------------- summary, times
 
 
-def test_a_summary_holds_what_was_seen():
+def test_the_summary_has_the_fields_of_the_viewed_campaign():
     seen = SEEN | {"created_date": "2029-01-01T00:00:00"}
     assert campaign_summary(TOKEN, "ios", seen, datetime(2030, 1, 1, tzinfo=UTC)) == {
         "campaign_token": TOKEN,
@@ -37,17 +37,17 @@ def test_a_summary_holds_what_was_seen():
 
 
 @pytest.mark.parametrize("odd", [None, 5, ["x"], {"x": 1}])
-def test_a_summary_leaves_out_what_is_no_text(odd):
+def test_the_summary_leaves_out_values_that_are_not_text(odd):
     seen = {"live": odd, "name": odd, "push_time": odd, "created_date": odd}
     summary = campaign_summary(TOKEN, None, seen, datetime(2030, 1, 1, tzinfo=UTC))
     assert [summary[name] for name in seen] == [False, None, None, None]
 
 
-def test_a_servers_text_is_cut_for_xcom():
+def test_a_text_of_the_server_is_cut_to_500_characters_for_xcom():
     assert text_or_none("x" * 501) == "x" * 500
 
 
-def test_a_time_of_any_zone_is_written_in_utc():
+def test_a_time_of_any_zone_is_formatted_in_utc():
     moment = datetime(2030, 6, 1, 9, 0, 0, 123_456, tzinfo=timezone(timedelta(hours=2)))
     assert iso_utc(moment) == "2030-06-01T07:00:00.123+00:00"
 
@@ -69,9 +69,9 @@ def test_a_time_of_any_zone_is_written_in_utc():
         ({}, None),
     ],
 )
-def test_the_open_rate_is_batchs_formula_or_nothing(row, rate):
+def test_the_open_rate_is_computed_as_batch_documents_or_none(row, rate):
     assert with_open_rate(row) == {**storable(row), "open_rate": rate}
 
 
-def test_a_version_that_is_no_object_is_left_as_it_is():
+def test_a_version_that_is_not_an_object_has_no_open_rate():
     assert with_open_rate({"versions": {"a": None}})["versions"] == {"a": None}

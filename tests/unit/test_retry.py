@@ -1,4 +1,4 @@
-"""When Airflow should try again: the delays, and the policy that carries them."""
+"""When Airflow should retry: the delays, and the retry policy that applies them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ TRANSIENT = [
         (BatchVerificationError("x"), 0),
     ],
 )
-def test_the_floor_is_batchs_rule_or_the_servers_word_whichever_is_longer(error, floor):
+def test_the_shortest_delay_is_that_of_the_error_or_retry_after_whichever_is_longer(error, floor):
     assert delay_floor(error) == floor
 
 
@@ -60,7 +60,7 @@ def test_the_floor_is_batchs_rule_or_the_servers_word_whichever_is_longer(error,
     factor=st.floats(0, 10),
     cap=st.floats(0, 10_000),
 )
-def test_no_delay_is_shorter_than_the_floor_or_much_longer_than_floor_and_backoff(
+def test_a_delay_is_never_shorter_than_the_shortest_nor_much_longer_than_the_backoff(
     kind, retry_after, attempt, map_index, base, factor, cap
 ):
     error = kind("x", retry_after=retry_after)
@@ -78,7 +78,7 @@ def test_the_backoff_doubles_from_ten_seconds_to_ten_minutes():
     assert max(delays) <= 600
 
 
-def test_mapped_tasks_of_one_run_wait_differently_and_one_task_always_the_same():
+def test_mapped_tasks_of_one_run_have_different_delays_and_each_task_always_the_same():
     error = BatchRateLimitError("x")
     delays = [delay_before_next(error, 1, {"ti": Attempt(map_index=index)}) for index in range(100)]
     assert len(set(delays)) == 100
@@ -88,7 +88,7 @@ def test_mapped_tasks_of_one_run_wait_differently_and_one_task_always_the_same()
 @pytest.mark.parametrize(
     ("backoff", "attempt", "seconds"), [(True, 3, 40), (2.0, 3, 40), (3.0, 2, 30), (0, 5, 10), (False, 5, 10)]
 )
-def test_airflows_own_delay_is_known_in_every_spelling_of_its_backoff(backoff, attempt, seconds):
+def test_the_delay_of_airflow_itself_is_computed_for_every_form_of_retry_exponential_backoff(backoff, attempt, seconds):
     task = SimpleNamespace(retry_delay=timedelta(seconds=10), retry_exponential_backoff=backoff, max_retry_delay=None)
     assert stock_delay(task, attempt) == seconds
 
@@ -112,43 +112,43 @@ def decide(error, *, try_number=1, max_tries=6, owner=None, **ti):
 
 @pytest.mark.skipif(not compat.HAS_RETRY_POLICY, reason="Airflow has retry policies from 3.3 on")
 class TestPolicy:
-    def test_a_transient_error_is_tried_again_no_earlier_than_the_server_asked(self):
+    def test_the_policy_retries_a_transient_error_not_before_retry_after(self):
         decision = decide(BatchRateLimitError("Batch refused the update: 429", retry_after=25))
         assert decision.action.value == "retry"
         assert 25 <= decision.retry_delay.total_seconds() <= 35
         assert "429" in decision.reason
 
-    def test_the_delay_grows_with_the_tasks_own_base_factor_and_cap(self):
+    def test_the_delay_of_the_policy_follows_the_arguments_of_the_task(self):
         own = task(retry_delay=timedelta(seconds=100), retry_exponential_backoff=3.0, max_retry_delay=500)
         delays = [decide(BatchServerError("x"), try_number=n, owner=own).retry_delay.total_seconds() for n in (1, 2, 3)]
         assert 100 <= delays[0] <= 200
         assert all(250 <= delay <= 500 for delay in delays[1:])
 
-    def test_a_cleared_task_starts_again_with_the_short_delays(self):
+    def test_the_policy_starts_a_cleared_task_with_short_delays_again(self):
         decision = decide(BatchServerError("x"), try_number=8, max_tries=13)
         assert decision.retry_delay.total_seconds() <= 20
 
     @pytest.mark.parametrize("error", [BatchNotFoundError("x"), BatchPayloadError("x")])
-    def test_a_permanent_error_is_not_tried_again(self, error):
+    def test_the_policy_does_not_retry_a_permanent_error(self, error):
         assert decide(error).action.value == "fail"
 
     @pytest.mark.parametrize("error", [ValueError("x"), KeyboardInterrupt()])
-    def test_an_error_of_others_is_left_to_airflow(self, error):
+    def test_the_policy_leaves_errors_of_other_packages_to_airflow(self, error):
         assert decide(error).action.value == "default"
 
-    def test_it_decides_without_a_context(self):
+    def test_the_policy_decides_without_a_context(self):
         decision = BatchRetryPolicy().evaluate(BatchRateLimitError("x"), 1, 6, None)
         assert 10 <= decision.retry_delay.total_seconds() <= 20
 
-    def test_the_reason_fits_into_airflows_column(self):
+    def test_the_reason_of_the_policy_fits_the_column_of_airflows_database(self):
         assert len(decide(BatchServerError("x" * 2000)).reason) <= 500
 
     @pytest.mark.skipif(not compat.CAN_RESCHEDULE_BY_POLICY, reason="policies reschedule from Airflow 3.4 on")
-    def test_a_taskflow_task_is_rescheduled_at_no_cost_and_within_a_bound(self):
+    def test_the_policy_reschedules_a_taskflow_task_within_a_time_limit(self):
         decision = decide(BatchRateLimitError("x", retry_after=25), owner=task())
         assert decision.action.value == "reschedule"
         assert decision.retry_delay.total_seconds() >= 25
         assert decision.reschedule_timeout == timedelta(minutes=30)
 
-    def test_an_operators_own_waiting_is_not_doubled(self):
+    def test_the_policy_does_not_reschedule_an_operator_that_does_so_itself(self):
         assert decide(BatchRateLimitError("x")).action.value == "retry"

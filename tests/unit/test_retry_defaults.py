@@ -1,4 +1,4 @@
-"""Plain and mapped tasks get the same retry defaults; what the user says wins, wherever it is said."""
+"""Plain and mapped tasks have the same retry defaults; what the user sets has priority, wherever it is set."""
 
 from __future__ import annotations
 
@@ -42,46 +42,40 @@ def retry_arguments(task):
 
 
 @ALL
-def test_every_task_has_the_defaults(make):
+def test_every_task_and_what_a_mapped_task_expands_to_have_the_retry_defaults(make):
     with DAG("d", schedule=None, start_date=START):
         task = make()
     assert retry_arguments(task) == (6, timedelta(seconds=10), 2.0, timedelta(minutes=10))
     if compat.HAS_RETRY_POLICY:
         assert isinstance(task.retry_policy, BatchRetryPolicy)
-
-
-@ALL
-def test_what_a_mapped_task_becomes_has_them_too(make):
-    with DAG("d", schedule=None, start_date=START):
-        task = make()
     if hasattr(task, "unmap"):
         task = task.unmap({"campaign": "abc"})
-    assert retry_arguments(task) == (6, timedelta(seconds=10), 2.0, timedelta(minutes=10))
+        assert retry_arguments(task) == (6, timedelta(seconds=10), 2.0, timedelta(minutes=10))
 
 
 @ALL
-def test_the_tasks_own_arguments_win(make):
+def test_retry_arguments_of_the_task_have_priority(make):
     with DAG("d", schedule=None, start_date=START, default_args={"retries": 1}):
         task = make(retries=0, retry_delay=timedelta(seconds=3), max_retry_delay=timedelta(seconds=9))
     assert (task.retries, task.retry_delay, task.max_retry_delay) == (0, timedelta(seconds=3), timedelta(seconds=9))
 
 
 @ALL
-def test_the_tasks_own_default_args_win(make):
+def test_default_args_of_the_task_have_priority(make):
     with DAG("d", schedule=None, start_date=START):
         task = make(default_args={"retries": 2})
     assert (task.retries, task.retry_delay) == (2, timedelta(seconds=10))
 
 
 @ALL
-def test_the_dags_default_args_win(make):
+def test_default_args_of_the_dag_have_priority(make):
     with DAG("d", schedule=None, start_date=START, default_args={"retries": 1, "max_retry_delay": timedelta(hours=1)}):
         task = make()
     assert (task.retries, task.max_retry_delay) == (1, timedelta(hours=1))
 
 
 @ALL
-def test_the_default_args_of_an_outer_task_group_win(make):
+def test_default_args_of_task_groups_have_priority(make):
     with (
         DAG("d", schedule=None, start_date=START),
         TaskGroup("outer", default_args={"retries": 3}),
@@ -92,7 +86,7 @@ def test_the_default_args_of_an_outer_task_group_win(make):
 
 
 @ALL
-def test_the_defaults_survive_serialisation(make):
+def test_the_retry_defaults_survive_serialisation(make):
     try:
         from airflow.serialization.serialized_objects import DagSerialization as Serialized
     except ImportError:

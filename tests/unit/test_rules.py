@@ -1,4 +1,4 @@
-"""Which changes are refused before anything is sent, and when a push goes out."""
+"""Which changes are refused before anything is sent, and when a push is sent."""
 
 from __future__ import annotations
 
@@ -34,27 +34,27 @@ def live_at(window, ours, batch, run_after=None):
         (None, "Summer", None),
     ],
 )
-def test_a_name_agrees_or_not_or_cannot_be_compared(seen, expected, agree):
+def test_the_viewed_name_equals_the_expected_one_or_differs_or_cannot_be_compared(seen, expected, agree):
     assert rules.names_agree(seen, expected) is agree
 
 
-def test_the_name_that_this_task_gives_a_campaign_agrees_too():
+def test_the_name_that_the_task_itself_sets_is_accepted():
     assert rules.names_agree({"name": "Autumn"}, "Summer", "Autumn") is True
 
 
 @pytest.mark.parametrize("messages", [None, [], {}])
-def test_a_campaign_that_batch_shows_without_messages_is_refused(messages):
+def test_a_change_of_a_campaign_that_is_viewed_without_messages_is_refused(messages):
     with pytest.raises(BatchChangeRefusedError, match="without messages"):
         rules.check_change("abc", {"messages": messages}, {"live": True})
 
 
-def test_a_campaign_made_in_the_dashboard_is_refused_with_what_to_do():
+def test_a_change_of_a_campaign_created_in_the_dashboard_is_refused_with_what_to_do():
     with pytest.raises(BatchChangeRefusedError, match="Change it in the dashboard, or create it from the API"):
         rules.check_change("abc", {"from_api": False, "messages": [{}]}, {"live": True})
 
 
 @pytest.mark.parametrize("seen", [{}, {"from_api": None}, {"from_api": True}])
-def test_only_a_campaign_that_batch_says_is_from_the_dashboard_is_refused(seen):
+def test_a_campaign_without_from_api_false_may_be_changed(seen):
     rules.check_change("abc", {**seen, "messages": {"a": [{}]}}, {"live": True})
 
 
@@ -75,7 +75,7 @@ def test_a_change_that_removes_a_parameter_is_refused_and_named(desired, seen, w
 @pytest.mark.parametrize(
     "desired", [{"labels": None}, {"recurrence": None}, {"push_time": None, "local_push_time": FUTURE}]
 )
-def test_null_for_what_is_not_there_or_is_replaced_by_the_other_push_time_is_no_removal(desired):
+def test_null_for_a_missing_parameter_or_a_replaced_push_time_is_not_a_removal(desired):
     rules.check_change("abc", {"messages": [{}], "push_time": PAST, "recurrence": None}, desired)
 
 
@@ -99,7 +99,7 @@ def test_null_for_what_is_not_there_or_is_replaced_by_the_other_push_time_is_no_
         ({"live": True}, False),
     ],
 )
-def test_only_a_one_time_campaign_that_would_be_live_is_refused_for_a_push_time_that_has_passed(campaign, passed):
+def test_a_push_has_passed_only_for_a_one_time_campaign_that_would_be_live(campaign, passed):
     assert rules.push_has_passed(campaign, NOW) is passed
 
 
@@ -117,7 +117,7 @@ def test_only_a_one_time_campaign_that_would_be_live_is_refused_for_a_push_time_
         ({"live": True}, None),
     ],
 )
-def test_a_local_push_time_goes_out_from_fourteen_hours_before_it_and_now_goes_out_now(payload, moment):
+def test_a_push_is_sent_at_its_push_time_or_now_or_fourteen_hours_before_a_local_push_time(payload, moment):
     assert rules.push_moment(payload, NOW) == moment
 
 
@@ -132,11 +132,11 @@ def test_a_local_push_time_goes_out_from_fourteen_hours_before_it_and_now_goes_o
         ({"local_push_time": "2020-01-01T00:00:00", "live": False}, False),
     ],
 )
-def test_a_campaign_that_has_ended_in_every_time_zone_is_a_warning_only(campaign, warned):
+def test_a_campaign_that_has_ended_in_every_time_zone_gets_a_warning_only(campaign, warned):
     assert (rules.finished_warning("abc", campaign, NOW) is not None) is warned
 
 
-def test_a_window_is_never_open_before_the_runs_own_moment_and_never_later_than_it():
+def test_the_start_of_a_window_is_not_evaluated_before_run_after_nor_its_end_later():
     window = CampaignWindow(start=NOW, end=NOW + HOUR, timezone="UTC")
     assert live_at(window, NOW - MINUTE, NOW - MINUTE) == (False, None)
     assert live_at(window, NOW - MINUTE, NOW - MINUTE, run_after=NOW) == (True, None)
@@ -144,7 +144,7 @@ def test_a_window_is_never_open_before_the_runs_own_moment_and_never_later_than_
 
 
 @pytest.mark.parametrize("ahead", ["ours", "batch"])
-def test_clocks_that_differ_by_a_few_minutes_open_a_window_late_and_close_it_early(ahead):
+def test_with_clocks_that_differ_by_minutes_a_window_opens_late_and_closes_early(ahead):
     window = CampaignWindow(start=NOW, end=NOW + HOUR, timezone="UTC")
     for edge in (NOW, NOW + HOUR):
         early, late = edge - 2 * MINUTE, edge + 2 * MINUTE
@@ -152,7 +152,7 @@ def test_clocks_that_differ_by_a_few_minutes_open_a_window_late_and_close_it_ear
 
 
 @pytest.mark.parametrize("wrong", [-24 * HOUR, -HOUR, HOUR, 24 * HOUR])
-def test_clocks_that_are_an_hour_or_a_day_apart_open_no_window_and_close_it_with_an_error(wrong):
+def test_with_clocks_that_differ_by_hours_no_window_opens_and_closing_one_ends_in_an_error(wrong):
     opening = CampaignWindow(start=NOW + wrong / 2, end=NOW + 9 * 24 * HOUR, timezone="UTC")
     with pytest.raises(BatchClockError, match="The clocks disagree"):
         live_at(opening, NOW, NOW + wrong)

@@ -1,4 +1,4 @@
-"""What a DAG run means for a campaign: when it began, what should be live now, until when it may send."""
+"""What the DAG run of a task decides: the desired state now, and until when it may send."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WINDOW = CampaignWindow(on="0 9 * * *", off="0 18 * * *", timezone="UTC")
 TIMED = ["scheduled", "backfill", "asset_triggered", "asset_materialization"]
 UNTIMED = ["manual", "operator_triggered"]
 RUN_TYPES = [*TaskDagRunType, *CoreDagRunType]
-# The same moment, three hours before NOON, written in several zones.
+# The same time, three hours before NOON, in several zones.
 NINE = [
     datetime(2030, 6, 3, 9, tzinfo=UTC),
     datetime(2030, 6, 3, 11, tzinfo=PARIS),
@@ -44,7 +44,7 @@ def kind(run_type):
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Return a function that sets the worker's clock, which stands still; it is NOON until then."""
+    """Return a function that sets the worker's clock, which does not advance; it is NOON until then."""
 
     def put(moment):
         class Clock(datetime):
@@ -72,7 +72,7 @@ def clock(monkeypatch):
         (None, "a\0b\ud800c", "a\ufffdb\ufffdc"),
     ],
 )
-def test_the_name_of_an_index_fits_the_column_of_airflows_database(app, name, shown):
+def test_the_name_of_a_mapped_task_fits_the_column_of_airflows_database(app, name, shown):
     context = {}
     set_map_index_name(context, app, name)
     assert context["batch_index"] == shown
@@ -82,7 +82,7 @@ def test_the_name_of_an_index_fits_the_column_of_airflows_database(app, name, sh
 
 
 @pytest.mark.parametrize("live", [True, False])
-def test_a_boolean_is_wanted_as_it_is(live):
+def test_live_now_returns_a_boolean_unchanged(live):
     assert live_now(live, None) is live
 
 
@@ -99,13 +99,13 @@ def test_a_boolean_is_wanted_as_it_is(live):
     ids=str,
 )
 @pytest.mark.parametrize("context", [{}, run(NOON - timedelta(days=1))], ids=["no run", "yesterday's run"])
-def test_a_window_is_asked_about_this_moment(clock, now, live, context):
+def test_live_now_evaluates_a_window_at_the_current_time(clock, now, live, context):
     clock(now)
     assert live_now(WINDOW, run_after_of(context)) is live
 
 
 @pytest.mark.parametrize(("hour", "live"), [(9, True), (18, False)])
-def test_a_run_at_a_moment_of_change_changes_the_campaign_though_the_workers_clock_is_behind(clock, hour, live):
+def test_a_run_at_the_time_of_a_change_applies_it_though_the_workers_clock_is_behind(clock, hour, live):
     change = NOON.replace(hour=hour)
     clock(change - SECOND)
     assert live_now(WINDOW, run_after_of(run(change))) is live
@@ -115,18 +115,18 @@ def test_a_run_at_a_moment_of_change_changes_the_campaign_though_the_workers_clo
 
 
 @pytest.mark.parametrize("context", [{}, {"dag_run": None}, run(None)], ids=["no run", "null", "no moment"])
-def test_without_a_runs_moment_it_is_not_known_when_it_began(context):
+def test_a_task_without_a_run_has_no_run_after_and_no_latest_time(context):
     assert run_after_of(context) is None
     assert latest_moment(context, timedelta(hours=1)) is None
 
 
 @pytest.mark.parametrize("run_after", NINE, ids=str)
-def test_the_runs_moment_is_in_utc_whatever_its_zone(run_after):
+def test_run_after_is_returned_in_utc(run_after):
     assert (run_after_of(run(run_after)), run_after_of(run(run_after)).tzinfo) == (NINE[0], UTC)
 
 
 @pytest.mark.parametrize(("fold", "hour"), [(0, 0), (1, 1)])
-def test_an_hour_that_comes_twice_is_told_apart(fold, hour):
+def test_run_after_in_a_repeated_hour_is_converted_by_its_fold(fold, hour):
     run_after = datetime(2026, 10, 25, 2, 30, tzinfo=PARIS, fold=fold)
     assert run_after_of(run(run_after)) == datetime(2026, 10, 25, hour, 30, tzinfo=UTC)
 
@@ -135,7 +135,7 @@ def test_an_hour_that_comes_twice_is_told_apart(fold, hour):
 
 
 @pytest.mark.parametrize("run_type", [*TIMED, *(item for item in RUN_TYPES if item.value not in UNTIMED)], ids=kind)
-def test_a_run_that_stands_for_a_moment_may_send_for_as_long_as_allowed_after_it(run_type):
+def test_a_run_with_a_scheduled_time_may_send_until_max_lateness_after_it(run_type):
     assert latest_moment(run(NINE[1], run_type), timedelta(hours=1)) == NINE[0] + timedelta(hours=1)
     assert latest_moment(run(NINE[1], run_type), None) is None
 
@@ -145,5 +145,5 @@ def test_a_run_that_stands_for_a_moment_may_send_for_as_long_as_allowed_after_it
     [*UNTIMED, None, "", "unheard_of", *(item for item in RUN_TYPES if item.value in UNTIMED)],
     ids=kind,
 )
-def test_a_run_that_was_started_by_hand_or_stands_for_no_moment_is_never_late(run_type):
+def test_a_run_that_was_started_manually_or_has_no_scheduled_time_is_never_late(run_type):
     assert latest_moment(run(NINE[0], run_type), timedelta(0)) is None

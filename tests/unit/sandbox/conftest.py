@@ -1,4 +1,4 @@
-"""Fixtures for the tests of the sandbox: a clock that moves by hand, sandboxes that end with their test, a client."""
+"""Fixtures for the tests of the sandbox: a clock that a test advances, sandboxes that end with their test, a client."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Clock:
 
 
 class Api:
-    """A client with no opinions: one method, one request, no redirect followed."""
+    """A plain client: each method sends one request and follows no redirect."""
 
     def __init__(self, sandbox: BatchSandbox, app: str | None = None, kind: str = "live") -> None:
         self.sandbox = sandbox

@@ -1,4 +1,4 @@
-"""What the sandbox's README shows in code."""
+"""The code of the sandbox's README."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from airflow_batch.sandbox import BatchSandbox, Fault
 
 
 def switch_on(token):
-    """Stand for the DAG: ask until it is done."""
+    """Stand in for the DAG: repeat the request until it succeeds."""
     connection = json.loads(os.environ["AIRFLOW_CONN_BATCH_DEFAULT"])
     for _ in range(2):
         try:
@@ -26,7 +26,7 @@ def switch_on(token):
         return
 
 
-def test_in_a_test(monkeypatch):
+def test_a_test_can_use_the_sandbox_as_the_readme_shows(monkeypatch):
     # [START in_a_test]
     with BatchSandbox() as sandbox:
         monkeypatch.setenv("AIRFLOW_CONN_BATCH_DEFAULT", json.dumps(sandbox.connection()))
@@ -38,7 +38,7 @@ def test_in_a_test(monkeypatch):
     # [END in_a_test]
 
 
-def test_statistics_are_read_back(make_sandbox):
+def test_stats_can_be_set_as_the_readme_shows(make_sandbox):
     sandbox = make_sandbox()
     token = sandbox.add_campaign({"name": "Summer sale", "live": True, "push_time": "2030-06-01T09:00:00"})
     # [START set_stats]

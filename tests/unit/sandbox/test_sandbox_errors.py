@@ -1,4 +1,4 @@
-"""The nine documented errors, and what is checked on create."""
+"""The nine documented errors, and which requests get them."""
 
 from __future__ import annotations
 
@@ -26,6 +26,9 @@ SPECIFIED = {
     name: (int(status), int(code))
     for name, status, code in re.findall(r"`(\w+)` \(Http status code: (\d+), Error code: (\d+)\)", SPECIFICATION)
 }
+UNKNOWN_TOKEN = "0" * 32
+MISSING, MALFORMED = (400, 30, "MISSING_PARAMETER"), (400, 31, "MALFORMED_PARAMETER")
+NOT_FOUND, MISUSE = (404, 20, "ROUTE_NOT_FOUND"), (403, 12, "API_MISUSE")
 
 
 def with_a_wrong_key(sandbox, api, token):
@@ -38,7 +41,7 @@ def of_a_complete_campaign(sandbox, api, token):
 
 
 def of_an_unknown_campaign(sandbox, api, token):
-    return api.update("0" * 32, {"live": True})
+    return api.update(UNKNOWN_TOKEN, {"live": True})
 
 
 def with_too_few_parameters(sandbox, api, token):
@@ -63,7 +66,7 @@ def during_maintenance(sandbox, api, token):
     return api.update(token, {"live": True})
 
 
-def too_soon_after_another(sandbox, api, token):
+def too_soon_after_another_request(sandbox, api, token):
     sandbox.set_throttle(rate=1)
     api.view(token)
     return api.update(token, {"live": True})
@@ -80,11 +83,11 @@ def too_soon_after_another(sandbox, api, token):
         (with_half_a_body, "MALFORMED_JSON_BODY"),
         (while_the_server_fails, "SERVER_ERROR"),
         (during_maintenance, "MAINTENANCE_ERROR"),
-        (too_soon_after_another, "TOO_MANY_REQUESTS"),
+        (too_soon_after_another_request, "TOO_MANY_REQUESTS"),
     ],
     ids=lambda value: getattr(value, "__name__", value),
 )
-def test_a_wrong_update_is_refused_as_its_page_says_and_changes_nothing(
+def test_a_wrong_update_gets_the_documented_error_and_changes_nothing(
     make_sandbox, make_api, definition, error, update, name
 ):
     sandbox = make_sandbox(update_mode="strict")
@@ -98,84 +101,70 @@ def test_a_wrong_update_is_refused_as_its_page_says_and_changes_nothing(
     assert [record.error for record in sandbox.requests][-1:] == [name]
 
 
-def test_the_errors_are_those_of_the_page_and_no_others():
+def test_the_sandbox_has_the_documented_errors_and_no_others():
     assert {error.name: (error.status, error.code) for error in ERRORS.values()} == SPECIFIED
 
 
-@pytest.mark.parametrize("key", [None, "sandbox-wrong"])
-def test_a_missing_or_wrong_rest_key_is_401_10(api, error, key):
-    headers = {} if key is None else {"X-Authorization": key}
+@pytest.mark.parametrize("call", ["view", "stats", "delete", "list"])
+def test_every_operation_needs_the_rest_key(api, sandbox, definition, error, call):
+    token = sandbox.add_campaign(definition)
+    path, method = {
+        "view": (f"campaigns/{token}", "GET"),
+        "stats": (f"campaigns/stats/{token}", "GET"),
+        "delete": (f"campaigns/delete/{token}", "POST"),
+        "list": ("campaigns/list", "GET"),
+    }[call]
 
-    assert error(api.send("GET", "campaigns/list", headers=headers)) == (401, 10, "AUTHENTICATION_INVALID")
-
-
-def test_an_app_key_of_no_app_is_401_10(api, error):
-    api.app_key = "sandbox-unknown"
-
-    assert error(api.list()) == (401, 10, "AUTHENTICATION_INVALID")
-
-
-def test_a_request_that_is_not_allowed_is_403_12(api, sandbox, definition, error):
-    token = sandbox.add_campaign(definition, complete=True)
-
-    assert error(api.update(token, {"live": True})) == (403, 12, "API_MISUSE")
-
-
-@pytest.mark.parametrize("path", ["", "campaigns", "campaigns/", "campaigns/delete", "campaigns/a/b", "other/list"])
-def test_an_unknown_route_is_404_20(api, error, path):
-    assert error(api.send("POST", path, json={})) == (404, 20, "ROUTE_NOT_FOUND")
-
-
-def test_a_path_outside_of_the_api_is_404_20(sandbox, api, error):
-    response = requests.get(f"{sandbox.url}/2.0/campaigns/list", headers=api.headers, timeout=5)
-
-    assert error(response) == (404, 20, "ROUTE_NOT_FOUND")
-
-
-def test_an_unknown_token_is_404_20(api, error):
-    assert error(api.view("0" * 32)) == (404, 20, "ROUTE_NOT_FOUND")
-    assert error(api.update("0" * 32, {"live": True})) == (404, 20, "ROUTE_NOT_FOUND")
-    assert error(api.delete("0" * 32)) == (404, 20, "ROUTE_NOT_FOUND")
-    assert error(api.stats("0" * 32)) == (404, 20, "ROUTE_NOT_FOUND")
+    assert error(api.send(method, path, headers={})) == (401, 10, "AUTHENTICATION_INVALID")
+    assert sandbox.tokens() == (token,)
 
 
 @pytest.mark.parametrize(
     ("method", "path"),
     [
+        *(("POST", path) for path in ("", "campaigns", "campaigns/", "campaigns/delete", "campaigns/a/b", "a/list")),
         ("GET", "campaigns/create"),
         ("POST", "campaigns/list"),
         ("PUT", "campaigns/update/{token}"),
         ("DELETE", "campaigns/{token}"),
         ("GET", "campaigns/delete/{token}"),
-        ("DELETE", "campaigns/delete/{token}"),
         ("POST", "campaigns/stats/{token}"),
     ],
 )
-def test_a_wrong_method_is_404_20(api, sandbox, definition, error, method, path):
+def test_an_unknown_route_or_method_is_404_20(api, sandbox, definition, error, method, path):
     token = sandbox.add_campaign(definition)
 
-    assert error(api.send(method, path.format(token=token), json={})) == (404, 20, "ROUTE_NOT_FOUND")
+    assert error(api.send(method, path.format(token=token), json={})) == NOT_FOUND
     assert sandbox.tokens() == (token,)
 
 
+def test_a_path_outside_of_the_api_is_404_20(sandbox, api, error):
+    assert error(requests.get(f"{sandbox.url}/2.0/campaigns/list", headers=api.headers, timeout=5)) == NOT_FOUND
+
+
+def test_a_token_that_is_unknown_or_of_another_app_is_404_20_for_every_operation(
+    make_sandbox, make_api, definition, error
+):
+    sandbox = make_sandbox(apps=("ios", "android"))
+    token = sandbox.add_campaign(definition, app="ios")
+    api = make_api(sandbox, "android")
+
+    for other in (token, UNKNOWN_TOKEN):
+        answers = [api.view(other), api.update(other, {"live": True}), api.delete(other), api.stats(other)]
+        assert [error(answer) for answer in answers] == [NOT_FOUND] * 4
+    assert api.list().json() == []
+    assert [item["campaign_token"] for item in make_api(sandbox, "ios").list().json()] == [token]
+
+
 @pytest.mark.parametrize("name", ["name", "live", "messages", "push_time"])
-@pytest.mark.parametrize("absent", ["left out", "null"])
-def test_a_required_parameter_that_is_missing_is_400_30(api, sandbox, definition, error, name, absent):
-    definition = {**definition, name: None}
-    if absent == "left out":
-        del definition[name]
+def test_a_new_campaign_without_a_required_parameter_is_400_30_and_named(api, sandbox, definition, error, name):
+    without = {key: value for key, value in definition.items() if key != name}
 
-    assert error(api.create(definition)) == (400, 30, "MISSING_PARAMETER")
+    for payload in (without, {**definition, name: None}):
+        answer = api.create(payload)
+        assert error(answer) == MISSING
+        assert name in answer.json()["message"]
     assert sandbox.tokens() == ()
-
-
-@pytest.mark.parametrize(
-    "timing", [{"local_push_time": "2030-06-01T09:00:00"}, {"recurrence": {"repeat_unit": "DAILY"}}]
-)
-def test_another_timing_parameter_does_for_push_time(api, definition, timing):
-    del definition["push_time"]
-
-    assert api.create({**definition, **timing}).status_code == 201
 
 
 @pytest.mark.parametrize(
@@ -187,6 +176,7 @@ def test_another_timing_parameter_does_for_push_time(api, definition, timing):
         {"live": 1},
         {"labels": ["A", "B", "C", "D"]},
         {"labels": "A"},
+        {"labels": [1]},
         {"push_time": "tomorrow"},
         {"push_time": "2030-06-01T09:00:00Z"},
         {"push_time": "2030-06-01 09:00:00"},
@@ -195,6 +185,7 @@ def test_another_timing_parameter_does_for_push_time(api, definition, timing):
         {"local_push_time": "2030-06-01T09:00:00"},
         {"messages": []},
         {"messages": {"language": "en", "body": "hello"}},
+        {"messages": {"a": [{"language": "en", "body": "Hi"}], "b": []}},
         {"messages": ["hello"]},
         {"messages": [{"body": "hello"}]},
         {"messages": [{"language": "en"}]},
@@ -207,8 +198,8 @@ def test_another_timing_parameter_does_for_push_time(api, definition, timing):
     ],
     ids=str,
 )
-def test_a_parameter_with_a_value_that_is_not_allowed_is_400_31(api, sandbox, definition, error, parameters):
-    assert error(api.create({**definition, **parameters})) == (400, 31, "MALFORMED_PARAMETER")
+def test_a_new_campaign_with_a_malformed_parameter_is_400_31(api, sandbox, definition, error, parameters):
+    assert error(api.create({**definition, **parameters})) == MALFORMED
     assert sandbox.tokens() == ()
 
 
@@ -218,13 +209,20 @@ def test_a_parameter_with_a_value_that_is_not_allowed_is_400_31(api, sandbox, de
         {"name": "abc"},
         {"labels": ["A", "B", "C"]},
         {"push_time": "now"},
+        {"push_time": "2029-12-31T23:59:59"},
+        {"push_time": None, "local_push_time": "2030-06-01T09:00:00"},
+        {"push_time": None, "recurrence": {"repeat_unit": "DAILY"}},
         {"time_to_live": 2_419_200},
         {"something_else": {"nested": [1]}},
+        {"messages": {"a": [{"language": "en", "body": "Hi"}], "b": [{"language": "en", "body": "Hello"}]}},
     ],
     ids=str,
 )
-def test_values_at_the_limit_and_unknown_parameters_are_accepted(api, definition, parameters):
-    assert api.create({**definition, **parameters}).status_code == 201
+def test_values_at_their_limit_and_unknown_parameters_are_accepted(api, sandbox, definition, parameters):
+    given = {name: value for name, value in {**definition, **parameters}.items() if value is not None}
+
+    assert api.create(given).status_code == 201
+    assert sandbox.campaign(sandbox.tokens()[0]).keys() >= given.keys()
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'"text"', b"null", b"\xff", b'{"name": NaN}', b'{"a":' * 100_000])
@@ -237,35 +235,13 @@ def test_a_server_error_is_500_with_code_1_for_create_and_update_and_0_for_all_o
     token = sandbox.add_campaign(definition)
     sandbox.inject(Fault("answer", status=500, times=6))
 
-    assert error(api.create(definition)) == (500, 1, "SERVER_ERROR")
-    assert error(api.update(token, {"live": True})) == (500, 1, "SERVER_ERROR")
-    assert error(api.delete(token)) == (500, 0, "SERVER_ERROR")
-    assert error(api.view(token)) == (500, 0, "SERVER_ERROR")
-    assert error(api.list()) == (500, 0, "SERVER_ERROR")
-    assert error(api.stats(token)) == (500, 0, "SERVER_ERROR")
+    answers = [api.create(definition), api.update(token, {"live": True})]
+    assert [error(answer) for answer in answers] == [(500, 1, "SERVER_ERROR")] * 2
+    answers = [api.delete(token), api.view(token), api.list(), api.stats(token)]
+    assert [error(answer) for answer in answers] == [(500, 0, "SERVER_ERROR")] * 4
 
 
-def test_maintenance_is_503_2(api, sandbox, error):
-    sandbox.inject(Fault("answer", status=503))
-
-    assert error(api.list()) == (503, 2, "MAINTENANCE_ERROR")
-
-
-def test_too_many_requests_is_429_60(make_sandbox, make_api, error):
-    api = make_api(make_sandbox(rate=1))
-    api.list()
-
-    assert error(api.list()) == (429, 60, "TOO_MANY_REQUESTS")
-
-
-def test_a_message_names_the_parameter_it_is_about(api, definition):
-    del definition["messages"]
-
-    assert "messages" in api.create(definition).json()["message"]
-    assert "labels" in api.create({**definition, "messages": [], "labels": [1]}).json()["message"]
-
-
-def test_errors_that_batch_does_not_document_are_choices(make_sandbox, make_api, definition, error):
+def test_errors_that_batch_does_not_document_are_choices_of_the_contract(make_sandbox, make_api, definition, error):
     contract = Contract(
         unknown_app_key="ROUTE_NOT_FOUND",
         unknown_token="API_MISUSE",
@@ -273,24 +249,39 @@ def test_errors_that_batch_does_not_document_are_choices(make_sandbox, make_api,
         content_type="MALFORMED_JSON_BODY",
         past_push_time="MALFORMED_PARAMETER",
         list_bad_value="MISSING_PARAMETER",
+        list_limit_above_max="MALFORMED_PARAMETER",
         collapse_key_text=None,
+        dashboard_update=None,
+        dashboard_delete="API_MISUSE",
+        dev_key_view=None,
+        dev_key_list="API_MISUSE",
+        dev_key_stats=None,
     )
     sandbox = make_sandbox(contract=contract)
-    api, stranger = make_api(sandbox), make_api(sandbox)
-    stranger.app_key = "sandbox-unknown"
+    api, other, dev = make_api(sandbox), make_api(sandbox), make_api(sandbox, kind="dev")
+    other.app_key = "sandbox-unknown"
+    past = {"push_time": "2029-12-31T23:59:59"}
+    from_dashboard = sandbox.add_campaign(definition, from_api=False)
 
-    assert error(stranger.list()) == (404, 20, "ROUTE_NOT_FOUND")
-    assert error(api.view("0" * 32)) == (403, 12, "API_MISUSE")
-    assert error(api.send("DELETE", "campaigns/list")) == (403, 12, "API_MISUSE")
-    assert error(api.send("GET", "campaigns/create")) == (403, 12, "API_MISUSE")
-    assert error(api.send("GET", "campaigns/stats")) == (404, 20, "ROUTE_NOT_FOUND")
+    assert error(other.list()) == NOT_FOUND
+    assert error(api.view(UNKNOWN_TOKEN)) == MISUSE
+    assert error(api.send("DELETE", "campaigns/list")) == MISUSE
+    assert error(api.send("GET", "campaigns/create")) == MISUSE
+    assert error(api.send("GET", "campaigns/stats")) == NOT_FOUND
     assert error(api.send("POST", "campaigns/create", data=b"{}")) == (400, 32, "MALFORMED_JSON_BODY")
-    assert error(api.create({**definition, "push_time": "2029-12-31T23:59:59"})) == (400, 31, "MALFORMED_PARAMETER")
-    assert error(api.list(limit="many")) == (400, 30, "MISSING_PARAMETER")
+    assert error(api.create({**definition, **past})) == MALFORMED
+    assert error(api.update(sandbox.add_campaign(definition), past)) == MALFORMED
+    assert error(api.list(limit="many")) == MISSING
+    assert api.list(limit=100).status_code == 200
+    assert error(api.list(limit=101)) == MALFORMED
     assert api.create({**definition, "gcm_collapse_key": "default"}).status_code == 201
+    assert api.update(from_dashboard, {"live": True}).status_code == 200
+    assert error(api.delete(from_dashboard)) == MISUSE
+    assert dev.view(from_dashboard).status_code == dev.stats(from_dashboard).status_code == 200
+    assert error(dev.list()) == MISUSE
 
 
-def test_the_keys_of_an_error_body_are_a_choice(make_sandbox, make_api):
+def test_the_keys_of_an_error_body_are_a_choice_of_the_contract(make_sandbox, make_api):
     api = make_api(make_sandbox(contract=Contract(error_keys=("error_code", "error", "error_message"))))
 
-    assert sorted(api.view("0" * 32).json()) == ["error", "error_code", "error_message"]
+    assert sorted(api.view(UNKNOWN_TOKEN).json()) == ["error", "error_code", "error_message"]

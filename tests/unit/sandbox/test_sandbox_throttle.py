@@ -1,4 +1,4 @@
-"""The token bucket, alone and in the server."""
+"""The throttle: the token bucket by itself, and in the server."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from airflow_batch.sandbox import BatchSandbox, Contract
 from airflow_batch.sandbox.throttle import TokenBucket
 
 
-def test_a_burst_is_answered_at_once_and_the_next_request_is_not(make_sandbox, make_api):
+def test_the_request_after_a_burst_is_throttled(make_sandbox, make_api):
     api = make_api(make_sandbox(rate=1, burst=3))
 
     assert [api.list().status_code for _ in range(4)] == [200, 200, 200, 429]
 
 
-def test_a_request_is_answered_again_after_the_time_for_one_token(make_sandbox, make_api, clock):
+def test_a_throttled_client_is_answered_again_after_the_time_for_one_request(make_sandbox, make_api, clock):
     api = make_api(make_sandbox(rate=0.5))
     api.list()
 
@@ -29,14 +29,14 @@ def test_a_request_is_answered_again_after_the_time_for_one_token(make_sandbox, 
     assert api.list().status_code == 200
 
 
-def test_an_idle_hour_gives_no_more_than_one_burst(make_sandbox, make_api, clock):
+def test_after_an_idle_hour_no_more_than_one_burst_is_answered(make_sandbox, make_api, clock):
     api = make_api(make_sandbox(rate=1, burst=2))
     clock.advance(hours=1)
 
     assert [api.list().status_code for _ in range(3)] == [200, 200, 429]
 
 
-def test_a_clock_set_back_does_not_empty_the_bucket(make_sandbox, make_api, clock):
+def test_setting_the_clock_back_does_not_throttle(make_sandbox, make_api, clock):
     api = make_api(make_sandbox(rate=1, burst=2))
     api.list()
     clock.advance(hours=-1)
@@ -49,14 +49,14 @@ def test_a_throttled_write_changes_nothing(make_sandbox, make_api, definition):
     api, token = make_api(sandbox), sandbox.add_campaign(definition)
     api.list()
 
-    assert api.update(token, {"live": True}).status_code == 429
-    assert api.create(definition).status_code == 429
+    answers = [api.update(token, {"live": True}), api.create(definition), api.delete(token), api.stats(token)]
+    assert [answer.status_code for answer in answers] == [429] * 4
     assert sandbox.campaign(token)["live"] is False
     assert sandbox.tokens() == (token,)
-    assert [record.applied for record in sandbox.requests] == [False, False, False]
+    assert not any(record.applied for record in sandbox.requests)
 
 
-def test_a_429_has_no_retry_after_unless_asked_for(make_sandbox, make_api):
+def test_a_429_has_no_retry_after_by_default(make_sandbox, make_api):
     api = make_api(make_sandbox(rate=1))
     api.list()
 
@@ -64,7 +64,7 @@ def test_a_429_has_no_retry_after_unless_asked_for(make_sandbox, make_api):
 
 
 @pytest.mark.parametrize(("retry_after", "header"), [(6, "6"), ("computed", "4")])
-def test_retry_after_in_seconds(make_sandbox, make_api, clock, retry_after, header):
+def test_a_429_can_have_retry_after_in_seconds(make_sandbox, make_api, clock, retry_after, header):
     api = make_api(make_sandbox(rate=0.25, retry_after=retry_after))
     api.list()
     clock.advance(seconds=0.5)
@@ -72,7 +72,7 @@ def test_retry_after_in_seconds(make_sandbox, make_api, clock, retry_after, head
     assert api.list().headers["Retry-After"] == header
 
 
-def test_retry_after_as_a_date_is_never_too_early(make_sandbox, make_api, clock):
+def test_a_429_can_have_retry_after_as_a_date_that_is_never_too_early(make_sandbox, make_api, clock):
     clock.advance(microseconds=1)
     api = make_api(make_sandbox(rate=0.25, retry_after="http-date"))
     api.list()
@@ -82,21 +82,28 @@ def test_retry_after_as_a_date_is_never_too_early(make_sandbox, make_api, clock)
     assert (moment - clock.now).total_seconds() == pytest.approx(5, abs=1e-3)
 
 
-def test_the_throttle_can_be_changed_while_it_runs(sandbox, api):
+def test_the_clock_may_return_pendulum_datetimes(make_sandbox, make_api):
+    moment = pendulum.datetime(2026, 1, 1, tz="Europe/Paris")
+    api = make_api(make_sandbox(rate=1, retry_after="http-date", clock=lambda: moment))
+
+    assert [api.list().status_code for _ in range(2)] == [200, 429]
+
+
+def test_the_throttle_can_be_changed_while_the_sandbox_runs(sandbox, api):
     sandbox.set_throttle(rate=1)
     assert [api.list().status_code for _ in range(2)] == [200, 429]
     sandbox.set_throttle()
     assert [api.list().status_code for _ in range(3)] == [200, 200, 200]
 
 
-def test_a_wrong_key_takes_nothing_from_the_bucket(make_sandbox, make_api):
+def test_a_request_with_a_wrong_key_does_not_count_for_the_throttle(make_sandbox, make_api):
     api = make_api(make_sandbox(rate=1))
 
     assert api.send("GET", "campaigns/list", headers={}).status_code == 401
     assert api.list().status_code == 200
 
 
-def test_whether_the_throttle_or_the_key_comes_first_is_a_choice(make_sandbox, make_api):
+def test_whether_throttle_or_authentication_is_checked_first_is_a_choice_of_the_contract(make_sandbox, make_api):
     contract = Contract(checks_order=("throttle", "authentication", "route"))
     api = make_api(make_sandbox(rate=1, contract=contract))
 
@@ -105,7 +112,7 @@ def test_whether_the_throttle_or_the_key_comes_first_is_a_choice(make_sandbox, m
 
 
 @pytest.mark.parametrize("options", [{"rate": 0}, {"rate": -1}, {"rate": 1, "burst": 0}, {"retry_after": "soon"}])
-def test_a_throttle_that_makes_no_sense_is_refused(options):
+def test_a_throttle_with_values_out_of_range_is_refused(options):
     with pytest.raises(ValueError, match=r"rate|burst|retry_after"):
         BatchSandbox(**options)
 
@@ -115,7 +122,7 @@ def test_a_throttle_that_makes_no_sense_is_refused(options):
     burst=st.floats(1, 50),
     steps=st.lists(st.floats(-2, 2), min_size=1, max_size=200),
 )
-def test_no_clock_lets_more_through_than_burst_and_rate(rate, burst, steps):
+def test_the_bucket_grants_no_more_than_burst_and_rate_however_the_clock_changes(rate, burst, steps):
     bucket, now, forward, granted = TokenBucket(rate, burst, 0.0), 0.0, 0.0, 0
     for step in steps:
         now += step
@@ -126,7 +133,7 @@ def test_no_clock_lets_more_through_than_burst_and_rate(rate, burst, steps):
 
 
 @given(rate=st.floats(0.01, 100), taken=st.integers(1, 5))
-def test_waiting_as_long_as_told_is_enough(rate, taken):
+def test_a_request_after_the_announced_wait_is_granted(rate, taken):
     bucket = TokenBucket(rate, taken, 0.0)
     for _ in range(taken):
         assert bucket.take(0.0) == 0.0
@@ -135,10 +142,3 @@ def test_waiting_as_long_as_told_is_enough(rate, taken):
 
     assert wait > 0
     assert bucket.take(wait * (1 + 1e-9)) == 0.0
-
-
-def test_a_pendulum_clock_serves_http_dates_too(make_sandbox, make_api):
-    moment = pendulum.datetime(2026, 1, 1, tz="Europe/Paris")
-    api = make_api(make_sandbox(rate=1, retry_after="http-date", clock=lambda: moment))
-
-    assert [api.list().status_code for _ in range(2)] == [200, 429]

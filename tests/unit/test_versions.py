@@ -1,20 +1,19 @@
-"""_airflow/compat.py alone asks which Airflow this is."""
+"""Only _airflow/compat.py depends on the version of Airflow."""
 
 from __future__ import annotations
 
 import ast
 from pathlib import Path
 
-import pytest
-
 import airflow_batch
 
 PACKAGE = Path(airflow_batch.__file__).parent
+COMPAT = PACKAGE / "_airflow/compat.py"
 VERSIONS = ("airflow_version", "__version__", "version('apache-airflow")
 
 
-def questions(path: Path) -> list[int]:
-    """The lines of a module that try an import of airflow, or compare Airflow's version."""
+def version_checks(path: Path) -> list[int]:
+    """Return the lines of a module that try an import of airflow, or compare Airflow's version."""
     found = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         text = ast.unparse(node)
@@ -27,14 +26,8 @@ def questions(path: Path) -> list[int]:
     return found
 
 
-@pytest.mark.parametrize(
-    "path",
-    [path for path in sorted(PACKAGE.rglob("*.py")) if path.name != "compat.py"],
-    ids=lambda path: path.stem,
-)
-def test_no_module_but_compat_asks_for_airflows_version(path):
-    assert questions(path) == []
+def test_only_the_compat_module_checks_the_version_of_airflow():
+    found = {path: lines for path in PACKAGE.rglob("*.py") if (lines := version_checks(path))}
 
-
-def test_the_questions_of_compat_are_seen():
-    assert len(questions(PACKAGE / "_airflow/compat.py")) == 3
+    assert len(found.pop(COMPAT)) == 3
+    assert found == {}

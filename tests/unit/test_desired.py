@@ -1,4 +1,4 @@
-"""What the wanted state of many campaigns may look like, and how a wrong one is refused."""
+"""The desired state of many campaigns: which lists are accepted, and how a wrong one is refused."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ITEM = {"campaign": "abc", "live": True}
 
 
 class Lazy:
-    """A sequence that must be sliced, as Airflow's lazy XComs are: each item alone would be a request."""
+    """A sequence that must be sliced, as Airflow's lazy XComs: reading each item alone would be a request."""
 
     def __init__(self, items):
         self.items = items
@@ -31,11 +31,11 @@ class Lazy:
         return self.items[index]
 
 
-def test_an_item_says_at_least_the_campaign_and_whether_it_is_live():
+def test_an_item_needs_only_campaign_and_live():
     assert read_desired([ITEM]) == [DesiredCampaign(token="abc", app=None, live=True)]
 
 
-def test_an_item_may_say_its_app_name_and_definition():
+def test_an_item_may_have_app_expect_name_and_definition():
     given = {**ITEM, "app": "ios", "expect_name": "Sale", "definition": {"name": "Sale", "live": "false"}}
     assert read_desired([given]) == [
         DesiredCampaign(
@@ -45,11 +45,11 @@ def test_an_item_may_say_its_app_name_and_definition():
 
 
 @pytest.mark.parametrize(("text", "live"), [("True", True), ("false", False), (" TRUE ", True)])
-def test_live_may_be_rendered_text(text, live):
+def test_live_of_an_item_may_be_rendered_text(text, live):
     assert read_desired([{**ITEM, "live": text}])[0].live is live
 
 
-def test_live_may_be_a_window_which_is_asked_for_each_moment():
+def test_live_of_an_item_may_be_a_window():
     (campaign,) = read_desired([{**ITEM, "live": MORNING}])
     assert campaign.live.is_live_at(datetime(2026, 7, 1, 12, tzinfo=UTC))
     assert not campaign.live.is_live_at(datetime(2026, 7, 1, 20, tzinfo=UTC))
@@ -66,17 +66,17 @@ def test_live_may_be_a_window_which_is_asked_for_each_moment():
         ({"app": ""}, "ios", "ios"),
     ],
 )
-def test_the_app_is_that_of_the_item_then_of_the_result_then_the_default(item, default, app):
+def test_the_app_is_that_of_the_item_else_of_the_result_else_the_default(item, default, app):
     (campaign,) = read_desired([{**ITEM, **item}], default)
     assert (campaign.token, campaign.app) == ("abc", app)
 
 
 @pytest.mark.parametrize("items", [(ITEM,), [MappingProxyType(ITEM)]])
-def test_any_sequence_of_mappings_is_a_list(items):
+def test_any_sequence_of_mappings_is_accepted(items):
     assert len(read_desired(items)) == 1
 
 
-def test_a_lazy_sequence_is_read_at_one_go():
+def test_a_lazy_sequence_is_read_with_one_slice():
     from collections.abc import Sequence
 
     class LazySequence(Lazy, Sequence):
@@ -87,18 +87,18 @@ def test_a_lazy_sequence_is_read_at_one_go():
     assert items.slices == 1
 
 
-def test_nothing_wanted_is_a_list_too():
+def test_an_empty_list_of_campaigns_is_accepted():
     assert read_desired([]) == []
 
 
 @pytest.mark.parametrize("items", [None, "abc", b"abc", 5, {"campaign": "abc", "live": True}, {ITEM["campaign"]}])
-def test_what_is_no_list_is_refused_with_an_example(items):
+def test_campaigns_that_are_not_a_list_are_refused_with_an_example(items):
     with pytest.raises(BatchPayloadError, match=r"campaigns must be a list of objects such as \{'campaign': TOKEN"):
         read_desired(items)
 
 
 @pytest.mark.parametrize(
-    ("item", "told"),
+    ("item", "words"),
     [
         (None, "must be an object .* not null"),
         ("abc", "must be an object .* not a value of type str"),
@@ -125,31 +125,31 @@ def test_what_is_no_list_is_refused_with_an_example(items):
         ({**ITEM, "definition": {"name": "Sale", "x": float("nan")}}, "x is nan"),
     ],
 )
-def test_a_wrong_item_is_named_by_its_place(item, told):
-    with pytest.raises(BatchPayloadError, match=rf"^campaigns\[1\].*{told}"):
+def test_a_wrong_item_is_refused_with_its_place(item, words):
+    with pytest.raises(BatchPayloadError, match=rf"^campaigns\[1\].*{words}"):
         read_desired([{"campaign": "other", "live": False}, item])
 
 
 @pytest.mark.parametrize("live", [True, False, MORNING])
-def test_a_campaign_that_is_there_twice_is_refused_whatever_it_should_be(live):
+def test_a_campaign_that_is_in_the_list_twice_is_refused(live):
     others = [{**ITEM, "campaign": f"c{index}"} for index in range(3)]
     with pytest.raises(BatchPayloadError, match=r"campaigns\[4\] is campaign 'abc' of campaigns\[1\] again"):
         read_desired([others[0], ITEM, *others[1:], {**ITEM, "live": live}])
 
 
-def test_the_default_app_counts_in_the_search_for_twins():
-    twins = [ITEM, {**ITEM, "app": "ios"}]
-    assert len(read_desired(twins)) == 2
+def test_the_default_app_is_used_to_find_duplicates():
+    duplicates = [ITEM, {**ITEM, "app": "ios"}]
+    assert len(read_desired(duplicates)) == 2
     with pytest.raises(BatchPayloadError, match="again"):
-        read_desired(twins, "ios")
+        read_desired(duplicates, "ios")
 
 
-def test_a_hundred_thousand_campaigns_are_read():
-    wanted = read_desired([{"campaign": f"c{index}", "live": index % 2 == 0} for index in range(100_000)])
-    assert len(wanted) == 100_000
+def test_a_list_of_a_hundred_thousand_campaigns_is_read():
+    desired = read_desired([{"campaign": f"c{index}", "live": index % 2 == 0} for index in range(100_000)])
+    assert len(desired) == 100_000
 
 
-def test_a_wrong_definition_never_blocks_a_stop(caplog):
+def test_a_wrong_definition_does_not_block_a_stop(caplog):
     (item,) = read_desired([{**ITEM, "live": False, "definition": {"name": "ab"}}])
     assert (item.live, item.definition) == (False, None)
     assert "name must be text of at least 3" in caplog.text
