@@ -1,4 +1,4 @@
-"""Worlds in which no promise may break, and the simulator's own eyes."""
+"""Worlds in which no promise may break, and that the simulator detects what does break."""
 
 from __future__ import annotations
 
