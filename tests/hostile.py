@@ -1,4 +1,4 @@
-"""What the tests of hostile input share: the number of examples, what a message may contain, how much memory is allowed.
+"""Shared by the tests of hostile input: the number of examples, what a message may contain, how much memory is allowed.
 
 ``FUZZ_EXAMPLES=5000 pytest tests/unit/test_hostile_*.py`` tries more examples, and others in each run; without it the
 examples are always the same.

@@ -1,6 +1,6 @@
-"""A real Airflow in a private home, for the tests and the demo that a single process cannot stand in for.
+"""A real Airflow in a private home, for tests that need a scheduler, workers or Airflow's commands.
 
-What belongs here: making the home, starting and ending Airflow's own commands, and reading back what they left behind
+What belongs here: creating the home, starting and ending Airflow's own commands, and reading what they have stored
 (metadata database, XComs, logs). What does not: anything about Batch, and any replacement of a part of Airflow.
 """
 
@@ -69,7 +69,7 @@ class PrivateAirflow:
     """A throw-away Airflow: own AIRFLOW_HOME, SQLite, LocalExecutor, a free loopback port.
 
     `dags` are files or folders to copy into the dags folder, or (file name, source) pairs. `connections` go into the
-    environment as JSON; `add_stored_connection` puts one into the database instead. `config` is laid over QUICK, as
+    environment as JSON; `add_stored_connection` puts one into the database instead. `config` overrides QUICK, as
     {"section.option": value}. `python` may be another virtual environment's.
     """
 
@@ -187,7 +187,7 @@ class PrivateAirflow:
             start_new_session=True,  # Ctrl-C reaches us alone; we end them in order
         )
 
-    # ------------------------------------------------------------ the real thing
+    # ------------------------------------------------------------ all components
 
     @contextmanager
     def running(self, *, timeout: float = 90) -> Iterator[Self]:
@@ -220,11 +220,11 @@ class PrivateAirflow:
     def _env_of(self, name: str) -> dict[str, str]:
         if name != "api-server":
             return self.env
-        # Now and then requests of the api-server wait for each other's lock until SQLite gives up; callers ask again.
+        # Sometimes requests of the api-server wait for each other's lock until SQLite fails; callers repeat them.
         return {**self.env, "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self.database}?timeout=5"}
 
     def kill(self, name: str) -> None:
-        """End one of the four by SIGKILL, with all that it has started, and without a chance to tidy up."""
+        """End one of the four by SIGKILL, with all that it has started, and without any clean-up."""
         root = self._roots.pop(name)
         family = _families([root.pid])
         self.recorded |= family
@@ -242,7 +242,7 @@ class PrivateAirflow:
         self._wait(f"{name} to start again", partial(self.query, started, last_job, job_type), timeout)
 
     def _warm_up(self, ready: threading.Event) -> None:
-        """The execution API takes 3 to 5 s to build itself at its first request. That shall not be the first task's."""
+        """The execution API needs 3 to 5 s for its first request, for which the first task must not wait."""
         while self._roots and not ready.is_set():
             with suppress(OSError):
                 self.api("GET", "/execution/health", timeout=60)
@@ -326,17 +326,17 @@ class PrivateAirflow:
         while not (answer := ready()):
             self._note_processes()
             if dead := [name for name, process in self._roots.items() if process.poll() is not None]:
-                self._bury(dead)
+                self._report_dead(dead)
             if time.monotonic() > deadline:
-                raise TimeoutError(f"waited {timeout} s for {what}\n{self._story()}")
+                raise TimeoutError(f"waited {timeout} s for {what}\n{self._summary()}")
             time.sleep(0.2)
         return answer
 
-    def _bury(self, dead: list[str]) -> None:
-        raise RuntimeError(f"{' and '.join(dead)} died\n{self._story()}")
+    def _report_dead(self, dead: list[str]) -> None:
+        raise RuntimeError(f"{' and '.join(dead)} died\n{self._summary()}")
 
-    def _story(self) -> str:
-        """What a reader of a failed test wants to see first."""
+    def _summary(self) -> str:
+        """What a reader of a failed test needs first."""
         broken = [row["stacktrace"] for row in self.query("SELECT stacktrace FROM import_error")]
         tasks = self.query("SELECT dag_id, run_id, task_id, state, try_number FROM task_instance")
         ends = [f"--- {name}.log\n{_text(self.home / f'{name}.log')[-1500:]}" for name in self._roots]
@@ -345,7 +345,7 @@ class PrivateAirflow:
     def _note_processes(self) -> None:
         self.recorded |= _families(process.pid for process in self._roots.values())
 
-    # ------------------------------------------------------------ what it left behind
+    # ------------------------------------------------------------ what it has stored
 
     def query(self, sql: str, *parameters: Any) -> list[dict[str, Any]]:
         """Rows of the metadata database, read-only. Dates come back aware, in UTC."""
@@ -421,7 +421,7 @@ class PrivateAirflow:
 
 
 def wait_until(happened: Callable[[], object], timeout: float = 400) -> None:
-    """Wait for something that no row of the database tells. What is asserted does not depend on how long it took."""
+    """Wait for something that is not in the database. No assertion depends on how long it takes."""
     deadline = time.monotonic() + timeout
     while not happened():
         if time.monotonic() > deadline:
@@ -442,8 +442,8 @@ def end_processes(
 ) -> None:
     """End these processes and everything they ever started, within seconds.
 
-    TERM goes to the roots alone: an executor's worker that it killed could take a lock to its grave, and the scheduler
-    would wait for it for ever. What is alive after `grace` seconds (a triggerer needs 10) is killed. Children change
+    TERM goes to the roots alone: an executor's worker that it killed could keep a lock for ever, for which the
+    scheduler would wait. What is alive after `grace` seconds (a triggerer needs 10) is killed. Children change
     their title and their session, so they are known by descent and start time, noted while their parents still live.
     """
     roots, recorded = list(roots), set() if recorded is None else recorded

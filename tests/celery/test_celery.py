@@ -1,7 +1,7 @@
 """The provider on Celery: two workers, Redis and PostgreSQL; a worker is killed, and the database goes away.
 
-One sequence on one Airflow, the fixture ``story``: the examples, then 200 mapped toggles three times, under a throttle that
-both workers share: undisturbed, with a worker killed, with the metadata database away for ten seconds.
+One sequence on one Airflow, the fixture ``story``: the examples, then 200 mapped toggles three times, under a throttle
+that both workers share: undisturbed, with a worker killed, with the metadata database away for ten seconds.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class Story:
         self.killed_at = datetime.now(UTC)
         self.airflow.kill("worker-2")
         self.created.clear_faults()
-        self.look_into_redis()
+        self.read_redis()
         self.states["create_many"] = self.airflow.wait_for_run("create_many", self.runs["create_many"], timeout=600)
         self.finish("killed")
         created = self.runs["create_many"]

@@ -1,4 +1,4 @@
-"""Airflow as a model: attempts, retries, reschedules, crashes, clears of tasks, the task state store, workers' clocks."""
+"""Airflow as a model: attempts, retries, reschedules, crashes, cleared tasks, the task state store, worker clocks."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def decoded(value: str):
     return json.loads(once) if isinstance(once, str) else once
 
 
-def test_the_two_dags_of_http_operator_switch_on_and_off(airflow, sandbox):
+def test_the_two_dags_with_http_operator_in_the_documents_switch_on_and_off(airflow, sandbox):
     token = sandbox.add_campaign(CAMPAIGN)
     for dag_id, live in (("http_on", True), ("http_off", False)):
         result = airflow.run_dag(dag_id, {"campaign": token})
@@ -62,7 +62,7 @@ def test_the_two_dags_of_http_operator_switch_on_and_off(airflow, sandbox):
         assert sandbox.campaign(token)["live"] is live
 
 
-def test_the_one_dag_instead_of_them_makes_it_what_the_window_says(airflow, sandbox):
+def test_the_dag_instead_of_http_operator_in_the_documents_applies_the_state_of_its_window(airflow, sandbox):
     window = runpy.run_path(str(EXAMPLES / "after_http_operator.py"))["window"]
     before = window.is_live_at(datetime.now(UTC))
     token = sandbox.add_campaign({**CAMPAIGN, "live": not before})
@@ -75,7 +75,7 @@ def test_the_one_dag_instead_of_them_makes_it_what_the_window_says(airflow, sand
     ]
 
 
-def test_the_tasks_of_the_operators_pages_create_change_and_delete_a_campaign(airflow, sandbox):
+def test_the_tasks_in_the_documents_create_change_and_delete_a_campaign(airflow, sandbox):
     before = set(sandbox.tokens())
     result = airflow.run_dag("campaign_tasks")
     assert result.returncode == 0, result.output[-3000:]
@@ -84,7 +84,7 @@ def test_the_tasks_of_the_operators_pages_create_change_and_delete_a_campaign(ai
     assert writes == ["create", "update", "update", "delete"]
 
 
-def test_a_task_of_ones_own_reads_the_list_through_the_hook(airflow, sandbox):
+def test_the_task_in_the_documents_that_uses_the_hook_reads_the_list(airflow, sandbox):
     sandbox.add_campaign({**CAMPAIGN, "name": "Summer evenings", "live": True})
     result = airflow.run_dag("hook_in_a_task", {"prefix": "Summer e"})
     assert result.returncode == 0, result.output[-3000:]
@@ -92,7 +92,7 @@ def test_a_task_of_ones_own_reads_the_list_through_the_hook(airflow, sandbox):
     assert decoded(names["value"]) == ["Summer evenings"]
 
 
-def test_the_windows_are_open_and_closed_when_their_comments_say():
+def test_the_windows_in_the_documents_are_open_and_closed_when_their_comments_say():
     windows = runpy.run_path(str(EXAMPLES / "windows.py"))
     expected = {
         "office_hours": ("2026-11-23T08:30+00:00", "2026-11-22T08:30+00:00"),
@@ -105,12 +105,12 @@ def test_the_windows_are_open_and_closed_when_their_comments_say():
         assert not windows[name].is_live_at(datetime.fromisoformat(off)), name
 
 
-def test_both_connections_of_the_document_are_complete():
+def test_the_connections_in_the_documents_are_valid():
     for conn_id, fields in json.loads((EXAMPLES / "connections.json").read_text()).items():
         read_settings(Connection.from_json(json.dumps(fields), conn_id=conn_id))
 
 
-def test_the_result_that_the_documents_show_has_the_keys_of_a_real_one(airflow, sandbox):
+def test_the_result_in_the_documents_has_the_keys_of_a_real_one(airflow, sandbox):
     shown = json.loads((EXAMPLES / "result.json").read_text())
     (row,) = airflow.query(
         "SELECT value FROM xcom WHERE dag_id = 'on_and_off' AND task_id = 'switch' AND key = 'return_value'"

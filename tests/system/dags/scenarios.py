@@ -44,10 +44,13 @@ with scenario("throttled_retry"):
 with scenario("wrong_key"):
     BatchUpdateCampaignOperator(task_id="update", campaign=CAMPAIGN, payload=ON, batch_conn_id="wrong_key")
 
-with scenario("thirty_mapped"):
-    BatchUpdateCampaignOperator.partial(task_id="update", payload=ON, batch_conn_id="thirty_mapped", retries=0).expand(
+with scenario("mapped"):
+    BatchUpdateCampaignOperator.partial(task_id="update", payload=ON, batch_conn_id="mapped", retries=0).expand(
         campaign=campaigns()
     )
+
+with scenario("another_dag"):
+    task(lambda: None).override(task_id="work")()
 
 with scenario("reset"):
     BatchUpdateCampaignOperator(task_id="update", campaign=CAMPAIGN, payload=ON, batch_conn_id="reset")
