@@ -38,8 +38,8 @@ def assert_fit_to_show(error: BatchError | str) -> None:
     text = str(error)
     assert 10 < len(text) <= MAX_MESSAGE, text[:300]
     assert text.isprintable(), text[:300]
-    told = f"{text} {error!r} {getattr(error, '__dict__', '')!r}"
-    assert not [piece for key in (REST, APP) for piece in (key[i : i + 6] for i in range(15)) if piece in told], text
+    shown = f"{text} {error!r} {getattr(error, '__dict__', '')!r}"
+    assert not [piece for key in (REST, APP) for piece in (key[i : i + 6] for i in range(15)) if piece in shown], text
 
 
 @contextmanager

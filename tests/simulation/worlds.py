@@ -84,8 +84,8 @@ class World:
         """Count a rare situation."""
         self.result.notes[what] += 1
 
-    def tell(self, line: str) -> None:
-        """Tell the story."""
+    def log(self, line: str) -> None:
+        """Add a line to the log of the world."""
         if self.is_logging:
             self.result.lines.append(f"{self.batch.time:10.1f}  {line}")
 

@@ -359,7 +359,7 @@ def test_a_creation_whose_answer_is_lost_leaves_one_live_campaign_and_a_cleared_
     assert (created["changed"], created["attempt"]) == (True, 1)
     assert airflow.xcom("created_once", scenario.run_id, "delete")["changed"] is True
     airflow.clear("created_once", scenario.run_id, "create")
-    # 3.4 empties the store at a clear, and below 3.3 there is none: then no later attempt makes it live.
+    # 3.4 empties the store when a task is cleared, and below 3.3 there is none: then no later attempt makes it live.
     is_kept = compat.HAS_RETRY_POLICY and not compat.CAN_RESCHEDULE_BY_POLICY
     cleared = airflow.wait_for_run("created_once", scenario.run_id, timeout=120)
     assert cleared == ("success" if is_kept else "failed")
