@@ -173,7 +173,7 @@ def unpack(sdist: Path, tree: Path, python: Path) -> Path:
 
 
 def run_tests(command: Sequence[str | Path], tree: Path, log: Path) -> str:
-    """Return what went wrong, or nothing. At the timeout the tests are interrupted, so that they end their processes."""
+    """Return what went wrong, or nothing. At the timeout the tests are interrupted, so that their processes end."""
     with open(log, "wb") as output:
         tests = subprocess.Popen(
             command, cwd=tree, env=environments.clean(), stdin=subprocess.DEVNULL, stdout=output, stderr=output

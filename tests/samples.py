@@ -1,4 +1,4 @@
-"""A campaign for tests that need one and do not care which."""
+"""Campaigns for tests that need one and do not depend on its parameters."""
 
 from __future__ import annotations
 
@@ -11,3 +11,10 @@ MORNING_NEWS: dict[str, Any] = {
     "recurrence": {"repeat_unit": "DAILY", "repeat_frequency": 1},
     "messages": [{"language": "en", "body": "Good morning"}],
 }
+SUMMER_SALE: dict[str, Any] = {
+    "name": "Summer sale",
+    "live": False,
+    "push_time": "2099-06-01T09:00:00",
+    "messages": [{"language": "en", "body": "Everything must go"}],
+}
+"""Sends once, far in the future."""

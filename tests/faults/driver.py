@@ -33,6 +33,7 @@ from airflow.sdk import log as log_module
 from airflow.sdk._shared.secrets_masker import _secrets_masker
 from canary import APP_KEYS, REST_KEY, SECRETS
 from requests import adapters
+from samples import SUMMER_SALE
 from structlog.testing import capture_logs
 from task import Attempt, Store
 
@@ -50,12 +51,6 @@ HANGS = 3.0
 """Real seconds: a request that goes on for longer had no time limit of its own."""
 MOST_STEPS = 60
 DEBUG = "DEBUG "
-CAMPAIGN = {
-    "name": "Summer sale",
-    "live": False,
-    "push_time": "2099-01-01T09:00:00",
-    "messages": [{"language": "en", "body": "Hello"}],
-}
 
 
 class World:
@@ -65,7 +60,7 @@ class World:
         self.row = row
         self.clock = stack.enter_context(time_machine.travel(START, tick=True))
         self.sandbox = stack.enter_context(BatchSandbox(rest_key=REST_KEY, apps={"app": APP_KEYS}))
-        self.token = self.sandbox.add_campaign(CAMPAIGN)
+        self.token = self.sandbox.add_campaign(SUMMER_SALE)
         self.sandbox.inject(*row.faults)
         self.front: Front | None = None
         self.other_host: OtherHost | None = None

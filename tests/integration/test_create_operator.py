@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from airflow.sdk import DAG
+from samples import SUMMER_SALE
 from task import Store, context_of
 
 from airflow_batch._airflow.compat import AirflowFailException, AirflowRescheduleException, AirflowSkipException
@@ -29,13 +30,7 @@ from airflow_batch.sandbox import BatchSandbox, Fault
 from airflow_batch.sandbox.log import digest
 
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
-DRAFT = {
-    "name": "Morning news",
-    "live": False,
-    "push_time": "2099-06-01T09:00:00",
-    "messages": [{"language": "en", "body": "Good morning"}],
-}
-LIVE = {**DRAFT, "live": True}
+LIVE = {**SUMMER_SALE, "live": True}
 NOW = {**LIVE, "push_time": "now"}
 ANSWER_LOST = ["create:reset_after", "create:500;applied=true"]
 EACH_STORE = pytest.mark.parametrize("has_store", [True, False], ids=["with a store", "without a store"])
@@ -141,7 +136,7 @@ class TestWhatIsSent:
             "app": None,
             "action": "create",
             "live": True,
-            "name": "Morning news",
+            "name": "Summer sale",
             "changed": True,
             "http_status": 200,
             "attempt": 1,
@@ -150,14 +145,14 @@ class TestWhatIsSent:
 
     @EACH_STORE
     def test_a_campaign_that_is_not_live_is_created_with_one_request(self, batch, instance):
-        result = instance.run(create(DRAFT))
+        result = instance.run(create(SUMMER_SALE))
         assert operations(batch) == ["create"]
         assert (states(batch), result["live"], result["changed"]) == ([False], False, True)
 
     @pytest.mark.parametrize("status", [200, 201])
     def test_the_result_of_a_creation_has_the_http_status_of_batchs_answer(self, batch, ti, status):
         batch.inject(Fault("delay", "create", delay=0.01, status=status))
-        assert ti.run(create(DRAFT))["http_status"] == status
+        assert ti.run(create(SUMMER_SALE))["http_status"] == status
 
     @EACH_STORE
     @pytest.mark.parametrize("payload", [LIVE, NOW], ids=["scheduled", "now"])
@@ -172,14 +167,14 @@ class TestWhatIsSent:
         assert states(batch) == [True]
 
     def test_the_payload_of_a_creation_may_be_a_json_file_that_is_rendered(self, batch, ti, tmp_path):
-        (tmp_path / "news.json").write_text(json.dumps({**DRAFT, "name": "News of {{ task.task_id }}"}))
+        (tmp_path / "news.json").write_text(json.dumps({**SUMMER_SALE, "name": "News of {{ task.task_id }}"}))
         with DAG("d", schedule=None, template_searchpath=str(tmp_path)):
             task = create("news.json")
         assert ti.run(task)["name"] == "News of create"
 
     @pytest.mark.parametrize("missing", ["name", "live", "messages"])
     def test_a_payload_without_a_required_parameter_fails_before_any_request(self, batch, ti, missing):
-        payload = {name: value for name, value in DRAFT.items() if name != missing}
+        payload = {name: value for name, value in SUMMER_SALE.items() if name != missing}
         assert missing in str(ti.fail(create(payload), BatchPayloadError))
         assert batch.requests == ()
 
@@ -187,7 +182,7 @@ class TestWhatIsSent:
         assert ti.run(create({**LIVE, "name": "n" * 400}))["name"] == "n" * 400
         assert len(ti.context["batch_index"]) <= 200
 
-    @pytest.mark.parametrize("payload", [DRAFT, LIVE, NOW], ids=["draft", "scheduled", "now"])
+    @pytest.mark.parametrize("payload", [SUMMER_SALE, LIVE, NOW], ids=["draft", "scheduled", "now"])
     def test_a_dry_run_of_a_creation_sends_no_request_and_returns_the_payload_as_differences(self, batch, ti, payload):
         result = ti.run(create(payload, dry_run=True), late=6 * HOUR)
         assert (result["action"], result["changed"], result["live"]) == ("dry_run", False, False)
@@ -304,11 +299,11 @@ class TestAnswerToTheCreationLost:
 
     @EACH_STORE
     def test_the_retry_of_a_creation_does_not_return_a_campaign_of_another_run(self, batch, instance, clock):
-        later = batch.add_campaign(DRAFT)
+        later = batch.add_campaign(SUMMER_SALE)
         batch.inject(Fault("answer", "create", status=500, times=3))
         context = {"run_after": datetime(2024, 1, 1, tzinfo=UTC), "run_type": "backfill"}
-        instance.fail(create(DRAFT), BatchServerError, **context)
-        assert instance.run(create(DRAFT), **context)["campaign_token"] != later
+        instance.fail(create(SUMMER_SALE), BatchServerError, **context)
+        assert instance.run(create(SUMMER_SALE), **context)["campaign_token"] != later
 
     @EACH_STORE
     def test_fewer_retries_while_a_creation_is_up_for_retry_cause_no_second_live_campaign(
@@ -395,7 +390,7 @@ class TestKilledWorker:
         return run
 
     @EACH_STORE
-    @pytest.mark.parametrize("payload", [DRAFT, LIVE, NOW], ids=["draft", "scheduled", "now"])
+    @pytest.mark.parametrize("payload", [SUMMER_SALE, LIVE, NOW], ids=["draft", "scheduled", "now"])
     def test_a_creation_killed_at_any_step_never_leaves_two_live_campaigns_or_two_pushes(
         self, batch, run_to, clock, has_store, payload
     ):
@@ -408,11 +403,11 @@ class TestKilledWorker:
                 result = instance.run(create(payload))
             except BatchRepeatRefusedError:
                 # Without a record no later attempt goes live. With one, a push that may have been sent is not repeated.
-                assert payload is not DRAFT, step
+                assert payload is not SUMMER_SALE, step
                 assert payload is NOW or not has_store or step == 0, step
                 assert "create" not in operations(batch)[requests:], step
             else:
-                assert has_store or payload is DRAFT, step
+                assert has_store or payload is SUMMER_SALE, step
                 assert batch.campaign(result["campaign_token"])["live"] is payload["live"], step
             new = set(batch.tokens()) - before
             assert sum(batch.campaign(token)["live"] for token in new) <= 1, step
@@ -569,7 +564,7 @@ class TestStore:
         assert "new DAG run" in str(error)
         assert without_store.try_number == 3
         connect(batch.connection())
-        assert without_store.run(create(DRAFT))["changed"] is True
+        assert without_store.run(create(SUMMER_SALE))["changed"] is True
 
     def test_a_draft_does_not_go_live_where_its_token_cannot_be_saved(self, batch, ti, clock, monkeypatch):
         monkeypatch.setattr(ti.store, "set", lambda *_: (_ for _ in ()).throw(OSError()), raising=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from samples import SUMMER_SALE
 from task import Store, attempt, seconds_until
 
 from airflow_batch._airflow.compat import AirflowFailException, AirflowRescheduleException
@@ -21,14 +22,6 @@ from airflow_batch.exceptions import (
 from airflow_batch.operators.campaigns import BatchDeleteCampaignOperator
 from airflow_batch.sandbox import BatchSandbox, Contract
 
-DEFINITION = {
-    "name": "Morning news",
-    "live": False,
-    "push_time": "2030-06-01T09:00:00",
-    "messages": [{"language": "en", "body": "Good morning"}],
-}
-
-
 ANSWER_LOST = ["delete:reset_after", "delete:500;applied=true"]
 
 
@@ -39,7 +32,7 @@ def store(request):
 
 @pytest.fixture
 def token(batch):
-    return batch.add_campaign(DEFINITION)
+    return batch.add_campaign(SUMMER_SALE)
 
 
 @pytest.fixture
@@ -79,7 +72,7 @@ def test_a_deletion_is_one_request_and_returns_a_result_of_fixed_keys(batch, tok
 def test_an_empty_answer_confirms_a_deletion(connect):
     with BatchSandbox(contract=Contract(delete_success_body="")) as sandbox:
         connect(sandbox.connection())
-        task = BatchDeleteCampaignOperator(task_id="d", campaign=sandbox.add_campaign(DEFINITION))
+        task = BatchDeleteCampaignOperator(task_id="d", campaign=sandbox.add_campaign(SUMMER_SALE))
         assert attempt(task)["changed"] is True
 
 
@@ -103,7 +96,7 @@ class TestNotFound:
         assert (result["changed"], result["http_status"], result["campaign_token"]) == (False, 404, "unknown")
         assert batch.tokens() == (token,)
 
-    @pytest.mark.parametrize("arguments", [{"expect_name": "Morning news"}, {"dry_run": True}])
+    @pytest.mark.parametrize("arguments", [{"expect_name": "Summer sale"}, {"dry_run": True}])
     def test_a_deletion_with_missing_ok_succeeds_where_the_view_does_not_know_the_campaign(
         self, batch, delete, arguments
     ):
@@ -178,10 +171,10 @@ class TestNotFound:
 
 class TestExpectName:
     def test_a_campaign_with_the_expected_name_is_deleted(self, batch, delete):
-        assert attempt(delete(expect_name=" Morning news"))["name"] == "Morning news"
+        assert attempt(delete(expect_name=" Summer sale"))["name"] == "Summer sale"
         assert (operations(batch), batch.tokens()) == (["view", "delete"], ())
 
-    @pytest.mark.parametrize("name", ["Evening news", "", "None"])
+    @pytest.mark.parametrize("name", ["Winter sale", "", "None"])
     def test_a_deletion_is_refused_for_another_name_and_for_an_expect_name_that_renders_to_nothing(
         self, batch, delete, name
     ):
@@ -192,28 +185,28 @@ class TestExpectName:
     def test_a_deletion_with_expect_name_is_refused_where_the_key_cannot_read_the_name(self, batch, connect, delete):
         connect(batch.connection(kind="dev"))
         with pytest.raises(BatchChangeRefusedError, match="cannot be compared"):
-            attempt(delete(expect_name="Morning news"))
+            attempt(delete(expect_name="Summer sale"))
         assert operations(batch) == ["view"]
 
     def test_the_retry_of_an_ambiguous_deletion_does_not_fail_for_the_missing_name(self, batch, delete, clock):
         store = Store()
         batch.inject("delete:reset_after", "delete:500;times=2")
         with pytest.raises(BatchServerError):
-            attempt(delete(expect_name="Morning news"), store=store)
-        assert attempt(delete(expect_name="Morning news"), try_number=2, store=store)["changed"] is None
+            attempt(delete(expect_name="Summer sale"), store=store)
+        assert attempt(delete(expect_name="Summer sale"), try_number=2, store=store)["changed"] is None
 
 
 class TestDryRun:
     def test_a_dry_run_of_a_deletion_deletes_nothing_and_names_the_campaign(self, batch, token, delete):
         result = attempt(delete(dry_run=True))
-        assert (result["action"], result["changed"], result["name"]) == ("dry_run", False, "Morning news")
+        assert (result["action"], result["changed"], result["name"]) == ("dry_run", False, "Summer sale")
         assert (operations(batch), batch.tokens()) == (["view"], (token,))
 
     def test_a_dry_run_of_a_deletion_fails_for_an_unknown_campaign_and_for_another_name(self, batch, delete):
         with pytest.raises(BatchNotFoundError):
             attempt(delete(campaign="unknown", dry_run=True))
         with pytest.raises(BatchChangeRefusedError):
-            attempt(delete(expect_name="Evening news", dry_run=True))
+            attempt(delete(expect_name="Winter sale", dry_run=True))
 
     def test_a_dry_run_of_a_deletion_saves_no_record(self, batch, delete):
         store = Store()
@@ -242,7 +235,7 @@ class TestRetries:
     def test_a_deletion_that_batch_refuses_fails_at_once(self, connect):
         with BatchSandbox(contract=Contract(dashboard_delete="API_MISUSE")) as sandbox:
             connect(sandbox.connection())
-            token = sandbox.add_campaign(DEFINITION, from_api=False)
+            token = sandbox.add_campaign(SUMMER_SALE, from_api=False)
             with pytest.raises(BatchApiMisuseError) as caught:
                 attempt(BatchDeleteCampaignOperator(task_id="d", campaign=token, missing_ok=True))
             assert isinstance(caught.value, AirflowFailException)

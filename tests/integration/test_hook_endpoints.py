@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from samples import SUMMER_SALE
 
 from airflow_batch.exceptions import (
     BatchAmbiguousError,
@@ -18,13 +19,6 @@ from airflow_batch.exceptions import (
 from airflow_batch.hooks.batch import BatchHook
 from airflow_batch.sandbox import BatchSandbox, Fault
 
-DRAFT = {
-    "name": "Summer sale",
-    "live": False,
-    "push_time": "2099-01-01T09:00:00",
-    "messages": [{"language": "en", "body": "Everything must go"}],
-}
-
 
 @pytest.fixture
 def hook(batch):
@@ -37,13 +31,13 @@ def tokens(campaigns):
 
 class TestCreate:
     def test_create_campaign_returns_the_token_of_the_new_campaign(self, batch, hook):
-        token = hook.create_campaign({**DRAFT, "push_time": datetime(2099, 1, 1, 9, tzinfo=UTC)})
+        token = hook.create_campaign({**SUMMER_SALE, "push_time": datetime(2099, 1, 1, 9, tzinfo=UTC)})
         assert batch.campaign(token)["name"] == "Summer sale"
         assert batch.campaign(token)["push_time"] == "2099-01-01T09:00:00"
 
     def test_create_campaign_refuses_an_invalid_payload_before_any_request(self, batch, hook):
         with pytest.raises(BatchPayloadError):
-            hook.create_campaign({**DRAFT, "name": "ab"})
+            hook.create_campaign({**SUMMER_SALE, "name": "ab"})
         assert batch.requests == ()
 
     def test_create_campaign_raises_batchs_error_for_a_missing_parameter(self, hook):
@@ -55,20 +49,20 @@ class TestCreate:
     def test_create_campaign_may_have_created_one_where_the_answer_has_no_token(self, batch, hook, body):
         batch.inject(Fault("answer", "create", status=201, body=body))
         with pytest.raises(BatchResponseError) as caught:
-            hook.create_campaign(DRAFT)
+            hook.create_campaign(SUMMER_SALE)
         assert caught.value.may_have_been_applied
 
     def test_create_campaign_may_have_created_one_where_the_answer_is_lost(self, batch, hook):
         batch.inject(Fault("reset_after", "create"))
         with pytest.raises(BatchAmbiguousError) as caught:
-            hook.create_campaign(DRAFT)
+            hook.create_campaign(SUMMER_SALE)
         assert caught.value.may_have_been_applied
         assert len(batch.tokens()) == 1
 
     def test_create_campaign_sends_one_request(self, batch, hook):
         batch.inject(Fault("answer", "create", status=429))
         with pytest.raises(BatchRateLimitError):
-            hook.create_campaign(DRAFT)
+            hook.create_campaign(SUMMER_SALE)
         assert len(batch.requests) == 1
 
 
@@ -81,14 +75,14 @@ def pages_of(monkeypatch):
 class TestList:
     def test_list_campaigns_reads_pages_until_a_short_one_and_returns_the_newest_first(self, batch, hook, pages_of):
         pages_of(3)
-        created = [batch.add_campaign({**DRAFT, "name": f"Campaign {n}"}) for n in range(7)]
+        created = [batch.add_campaign({**SUMMER_SALE, "name": f"Campaign {n}"}) for n in range(7)]
         assert tokens(hook.list_campaigns()) == created[::-1]
         assert [record.query for record in batch.requests] == ["from=0&limit=3", "from=3&limit=3", "from=6&limit=3"]
 
     def test_list_campaigns_reads_one_empty_page_after_a_full_last_page(self, batch, hook, pages_of):
         pages_of(2)
         for _ in range(4):
-            batch.add_campaign(DRAFT)
+            batch.add_campaign(SUMMER_SALE)
         assert len(list(hook.list_campaigns())) == 4
         assert len(batch.requests) == 3
 
@@ -96,7 +90,7 @@ class TestList:
         pages_of(2)
         monkeypatch.setattr("airflow_batch.hooks.batch.MAX_PAGES", 3)
         for _ in range(4):
-            batch.add_campaign(DRAFT)
+            batch.add_campaign(SUMMER_SALE)
         assert len(list(hook.list_campaigns())) == 4
         pages_of(1)
         with pytest.raises(BatchResponseError, match="did not end after 3 pages"):
@@ -104,12 +98,12 @@ class TestList:
 
     def test_list_campaigns_returns_each_campaign_once_while_others_are_created(self, batch, hook, pages_of):
         pages_of(2)
-        before = [batch.add_campaign(DRAFT) for _ in range(6)]
+        before = [batch.add_campaign(SUMMER_SALE) for _ in range(6)]
         found = []
         for campaign in hook.list_campaigns():
             found.append(campaign["campaign_token"])
             if len(found) % 2 == 0 and len(found) < 6:
-                batch.add_campaign(DRAFT)
+                batch.add_campaign(SUMMER_SALE)
         assert len(found) == len(set(found))
         assert set(found) >= set(before)
 
@@ -124,15 +118,15 @@ class TestList:
         ],
     )
     def test_list_campaigns_filters_by_live_and_from_api(self, batch, hook, filters, names):
-        batch.add_campaign({**DRAFT, "name": "draft"})
-        batch.add_campaign({**DRAFT, "name": "running", "live": True})
-        batch.add_campaign({**DRAFT, "name": "made in the dashboard"}, from_api=False)
+        batch.add_campaign({**SUMMER_SALE, "name": "draft"})
+        batch.add_campaign({**SUMMER_SALE, "name": "running", "live": True})
+        batch.add_campaign({**SUMMER_SALE, "name": "made in the dashboard"}, from_api=False)
         assert [campaign["name"] for campaign in hook.list_campaigns(**filters)] == names
 
     def test_list_campaigns_requests_pages_only_as_they_are_read(self, batch, hook, pages_of):
         pages_of(3)
         for _ in range(9):
-            batch.add_campaign(DRAFT)
+            batch.add_campaign(SUMMER_SALE)
         campaigns = hook.list_campaigns()
         assert batch.requests == ()
         next(campaigns)
@@ -154,7 +148,7 @@ class TestList:
 
 class TestDelete:
     def test_delete_campaign_deletes_the_campaign(self, batch, hook):
-        token = batch.add_campaign(DRAFT)
+        token = batch.add_campaign(SUMMER_SALE)
         assert hook.delete_campaign(token) == 200
         assert batch.tokens() == ()
 
@@ -170,7 +164,7 @@ class TestDelete:
     def test_delete_campaign_may_have_deleted_it_where_the_answer_is_lost(self, batch, hook):
         batch.inject(Fault("reset_after", "delete"))
         with pytest.raises(BatchAmbiguousError) as caught:
-            hook.delete_campaign(batch.add_campaign(DRAFT))
+            hook.delete_campaign(batch.add_campaign(SUMMER_SALE))
         assert caught.value.may_have_been_applied
 
 
@@ -186,14 +180,14 @@ class TestStats:
     }
 
     def test_get_campaign_stats_returns_the_documented_rows_with_their_open_rate(self, batch, hook):
-        token = batch.add_campaign(DRAFT)
+        token = batch.add_campaign(SUMMER_SALE)
         batch.set_stats(token, [self.ROW])
         stats = hook.get_campaign_stats(token)
         assert stats["campaign_token"] == token
         assert stats["detail"] == [{**self.ROW, "open_rate": pytest.approx((102 + 98) / 754)}]
 
     def test_get_campaign_stats_adds_the_open_rate_of_each_ab_version(self, batch, hook):
-        token = batch.add_campaign(DRAFT)
+        token = batch.add_campaign(SUMMER_SALE)
         version = {"sent": 10, "sent_optins": 5, "direct_open": 1, "influenced_open": 2, "reengaged": 0}
         batch.set_stats(token, [{**self.ROW, "versions": {"a": version, "b": {**version, "sent": 0}}}])
         (row,) = hook.get_campaign_stats(token)["detail"]
@@ -201,18 +195,18 @@ class TestStats:
         assert row["versions"]["b"]["open_rate"] is None
 
     def test_get_campaign_stats_returns_no_row_where_nothing_was_sent(self, batch, hook):
-        assert hook.get_campaign_stats(batch.add_campaign(DRAFT))["detail"] == []
+        assert hook.get_campaign_stats(batch.add_campaign(SUMMER_SALE))["detail"] == []
 
     def test_get_campaign_stats_fails_with_a_dev_key(self, batch, connect):
         connect(batch.connection(kind="dev"))
         with pytest.raises(BatchApiMisuseError):
-            BatchHook().get_campaign_stats(batch.add_campaign(DRAFT))
+            BatchHook().get_campaign_stats(batch.add_campaign(SUMMER_SALE))
 
     @pytest.mark.parametrize("body", [{}, {"detail": None}, {"detail": ["x"]}, []])
     def test_get_campaign_stats_fails_for_a_response_without_statistics(self, batch, hook, body):
         batch.inject(Fault("answer", "stats", status=200, body=body))
         with pytest.raises(BatchResponseError):
-            hook.get_campaign_stats(batch.add_campaign(DRAFT))
+            hook.get_campaign_stats(batch.add_campaign(SUMMER_SALE))
 
 
 class TestClock:

@@ -10,17 +10,12 @@ from pathlib import Path
 import pytest
 from airflow.sdk import Connection
 from private_airflow import PrivateAirflow
+from samples import SUMMER_SALE
 
 from airflow_batch._http.settings import read_settings
 from airflow_batch.sandbox import BatchSandbox
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"
-CAMPAIGN = {
-    "name": "Summer sale",
-    "live": False,
-    "push_time": "2099-01-05T08:00:00",
-    "messages": [{"language": "en", "body": "Everything must go"}],
-}
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +50,7 @@ def decoded(value: str):
 
 
 def test_the_two_dags_with_http_operator_in_the_documents_switch_on_and_off(airflow, sandbox):
-    token = sandbox.add_campaign(CAMPAIGN)
+    token = sandbox.add_campaign(SUMMER_SALE)
     for dag_id, live in (("http_on", True), ("http_off", False)):
         result = airflow.run_dag(dag_id, {"campaign": token})
         assert result.returncode == 0, result.output[-3000:]
@@ -65,7 +60,7 @@ def test_the_two_dags_with_http_operator_in_the_documents_switch_on_and_off(airf
 def test_the_dag_instead_of_http_operator_in_the_documents_applies_the_state_of_its_window(airflow, sandbox):
     window = runpy.run_path(str(EXAMPLES / "after_http_operator.py"))["window"]
     before = window.is_live_at(datetime.now(UTC))
-    token = sandbox.add_campaign({**CAMPAIGN, "live": not before})
+    token = sandbox.add_campaign({**SUMMER_SALE, "live": not before})
     result = airflow.run_dag("on_and_off", {"campaign": token})
     assert result.returncode == 0, result.output[-3000:]
     # The window may have changed meanwhile.
@@ -85,7 +80,7 @@ def test_the_tasks_in_the_documents_create_change_and_delete_a_campaign(airflow,
 
 
 def test_the_task_in_the_documents_that_uses_the_hook_reads_the_list(airflow, sandbox):
-    sandbox.add_campaign({**CAMPAIGN, "name": "Summer evenings", "live": True})
+    sandbox.add_campaign({**SUMMER_SALE, "name": "Summer evenings", "live": True})
     result = airflow.run_dag("hook_in_a_task", {"prefix": "Summer e"})
     assert result.returncode == 0, result.output[-3000:]
     (names,) = airflow.query("SELECT value FROM xcom WHERE dag_id = 'hook_in_a_task' AND key = 'return_value'")
