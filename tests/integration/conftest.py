@@ -1,6 +1,8 @@
-"""Sandboxes that several modules need: with options, with two apps, and with a key that cannot read campaigns."""
+"""Shared by several modules: sandboxes with options, two apps or a key that cannot read, and a clock for sensors."""
 
 from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -36,3 +38,19 @@ def dev(batch, connect):
     """The sandbox, reached with a key that cannot read campaigns."""
     connect(batch.connection(kind="dev"))
     return batch
+
+
+@pytest.fixture
+def sensor_clock(monkeypatch):
+    """The clock of the sensors, with half a second from each call to the next."""
+
+    class Clock(datetime):
+        moment = datetime(2026, 1, 1, tzinfo=UTC)
+
+        @classmethod
+        def now(cls, tz=None):
+            cls.moment += timedelta(seconds=0.5)
+            return cls.moment
+
+    monkeypatch.setattr("airflow_batch.sensors._base.datetime", Clock)
+    return Clock

@@ -10,7 +10,7 @@ from task import Attempt, attempt, seconds_until
 
 from airflow_batch._airflow.compat import AirflowRescheduleException, AirflowSensorTimeout, AirflowSkipException
 from airflow_batch.exceptions import BatchApiMisuseError, BatchNotFoundError, BatchPayloadError
-from airflow_batch.sandbox import BatchSandbox, Fault
+from airflow_batch.sandbox import Fault
 from airflow_batch.sensors.campaigns import BatchCampaignLiveSensor
 from airflow_batch.windows import CampaignWindow
 
@@ -142,24 +142,12 @@ class TestRefused:
             attempt(sensor(poke_interval=1))
         assert seconds_until(caught.value.reschedule_date) >= 9.9
 
-    def test_a_live_sensor_in_poke_mode_does_not_poll_within_10_s_of_a_429(self, connect, monkeypatch):
-        class Clock(datetime):
-            """Half a second passes with each call."""
-
-            moment = datetime(2026, 1, 1, tzinfo=UTC)
-
-            @classmethod
-            def now(cls, tz=None):
-                cls.moment += timedelta(seconds=0.5)
-                return cls.moment
-
-        monkeypatch.setattr("airflow_batch.sensors._base.datetime", Clock)
-        with BatchSandbox(clock=Clock.now) as sandbox:
-            connect(sandbox.connection())
-            sandbox.inject(Fault("answer", "view", status=429))
-            token = sandbox.add_campaign(CAMPAIGN)
-            attempt(BatchCampaignLiveSensor(task_id="s", campaign=token, mode="poke", poke_interval=0.001))
-            first, second = (record.time for record in sandbox.requests)
+    def test_a_live_sensor_in_poke_mode_does_not_poll_within_10_s_of_a_429(self, sandbox_with, sensor_clock):
+        sandbox = sandbox_with(clock=sensor_clock.now)
+        sandbox.inject(Fault("answer", "view", status=429))
+        token = sandbox.add_campaign(CAMPAIGN)
+        attempt(BatchCampaignLiveSensor(task_id="s", campaign=token, mode="poke", poke_interval=0.001))
+        first, second = (record.time for record in sandbox.requests)
         assert second - first >= timedelta(seconds=10)
 
     def test_a_live_sensor_times_out_at_once_for_a_retry_after_beyond_its_timeout(self, batch, sensor):

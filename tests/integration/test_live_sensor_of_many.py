@@ -220,7 +220,7 @@ class TestNotYet:
         )
         assert log_of(task) == [("info", f"1 of 2 campaigns are live. Not yet: {given[0]}.")]
 
-    def test_a_live_sensor_in_poke_mode_succeeds_once_the_last_campaign_appears_in_the_list(self, batch):
+    def test_a_live_sensor_in_poke_mode_succeeds_once_the_last_campaign_appears_in_the_list(self, batch, sensor_clock):
         given = add(batch, 2)
         batch.inject(Fault("answer", "list", status=200, body=[{"campaign_token": given[0], "live": True}]))
         assert tokens(attempt(sensor(given, mode="poke", poke_interval=0.001))) == given
