@@ -33,7 +33,7 @@ ANDROID_KEYS = {"live": f"{APP_KEYS['live']}-android", "dev": f"{APP_KEYS['dev']
 CALENDAR = EXAMPLES / "campaign_calendar.yaml"
 ON_THE_DEFAULT = ("both_platforms", "launch_campaign", "stop_on_failure", "sync_from_query", "campaign_calendar")
 """Examples that use the connection batch_default, and so share a sandbox."""
-MAPPED = 16
+MAPPED = 14
 ADMITTED = 6
 """Requests that are answered before all others are throttled: enough for a few of the mapped updates."""
 STARTS_LIVE: dict[str, Callable[[], bool]] = {
@@ -157,14 +157,14 @@ def airflow(shared_airflow, scenarios):
 
 
 def start_mapped(airflow: PrivateAirflow, mapped: Scenario) -> None:
-    """Run the mapped updates until all are throttled, then another DAG, and only then let Batch answer again."""
+    """Run the mapped updates until most are throttled, then another DAG, and only then let Batch answer again."""
     # An earlier logical date, so that Airflow prefers the mapped updates when they are ready.
     conf = {"campaigns": mapped.campaigns}
     mapped.run_id = airflow.trigger("mapped", conf, logical_date=datetime.now(UTC))
-    wait_until(lambda: {record.campaign_token for record in mapped.sandbox.requests} == set(mapped.campaigns))
+    wait_until(lambda: sum(record.status == 429 for record in mapped.sandbox.requests) >= MAPPED - ADMITTED)
     mapped.other_run_id = airflow.trigger("another_dag", logical_date=datetime.now(UTC))
     airflow.wait_for_run("another_dag", mapped.other_run_id, timeout=400)
-    mapped.sandbox.set_throttle(3, 3)
+    mapped.sandbox.set_throttle(None)
 
 
 @pytest.fixture
