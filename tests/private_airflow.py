@@ -159,12 +159,6 @@ class PrivateAirflow:
         self.migrate()
         self._must("connections", "add", conn_id, "--conn-json", json.dumps(dict(connection)))
 
-    def run_dag(self, dag_id: str, conf: Mapping[str, Any] | None = None, timeout: float = 180) -> CommandResult:
-        """`airflow dags test`: one process, no scheduler. The return code is not 0 where the run failed."""
-        self.migrate()
-        options = ["--conf", json.dumps(dict(conf))] if conf is not None else []
-        return self.command("dags", "test", dag_id, *options, timeout=timeout)
-
     def _must(self, *arguments: str) -> None:
         result = self.command(*arguments)
         if result.returncode:
