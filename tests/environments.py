@@ -1,4 +1,4 @@
-"""Fresh environments for the tests: the Pythons of this machine, the package as it is built, what is installed with it.
+"""Fresh environments for the tests: the Pythons of this machine, building the package, installing it.
 
 What belongs here: finding, building, installing, with uv where the machine has it, else with venv and pip. What does
 not: anything that runs in an environment (see matrix.py and system/test_wheel.py). Standard library only.
@@ -68,7 +68,7 @@ def build(tree: Path, into: Path) -> tuple[Path, Path]:
 
 
 def make(folder: Path, python: str, wheel: Path, constraints: str, extras: str = "") -> Path:
-    """Return the Python of an environment with the wheel and what it needs; only the wheel is put in anew each time.
+    """Return the Python of an environment with the wheel and what it needs; only the wheel is always installed again.
 
     :param constraints: The text of a constraints file.
     :param extras: Such as ``[test]``.

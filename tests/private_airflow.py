@@ -93,13 +93,13 @@ class PrivateAirflow:
         self._token = ""
 
         self.dags.mkdir(parents=True, exist_ok=True)
-        (self.home / "airflow.cfg").touch()  # else every command writes its own, with secrets that differ
+        (self.home / "airflow.cfg").touch()  # otherwise every command writes its own, with different secrets
         for dag in dags:
             self.add_dag(dag)
         self.env = self._environment(connections, {**QUICK, **config})
 
     def add_dag(self, dag: Path | tuple[str, str]) -> None:
-        """Also while it runs: a new file is seen within some 6 s, a changed one too."""
+        """Add a DAG, also while Airflow runs: it reads a new or changed file within some 6 s."""
         if isinstance(dag, tuple):
             (self.dags / dag[0]).write_text(dag[1], encoding="utf-8")
         elif dag.is_dir():
@@ -288,7 +288,7 @@ class PrivateAirflow:
         )
 
     def _post(self, path: str, body: Mapping[str, Any]) -> bool:
-        """False where the api-server and its database were in each other's way; 409 says that it was done then."""
+        """Return False where the api-server could not write to its database; a 409 means that it had done so."""
         try:
             self.api("POST", path, body)
         except HTTPError as error:
@@ -393,7 +393,7 @@ class PrivateAirflow:
         return [row["name"] for row in self.query("SELECT name FROM sqlite_master WHERE type = 'table'")]
 
     def task_log(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> str:
-        """The log of all attempts, oldest first, then those of its triggers: a JSON object a line."""
+        """The log of all attempts, oldest first, then those of its triggers: one JSON object in each line."""
         folder = self.home / "logs" / f"dag_id={dag_id}" / f"run_id={run_id}" / f"task_id={task_id}"
         if map_index >= 0:
             folder /= f"map_index={map_index}"
@@ -454,7 +454,7 @@ def end_processes(
                 with suppress(psutil.NoSuchProcess):
                     process.kill()
         for root in roots:
-            root.poll()  # lets a root that has ended go
+            root.poll()  # reaps a root that has ended
         time.sleep(0.05)
 
 
@@ -503,7 +503,7 @@ def _write_ahead(database: Path) -> None:
 
 
 def _aware(value: Any) -> Any:
-    """SQLite has no type for a moment: Airflow's are text of this one shape, in UTC without saying so."""
+    """SQLite has no type for times: Airflow's are text of this format, in UTC."""
     if isinstance(value, str) and re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{6}", value):
         return datetime.fromisoformat(value).replace(tzinfo=UTC)
     return value

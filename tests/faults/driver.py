@@ -48,7 +48,7 @@ from .table import START, Row
 READ_TIMEOUT = 1.0
 TOTAL_TIMEOUT = 1.5
 HANGS = 3.0
-"""Real seconds: a request that goes on for longer had no time limit of its own."""
+"""Real seconds after which a request counts as one without a time limit."""
 MOST_STEPS = 60
 DEBUG = "DEBUG "
 
@@ -108,13 +108,13 @@ class World:
             threading.Event().wait(0.01)
 
     def requests(self) -> list[Seen]:
-        """Return what all servers were asked, in order."""
+        """Return the requests that all servers received, in order."""
         seen = [Seen(r.time, r.operation, r.status, r.applied) for r in self.sandbox.requests]
         return sorted([*seen, *(self.front.seen if self.front else ())], key=lambda one: one.time)
 
 
 def _trust(certificate: Path, stack: ExitStack) -> None:
-    """Let requests take a server's certificate for good."""
+    """Make requests trust a server's certificate."""
     stack.enter_context(mock.patch("requests.adapters.DEFAULT_CA_BUNDLE_PATH", str(certificate)))
     if hasattr(adapters, "_preloaded_ssl_context"):  # some versions have read that file by then
         context = ssl.create_default_context(cafile=str(certificate))
@@ -143,7 +143,7 @@ def _connection(world: World) -> dict[str, dict[str, Any]]:
 
 
 def ours(throttle: Any) -> Subject:
-    """Return our operator with all of its defaults, but for what it does where Batch throttles."""
+    """Return our operator with its defaults, except for ``throttle``."""
     return Subject(
         name=f"ours, {throttle}",
         make=lambda world: BatchSetCampaignLiveOperator(
@@ -167,7 +167,7 @@ class Played:
     slot_seconds: float = 0.0
     """Seconds slept inside attempts, that is with the worker slot."""
     most_slot_seconds: float = 0.0
-    """The most of them in one attempt."""
+    """The most of these seconds in one attempt."""
     pushes: int = 0
     campaigns: int = 0
     """Live campaigns at the end."""
@@ -178,7 +178,7 @@ class Played:
     requests: list[Seen] = field(default_factory=list)
     received: list[str] = field(default_factory=list)
     log_text: str = ""
-    """All that the log and the errors hold."""
+    """The text of the log and of all errors."""
 
     @property
     def updates(self) -> list[Seen]:

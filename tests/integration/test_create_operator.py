@@ -355,7 +355,7 @@ class TestAnswerToGoingLiveLost:
 
 
 class TestKilledWorker:
-    """A worker that dies before or after any request and any save of its state."""
+    """A worker is killed before or after any request and any save of its state."""
 
     @pytest.fixture
     def run_to(self, monkeypatch):

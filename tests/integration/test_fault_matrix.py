@@ -1,6 +1,6 @@
 """Every row of the fault matrix, for our operator. The rows are in faults/table.py.
 
-`make bench-faults` prints the same rows for us and for what users would pick instead.
+`make bench-faults` prints the same rows for this provider and for its alternatives.
 """
 
 from __future__ import annotations

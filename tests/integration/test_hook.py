@@ -1,4 +1,4 @@
-"""The hook against the sandbox: each endpoint, each documented failure, and keys that are never shown."""
+"""The hook against the sandbox: each endpoint, each documented failure, and that no key is shown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pytest plugin as users have it: each test runs pytest anew, in an empty folder and without this suite's conftest.
+"""The pytest plugin for users: each test starts another pytest, in an empty folder and without this suite's conftest.
 
 Plugins load from `-p` here and not from entry points, so that it is the same wherever the package is installed.
 """

@@ -1,4 +1,4 @@
-"""What the benchmarks print shows no key, though what they run beside us does show some."""
+"""The output of the benchmarks shows no key, although some of the alternatives log one."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ HERE = Path(__file__).parent
 ANSWER_DELAY = 50.0
 """Seconds by which an answer is delayed that must not come before the kill."""
 THROTTLED = {"Retry-After": "35"}
-"""Above 30 s, a sync gives its slot back."""
+"""A sync is rescheduled for more than 30 s."""
 BY_THE_TEST = ("applied", "drafted", "going_live", "between", "supervised", "orphaned")
 """Moments at which the test kills; at the others the task does, or everything is killed."""
 SENSORS = ("sensor_rescheduled", "sensor_deferred")

@@ -112,7 +112,7 @@ with scenario("late", start_date=datetime(2026, 1, 1, tzinfo=UTC), catchup=False
 
 
 def leave_pid(context):
-    """Let the test know which process to kill."""
+    """Write the process id for the test, which kills it."""
     with Path(os.environ["AIRFLOW_HOME"], "sync.pid").open("a") as file:
         file.write(f"{os.getpid()}\n")
 
