@@ -125,7 +125,7 @@ def test_airflow_imports_the_package_from_the_installed_wheel(installed, airflow
 
 def test_airflow_lists_the_installed_provider_and_its_connection_type(airflow):
     assert "airflow_batch.hooks.batch.BatchHook" in succeed(airflow.command("providers", "hooks"))
-    described = succeed(airflow.command("providers", "get", environments.NAME, "--full"))
+    described = succeed(airflow.command("providers", "get", environments.NAME, "--full", "--output", "json"))
     assert environments.NAME in described
     assert "Company REST API key" in described
 
