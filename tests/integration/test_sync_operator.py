@@ -153,11 +153,6 @@ class TestWritesOnlyDifferences:
         assert [batch.campaign(token) for token in (*on, *undeclared)] == before
         assert live_ones(batch, off) == off
 
-    def test_a_sync_switches_campaigns_off_as_well_as_on(self, batch):
-        off, on = add(batch, 2), add(batch, 2, live=True)
-        assert counts(run(sync([*desired(off), *desired(on, live=False)]))) == (4, 4, 0, 0)
-        assert live_ones(batch, [*off, *on]) == off
-
     def test_a_sync_sends_each_changed_campaign_back_whole(self, sandbox_with):
         sandbox = sandbox_with(update_mode="replace")
         tokens = add(sandbox, 5)

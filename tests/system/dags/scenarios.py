@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from airflow.sdk import DAG, task
 
+from airflow_batch._sync import run as sync_run
 from airflow_batch.hooks.batch import BatchHook
 from airflow_batch.notifications.campaigns import SetCampaignLiveNotifier
 from airflow_batch.operators.campaigns import (
@@ -18,6 +19,9 @@ from airflow_batch.operators.campaigns import (
 )
 from airflow_batch.operators.sync import BatchSyncCampaignsOperator
 from airflow_batch.sensors.campaigns import BatchCampaignLiveSensor
+
+# A sync waits for two minutes after writes of an earlier attempt. How it uses them is an integration test.
+sync_run.SETTLE_TIME = timedelta(seconds=15)
 
 ON = {"live": True}
 CAMPAIGN = "{{ params.campaign }}"

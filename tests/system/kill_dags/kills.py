@@ -10,6 +10,7 @@ from pathlib import Path
 from airflow.sdk import DAG
 from kill_cases import KILLED, RESTARTED, Case
 
+from airflow_batch._sync import run as sync_run
 from airflow_batch.hooks.batch import BatchHook
 from airflow_batch.operators.campaigns import (
     BatchCreateCampaignOperator,
@@ -19,6 +20,9 @@ from airflow_batch.operators.campaigns import (
 )
 from airflow_batch.operators.sync import BatchSyncCampaignsOperator
 from airflow_batch.sensors.campaigns import BatchCampaignLiveSensor
+
+# A sync waits for two minutes after writes of an earlier attempt. How it uses them is an integration test.
+sync_run.SETTLE_TIME = timedelta(seconds=15)
 
 OPERATORS = {
     "on": (BatchSetCampaignLiveOperator, {"live": True}),
