@@ -577,7 +577,7 @@ def test_connection_rejects_an_incomplete_connection_without_a_request(batch, co
 )
 def test_the_error_for_swapped_keys_says_to_check_both_and_shows_no_key(batch, connect, swapped):
     connect({**batch.connection(), **swapped(batch.rest_key, batch.app_key())})
-    with pytest.raises(BatchAuthenticationError, match="connection's password .* and the app API key") as caught:
+    with pytest.raises(BatchAuthenticationError, match=r"connection's password .* and the app API key") as caught:
         BatchHook().get_campaign("abc")
     assert batch.rest_key not in str(caught.value)
     assert batch.app_key() not in str(caught.value)
