@@ -14,7 +14,7 @@ QUICK := tests/unit tests/integration tests/simulation tests/system/test_smoke.p
 test: .venv/installed
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal $(QUICK) $(ARGS)
 
-# The rest: schedulers, kills, throttled crowds, deferral, the wheel, the documents' examples, a browser.
+# The rest: schedulers, killed and throttled tasks, deferral, the wheel, the examples of the documents, a browser.
 test-all: .venv/installed
 	$(BIN)/python -m pytest tests/system tests/browser --ignore tests/system/test_smoke.py $(ARGS)
 

@@ -1,6 +1,6 @@
-"""What each client does when something goes wrong: the rows of tests/faults/table.py, played for us and the others.
+"""What each client does when something goes wrong: the rows of tests/faults/table.py, run for us and the others.
 
-Nothing here is a time of this machine: the clock is moved, so a second is one that a user would wait.
+The times are those of a simulated clock and not of this machine: a second is one that a user would wait.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 WORDS = 150
 """Characters of an error's text."""
 LEGEND = """\
-  ok             safe, and as good as can be; a task may fail where nothing else would be right
-  leaks the key  the REST key went to another host, or unencrypted
-  hangs          no time limit of its own: it waits for as long as the server likes
-  too early      sent again before the server's Retry-After, or before Batch's 5 s after a 429
-  never ends     still trying after 60 attempts
-  false success  the task is green, the campaign is not live
-  sent twice     the change was applied a second time, unseen: twice a push where the push time is now
-  repeats        a refusal that cannot change was asked for again
-  gave up        the task failed where looking or trying again would have made it right
-  shows a key    the REST key is in the log or the error, after Airflow has masked what it knows"""
+  ok                safe and optimal; a task may fail where nothing else would be correct
+  leaks the key     the REST key went to another host, or unencrypted
+  hangs             no time limit: it waits for as long as the server does not answer
+  too early         sent again before the server's Retry-After, or before Batch's 5 s after a 429
+  never ends        still trying after 60 attempts
+  false success     the task is green, the campaign is not live
+  sent twice        the change was applied a second time, unseen: twice a push where the push time is now
+  repeats           a refusal that cannot change was asked for again
+  needless failure  the task failed where reading the campaign or a retry would have succeeded
+  shows a key       the REST key is in the log or the error, after Airflow has masked what it knows"""
 
 
 def run() -> Iterator[str]:
@@ -44,17 +44,17 @@ def run() -> Iterator[str]:
         played = [play(subject, row) for subject in SUBJECTS]
         found.append((row, played, [verdict(row, one) for one in played]))
 
-    yield "  A task switches one campaign on and meets one fault. Seconds are those of a moved clock.\n"
+    yield "  A task switches one campaign on and meets one fault. Seconds are those of a simulated clock.\n"
     yield LEGEND + "\n"
-    yield table(("what was met", *names), [(row.name, *words) for row, _, words in found])
+    yield table(("fault", *names), [(row.name, *words) for row, _, words in found])
     yield ""
     counts = [Counter(words[index] for _, _, words in found) for index in range(len(names))]
     kinds = [line.split("  ")[1].strip() for line in LEGEND.splitlines()]
     sums = [(kind, *(str(count[kind] or "-") for count in counts)) for kind in kinds if any(c[kind] for c in counts)]
     yield table((f"of {len(found)} rows", *names), sums)
     shown = [sum(bool(played[index].shown_keys()) for _, played, _ in found) for index in range(len(names))]
-    told = ", ".join(f"{number} ({name})" for number, name in zip(shown, names, strict=True))
-    yield f"\n  Rows whose log shows the app key: {told}."
+    counted = ", ".join(f"{number} ({name})" for number, name in zip(shown, names, strict=True))
+    yield f"\n  Rows whose log shows the app key: {counted}."
     for name, count, index in zip(names, counts, range(len(names)), strict=True):
         lost = [row.name for row, _, words in found if words[index] != "ok"]
         if name.startswith("ours"):
@@ -69,7 +69,7 @@ def run() -> Iterator[str]:
                 name,
                 f"{len(one.updates)} + {len(one.requests) - len(one.updates)}",
                 f"{one.waits[0]:.0f}" if one.waits else "-",
-                f"{one.held:.0f}",
+                f"{one.slot_seconds:.0f}",
                 one.state,
                 str(one.pushes),
                 str(one.campaigns),

@@ -32,9 +32,9 @@ def peak_megabytes() -> float:
 
 if __name__ == "__main__":
     before = peak_megabytes()
-    wanted = [{"campaign": token, "live": True} for token in json.load(sys.stdin)]
+    desired = [{"campaign": token, "live": True} for token in json.load(sys.stdin)]
     ExecutorSafeguard.test_mode = True
-    operator = BatchSyncCampaignsOperator(task_id="sync", campaigns=wanted, max_failures=len(wanted))
+    operator = BatchSyncCampaignsOperator(task_id="sync", campaigns=desired, max_failures=len(desired))
     task = SimpleNamespace(try_number=1, max_tries=6, map_index=-1, get_first_reschedule_date=lambda context: None)
     context: Any = {"ti": task, "task": operator}
     start = time.perf_counter()

@@ -1,7 +1,7 @@
 """What one campaign update costs on an open connection: our share of it is what the provider adds to requests.
 
-For a loopback host our session looks up no proxy (``trust_env`` is off), which alone makes it cheaper than a session as
-it comes. So each of the two settings is compared with a bare session that has the same one.
+For a loopback host our session searches for no proxy (``trust_env`` is off), which alone makes it faster than a default
+session. So each of the two settings is compared with a bare session that has the same one.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ CAMPAIGN = {
     },
     "media": {"icon": "https://cdn.example.com/sale/icon.png", "picture": "https://cdn.example.com/sale/banner.jpg"},
     "messages": [
-        {"language": "en", "title": "Last days of the sale", "body": "Up to 50% off until Sunday. Tap to look."},
+        {"language": "en", "title": "Last days of the sale", "body": "Up to 50% off until Sunday. Tap to see."},
         {"language": "fr", "title": "Derniers jours des soldes", "body": "Jusqu'à -50 % d'ici dimanche."},
     ],
 }
@@ -66,7 +66,7 @@ def run() -> Iterator[str]:
     yield f"  One call against a loopback server in another process; {ROUNDS} rounds, {CALLS} calls a turn."
     yield "  All send the same headers and body; only BatchHook checks and encodes the payload in each call."
     yield "  trust_env off: what BatchHook sets for a loopback host. On: what it sets for api.batch.com, and"
-    yield "  what a Session comes with (which then looks for a ~/.netrc in each call, as BatchHook does not)."
+    yield "  the default of a Session (which then searches for a ~/.netrc in each call; BatchHook does not)."
     yield f"  {HTTP_HOOK} (trust_env on) makes a Session in each call, but keeps its socket open."
     with loopback.running() as port:
         for name, payload in (("a campaign", CAMPAIGN), ("the smallest update", TINY)):
@@ -127,8 +127,8 @@ def _measure(subjects: Mapping[str, Call]) -> dict[str, list[float]]:
     """Return each subject's microseconds for one call, round by round."""
     for call in subjects.values():
         _warm_up(call)
-    # What is loaded by now lives for ever. Were it not set aside, the collector would look through all of Airflow again
-    # and again, in whoever's turn it happens to be.
+    # What is loaded by now is never freed. Without the freeze, the collector would traverse all of Airflow repeatedly,
+    # in the turn of any subject.
     gc.collect()
     gc.freeze()
     rounds = [_round(subjects) for _ in range(ROUNDS)]

@@ -3,7 +3,7 @@
 What belongs here: the choice of benchmarks, the header, the clean environment. What is measured, and how, stands in one
 module for each benchmark, whose ``run()`` yields the lines to print. To add one, write it and name it in BENCHMARKS.
 
-No figure fails the command: times differ between machines. Its exit code tells only whether something is broken.
+No figure fails the command: times differ between machines. The exit code says only whether a benchmark could not be run.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from collections.abc import Iterator
 from importlib.metadata import version
 
 BENCHMARKS = {
-    "imports": "what parsing a DAG pays for the operators, next to HttpOperator and requests",
-    "request": "what one update costs on an open connection, next to requests and HttpHook",
-    "pacing": "what the pacer alone makes of limits that it does not know, on a simulated clock",
-    "sync": "what 300 toggles take under a limit, next to mapped tasks and requests; 10,000 that are as wanted",
+    "imports": "how long importing the operators takes, next to HttpOperator and requests",
+    "request": "how long one update takes on an open connection, next to requests and HttpHook",
+    "pacing": "how the rate limiter uses limits that it does not know, on a simulated clock",
+    "sync": "how long 300 toggles take under a limit, next to mapped tasks and requests; 10,000 that are in the desired state",
     "faults": "what a task does when something goes wrong, next to HttpOperator and requests; only where it is named",
     "storm": "whether 200 toggles that wait under a limit leave the slots to others, next to HttpOperator; likewise",
 }
@@ -71,7 +71,7 @@ def _header() -> str:
 def _clean_environment(home: str) -> None:
     """Leave out what would make one subject slower than another, or this machine different from the next.
 
-    A proxy or a ~/.netrc would be looked up by some of the subjects only; Airflow's settings would change its own cost.
+    Only some of the subjects use a proxy or a ~/.netrc; Airflow's settings would change the time that it takes.
     """
     for name in list(os.environ):
         if name.startswith(("AIRFLOW_", "PYTHON")) or name.lower().endswith("_proxy") or name == "NETRC":

@@ -41,7 +41,7 @@ BATCH_FLOOR = 5.0
 OUR_FLOOR = 10.0
 STEP = 30.0
 """Seconds of a row of the curve."""
-GIVE_UP = 1500.0
+MAX_SECONDS = 1500.0
 """Seconds for one subject."""
 CONFIG = {
     "core.parallelism": str(SLOTS),
@@ -116,11 +116,11 @@ class Storm:
 
     @property
     def ended(self) -> datetime:
-        """The moment at which the last toggle ended, or at which it was given up."""
+        """The moment at which the last toggle ended, or at which the benchmark was stopped."""
         return self.samples[-1].time
 
     @property
-    def judged(self) -> list[Probe]:
+    def counted(self) -> list[Probe]:
         """The probes that the target is about."""
         return [probe for probe in self.probes if probe.due > self.first_wave and probe.waiting][:PROBES]
 
@@ -158,11 +158,11 @@ class Storm:
 
 
 def run() -> Iterator[str]:
-    """Let both storms rage, and yield their curves and what came of them."""
+    """Run both storms, and yield their curves and results."""
     yield f"  {TOGGLES} mapped toggles, off to on, start together: LocalExecutor, parallelism {SLOTS}, SQLite."
     yield "  min_heartbeat_interval is 1 s: a task's end is seen soon, so two slots do enough to exceed the limit."
     yield f"  The sandbox: a process of its own, {RATE:g} requests a second, bursts of {BURST:g}, no Retry-After."
-    yield "  HttpOperator: one request for a toggle, where this provider looks before it writes and after; 10 retries,"
+    yield "  HttpOperator: one request for a toggle; this provider also reads before the update and after it. 10 retries,"
     yield "  from 10 s on, doubling. The probe: a small task of another DAG. Its run is the younger one, so Airflow"
     yield "  prefers what is ready of the storm. Timed from the moment its run is due to the task's start; one at a"
     yield f"  time, the next {PROBE_PAUSE:.0f} s after that. All of it takes a quarter of an hour."
@@ -253,7 +253,7 @@ def _watch(storm: Storm, private: PrivateAirflow, dag_id: str, run_id: str) -> N
     )
     ended = "SELECT 1 FROM dag_run WHERE run_id = ? AND state IN ('success', 'failed')"
     probe, next_probe = "", 0.0
-    deadline = time.monotonic() + GIVE_UP
+    deadline = time.monotonic() + MAX_SECONDS
     while not private.query(ended, run_id):
         if time.monotonic() > deadline:
             storm.finished = False
@@ -285,7 +285,7 @@ def _started(private: PrivateAirflow, run_id: str) -> tuple[datetime, float] | N
     return None
 
 
-# ---------------------------------------------------------------- telling
+# ---------------------------------------------------------------- printing
 
 
 def _since(storm: Storm, moment: datetime) -> float:
@@ -313,7 +313,7 @@ def _curve(storm: Storm) -> str:
                     f"{last.load:.0f}",
                     str(len(asked)),
                     str(sum(one.status == 429 for one in asked)),
-                    " ".join(f"{probe.seconds:.1f}{'*' if probe in storm.judged else ''}" for probe in probes),
+                    " ".join(f"{probe.seconds:.1f}{'*' if probe in storm.counted else ''}" for probe in probes),
                 )
             )
         start = end
@@ -327,14 +327,14 @@ def _curve(storm: Storm) -> str:
         "load",
         "requests",
         "429",
-        "probes, s (* judged)",
+        "probes, s (* counted)",
     )
     return table(headings, rows)
 
 
 def _named(name: str, storm: Storm) -> Iterator[str]:
     if not storm.finished:
-        yield f"  {name}: given up after {GIVE_UP:.0f} s; its figures are those of what it had done by then."
+        yield f"  {name}: stopped after {MAX_SECONDS:.0f} s; its figures are those of what it had done by then."
     for race in storm.races:
         yield f"  {name}: Airflow's own race, map index {race['map_index']}: {race['extra'][:300]}"
 
@@ -342,7 +342,7 @@ def _named(name: str, storm: Storm) -> Iterator[str]:
 def _summary(storms: Mapping[str, Storm]) -> str:
     rows = []
     for name, storm in storms.items():
-        probes = [probe.seconds for probe in storm.judged]
+        probes = [probe.seconds for probe in storm.counted]
         early = [probe.seconds for probe in storm.probes if probe.due <= storm.first_wave]
         rows.append(
             (
@@ -369,7 +369,7 @@ def _summary(storms: Mapping[str, Storm]) -> str:
 
 
 def _targets(storm: Storm) -> Iterator[str]:
-    probes = [probe.seconds for probe in storm.judged]
+    probes = [probe.seconds for probe in storm.counted]
     middle = median(probes) if probes else inf
     failed, retried = storm.without_races(storm.failed), storm.without_races(storm.retried)
     met = middle <= MAX_PROBE and len(probes) == PROBES
@@ -377,7 +377,7 @@ def _targets(storm: Storm) -> Iterator[str]:
     yield f"  Target: no retry is spent, but for that race: {len(retried)}, {verdict(not retried)}"
     early = storm.early(OUR_FLOOR)
     yield f"  Target: nothing is sent within {OUR_FLOOR:.0f} s of a 429: {early}, {verdict(not early)}"
-    each = ", ".join(f"{probe.seconds:.1f} ({probe.waiting})" for probe in storm.judged) or "none: nothing waited"
+    each = ", ".join(f"{probe.seconds:.1f} ({probe.waiting})" for probe in storm.counted) or "none: nothing waited"
     yield (
         f"  Target: once each has had its first attempt, another DAG's task starts within {MAX_PROBE:.0f} s, by the\n"
         f"  median of {PROBES}: {middle:.1f}, {verdict(met)}. Each, and how many toggles waited: {each}.\n"

@@ -36,7 +36,7 @@ MAX_RATIO = {True: 1.10, False: 1.5}
 """Of a sync to what the limit allows, by whether the connection has the limit."""
 MAX_REFUSED = {True: 0, False: 3}
 PARALLELISM = 8
-GIVE_UP = 720.0
+MAX_SECONDS = 720.0
 """Seconds for one subject."""
 
 MANY = 10_000
@@ -68,7 +68,7 @@ def run() -> Iterator[str]:
     yield f"  x limit: against what the limit allows for the subject's own requests, (n - {BURST:.0f}) / {RATE:.0f} s."
     yield f"  sync: {ROUNDS} rounds, a process without a scheduler. {SESSION}: once, without one too."
     yield f"  mapped: once, a real scheduler, LocalExecutor with parallelism {PARALLELISM}, SQLite; from the end of"
-    yield "  the task that gives the list to the end of the run. HttpOperator neither looks before it writes nor after."
+    yield "  the task that gives the list to the end of the run. HttpOperator reads neither before the update nor after."
     yield "  All of it takes a quarter of an hour."
     toggled: dict[str, list[Toggled]] = {KNOWN: [], UNKNOWN: []}
     for _ in range(ROUNDS):
@@ -78,11 +78,11 @@ def run() -> Iterator[str]:
     toggled[HTTP] = [_mapped("mapped_http")]
     toggled[MAPPED] = [_mapped("mapped_batch")]
     yield _table(toggled)
-    yield from _gave_up(toggled)
+    yield from _unfinished(toggled)
     yield _mapped_against_mapped(toggled[MAPPED][0], toggled[HTTP][0])
     yield from _targets(toggled[KNOWN], known=True)
     yield from _targets(toggled[UNKNOWN], known=False)
-    yield f"\n  {MANY:,} campaigns that are as wanted already; no delay, no limit. MB: peak beyond Airflow, loaded."
+    yield f"\n  {MANY:,} campaigns already in the desired state; no delay, no limit. MB: peak beyond Airflow, loaded."
     yield from _nothing_to_do([_synced_already() for _ in range(ROUNDS)])
 
 
@@ -109,7 +109,7 @@ def _one_sync(sandbox: BusySandbox, extra: Mapping[str, Any]) -> tuple[float, fl
     env = {**os.environ, "AIRFLOW_CONN_BATCH_DEFAULT": connection}
     tokens = json.dumps(sandbox.tokens)
     output = subprocess.run(
-        command, check=True, env=env, input=tokens, stdout=subprocess.PIPE, text=True, timeout=GIVE_UP
+        command, check=True, env=env, input=tokens, stdout=subprocess.PIPE, text=True, timeout=MAX_SECONDS
     ).stdout
     found = json.loads(output.splitlines()[-1])
     return found["seconds"], found["megabytes"]
@@ -129,7 +129,7 @@ def _with_a_session() -> Toggled:
         session.headers["X-Authorization"] = sandbox.connection["password"]
         url = f"{sandbox.connection['host']}/1.1/{sandbox.connection['login']}/campaigns"
         start = time.perf_counter()
-        finished = _each_in_turn(session, url, sandbox.tokens, start + GIVE_UP)
+        finished = _each_in_turn(session, url, sandbox.tokens, start + MAX_SECONDS)
         return Toggled(time.perf_counter() - start, sandbox.counts(), finished)
 
 
@@ -163,7 +163,7 @@ def _mapped(dag_id: str) -> Toggled:
             run_id = private.trigger(dag_id, {"toggles": items})
             finished = True
             try:
-                private.wait_for_run(dag_id, run_id, timeout=GIVE_UP)
+                private.wait_for_run(dag_id, run_id, timeout=MAX_SECONDS)
             except TimeoutError:
                 finished = False
             return Toggled(_seconds(private, dag_id, run_id), sandbox.counts(), finished)
@@ -191,7 +191,7 @@ def _table(toggled: Mapping[str, Sequence[Toggled]]) -> str:
         base = known if len(rounds) == len(known) else [Spread.of(known).median]
         rows.append(
             (
-                name + ("" if all(took.finished for took in rounds) else " (gave up)"),
+                name + ("" if all(took.finished for took in rounds) else " (not finished)"),
                 _text(seconds, 1),
                 _text([took.seconds / took.allowed for took in rounds], 2),
                 _text([a / b for a, b in zip(seconds, base, strict=True)], 2),
@@ -207,10 +207,10 @@ def _text(values: Sequence[float], digits: int) -> str:
     return Spread.of(values).text(digits) if len(set(values)) > 1 else f"{values[0]:.{digits}f}"
 
 
-def _gave_up(toggled: Mapping[str, Sequence[Toggled]]) -> Iterator[str]:
+def _unfinished(toggled: Mapping[str, Sequence[Toggled]]) -> Iterator[str]:
     for name, rounds in toggled.items():
         if not all(took.finished for took in rounds):
-            yield f"  {name}: given up after {GIVE_UP:.0f} s; its figures are those of what it had done by then."
+            yield f"  {name}: stopped after {MAX_SECONDS:.0f} s; its figures are those of what it had done by then."
 
 
 def _mapped_against_mapped(ours: Toggled, theirs: Toggled) -> str:

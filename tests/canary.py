@@ -1,4 +1,4 @@
-"""Keys that must be found nowhere, the faults that try to make them show, and the search for them."""
+"""Keys that must not appear anywhere, faults that could reveal them, and the search for them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FAULTS: list[dict[str, Any]] = [
 
 
 def assert_free(text: str, place: Any) -> None:
-    """Fail where a key stands in ``text``, also without its prefix or as JSON text would write it."""
+    """Fail if ``text`` contains a key, also without its prefix or as it is written in JSON."""
     for name, secret in SECRETS.items():
         for form in {secret, secret.removeprefix("sandbox-"), json.dumps(secret)[1:-1]}:
             at = text.find(form)

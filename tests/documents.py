@@ -64,12 +64,12 @@ def _snippets(document: Document) -> Iterator[str]:
         sourced.add(match.end())
         path, region = match[1], match[2]
         try:
-            wanted = source_of(document.root / path, region)
+            expected = source_of(document.root / path, region)
         except (OSError, LookupError) as error:
             yield f"{document.at(match.start())}: no snippet in {path}: {error}"
             continue
-        if match[5] != textwrap.indent(wanted, match[3]):
-            yield f"{document.at(match.start())}: the snippet is not what {path} says (--write mends it)"
+        if match[5] != textwrap.indent(expected, match[3]):
+            yield f"{document.at(match.start())}: the snippet is not what {path} says (--write corrects it)"
     for match in FENCE.finditer(document.text):
         if not match[2]:
             yield f"{document.at(match.start())}: a block without a language"
@@ -96,11 +96,11 @@ def mended(document: Document) -> str:
 
     def renew(match: re.Match[str]) -> str:
         try:
-            wanted = source_of(document.root / match[1], match[2])
+            expected = source_of(document.root / match[1], match[2])
         except (OSError, LookupError):
             return match.group()
         head = match.group()[: match.start(5) - match.start()]
-        return f"{head}{textwrap.indent(wanted, match[3])}{match[3]}```"
+        return f"{head}{textwrap.indent(expected, match[3])}{match[3]}```"
 
     return SNIPPET.sub(renew, document.text)
 

@@ -1,4 +1,4 @@
-"""Fresh environments for the tests: the Pythons of this machine, the package as it is built, what is installed with it.
+"""Fresh environments for the tests: the Pythons of this machine, building the package, installing it.
 
 What belongs here: finding, building, installing, with uv where the machine has it, else with venv and pip. What does
 not: anything that runs in an environment (see matrix.py and system/test_wheel.py). Standard library only.
@@ -42,11 +42,11 @@ def pythons() -> dict[str, str]:
 
 
 def _version(python: Path) -> tuple[int, ...]:
-    """Empty where it does not start, or lacks what an environment needs: a shim, a Python built without SQLite."""
-    ask = f"import sys, {NEEDED}; print(*sys.version_info[:3])"
+    """Return the version, empty if the Python does not start or lacks a required module such as SQLite."""
+    code = f"import sys, {NEEDED}; print(*sys.version_info[:3])"
     try:
         answer = subprocess.run(
-            [python, "-c", ask], capture_output=True, text=True, timeout=30, check=True, env=clean()
+            [python, "-c", code], capture_output=True, text=True, timeout=30, check=True, env=clean()
         )
     except (OSError, subprocess.SubprocessError):
         return ()
@@ -54,7 +54,7 @@ def _version(python: Path) -> tuple[int, ...]:
 
 
 def clean(more: Mapping[str, str] = {}) -> dict[str, str]:
-    """The environment variables without those that lead to another Airflow, another Python or no bytecode."""
+    """Return the environment variables without those of another Airflow, another Python or no bytecode."""
     left_out = ("AIRFLOW", "_AIRFLOW", "PYTHON", "VIRTUAL_ENV", "PYTEST")
     return {name: value for name, value in os.environ.items() if not name.startswith(left_out)} | dict(more)
 
@@ -68,22 +68,22 @@ def build(tree: Path, into: Path) -> tuple[Path, Path]:
 
 
 def make(folder: Path, python: str, wheel: Path, constraints: str, extras: str = "") -> Path:
-    """Return the Python of an environment with the wheel and what it needs; only the wheel is put in anew each time.
+    """Return the Python of an environment with the wheel and what it needs; only the wheel is always installed again.
 
     :param constraints: The text of a constraints file.
     :param extras: Such as ``[test]``.
     """
-    wanted = "\n".join(
+    inputs = "\n".join(
         [python, str(UV), extras, constraints, (CHECKOUT / "pyproject.toml").read_text(encoding="utf-8")]
     )
     made_from, pinned = folder / "made-from.txt", folder / "constraints.txt"
     inside = folder / "bin" / "python"
-    if not made_from.exists() or made_from.read_text(encoding="utf-8") != wanted:
+    if not made_from.exists() or made_from.read_text(encoding="utf-8") != inputs:
         shutil.rmtree(folder, ignore_errors=True)
         run([UV, "venv", "--quiet", "--python", python, folder] if UV else [python, "-m", "venv", folder])
         pinned.write_text(constraints, encoding="utf-8")
         install(inside, "--constraint", pinned, f"{NAME}{extras} @ {wheel.as_uri()}")
-        made_from.write_text(wanted, encoding="utf-8")
+        made_from.write_text(inputs, encoding="utf-8")
     install(inside, "--no-deps", "--reinstall" if UV else "--force-reinstall", wheel)
     return inside
 
@@ -95,7 +95,7 @@ def install(python: Path, *what: str | Path) -> str:
 
 
 def check(python: Path) -> str:
-    """That what is installed fits together; an error says what does not."""
+    """Check that the installed packages are compatible; the error says which are not."""
     return run([UV, "pip", "check", "--python", python] if UV else [python, "-m", "pip", "check"])
 
 
@@ -103,17 +103,17 @@ def newest_airflow(python: str) -> str:
     """The newest version that the package registry has, pre-releases included."""
     if UV:
         command = [UV, "pip", "compile", "--quiet", "--no-deps", "--no-header", "--prerelease", "allow", "-"]
-        return run([*command, "--python", python], told="apache-airflow").strip().rpartition("==")[2]
+        return run([*command, "--python", python], input_text="apache-airflow").strip().rpartition("==")[2]
     index = run([python, "-m", "pip", "--disable-pip-version-check", "index", "versions", "--pre", "apache-airflow"])
     (newest,) = re.findall(r"^apache-airflow \((\S+)\)", index, re.MULTILINE)
     return str(newest)
 
 
-def run(command: Iterable[str | Path | None], *, cwd: Path | None = None, told: str = "") -> str:
-    """The output of a command that must succeed; what it said stands in the error otherwise."""
+def run(command: Iterable[str | Path | None], *, cwd: Path | None = None, input_text: str = "") -> str:
+    """Return the output of a command that must succeed; an error contains the output."""
     arguments = [str(argument) for argument in command]
     done = subprocess.run(
-        arguments, cwd=cwd, env=clean(), input=told, capture_output=True, text=True, timeout=900, check=False
+        arguments, cwd=cwd, env=clean(), input=input_text, capture_output=True, text=True, timeout=900, check=False
     )
     if done.returncode:
         raise RuntimeError(f"{' '.join(arguments)} failed:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")

@@ -1,4 +1,4 @@
-"""Makes the list in docs/errors.md from airflow_batch/exceptions.py, and finds what the two disagree about.
+"""Makes the list in docs/errors.md from airflow_batch/exceptions.py, and finds differences between the two.
 
 What belongs here: what a user does about each error, and how the list is laid out. When an error is raised and whether
 it is transient come from the exceptions themselves. ``python tests/documents.py --write`` writes the page.
@@ -20,7 +20,7 @@ WIDTH = 120
 
 
 class Help(NamedTuple):
-    """What only this page says about an error.
+    """The help for an error that only this page has.
 
     :param message: Part of the message, with ``…`` for what varies; ``{status}`` is what ``ERRORS`` names. It must
         occur in the package's sources.
@@ -213,7 +213,7 @@ def templates(folder: Path) -> set[str]:
 
 
 def disagreements(root: Path) -> Iterator[str]:
-    """Say what page, exceptions and this module disagree about."""
+    """Yield the differences between page, exceptions and this module."""
     known = failures((root / EXCEPTIONS).read_text(encoding="utf-8"))
     names = [failure.name for failure in known]
     for name in names:
@@ -232,7 +232,7 @@ def disagreements(root: Path) -> Iterator[str]:
 
 
 def written(root: Path) -> str:
-    """Return the page with its list made anew.
+    """Return the page with a new list.
 
     :raises KeyError: for an exception class that ``HELP`` lacks.
     """

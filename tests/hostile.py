@@ -1,7 +1,7 @@
-"""What the tests of hostile input share: how many examples, what a refusal may look like, how much memory is too much.
+"""Shared by the tests of hostile input: the number of examples, what a message may contain, how much memory is allowed.
 
-``FUZZ_EXAMPLES=5000 pytest tests/unit/test_hostile_*.py`` looks further, with other examples at each run; without it
-the examples are always the same.
+``FUZZ_EXAMPLES=5000 pytest tests/unit/test_hostile_*.py`` tries more examples, and others in each run; without it the
+examples are always the same.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, settings
 from airflow_batch.exceptions import BatchError
 
 MAX_MESSAGE = 2_000
-"""Characters of a message: one that repeats what it refuses is no help."""
+"""Characters of a message, which must not repeat the whole value that it refuses."""
 REST = "rQx7v9Wz3Lk2pRestKey"
 APP = "aZp4t8Rm6Yc1dAppKey0"
 
@@ -38,8 +38,8 @@ def assert_fit_to_show(error: BatchError | str) -> None:
     text = str(error)
     assert 10 < len(text) <= MAX_MESSAGE, text[:300]
     assert text.isprintable(), text[:300]
-    told = f"{text} {error!r} {getattr(error, '__dict__', '')!r}"
-    assert not [piece for key in (REST, APP) for piece in (key[i : i + 6] for i in range(15)) if piece in told], text
+    shown = f"{text} {error!r} {getattr(error, '__dict__', '')!r}"
+    assert not [piece for key in (REST, APP) for piece in (key[i : i + 6] for i in range(15)) if piece in shown], text
 
 
 @contextmanager

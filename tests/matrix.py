@@ -42,7 +42,7 @@ TIMEOUT = 30 * 60
 
 @dataclass
 class Row:
-    """One environment, what it is to run, and what came of it."""
+    """One environment, its tests and its result."""
 
     name: str
     constraints: str
@@ -87,14 +87,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def rows() -> list[Row]:
-    """The longest first. Each Python is the wish of a row that must pass."""
+    """The longest first. Each Python is preferred by a row that must pass."""
     current = (CHECKOUT / "constraints.txt").read_text(encoding="utf-8")
     pinned = {pinned_airflow(text): text for text in map(_text, sorted((CHECKOUT / "tests/matrix").glob("*.txt")))}
     oldest = min(pinned, key=_numbers)
-    wishes = ("3.12", "3.13")
+    preferences = ("3.12", "3.13")
     return [
         Row(pinned_airflow(current), current, "3.11", EVERYTHING),
-        *(Row(name, pinned[name], wishes[at % 2]) for at, name in enumerate(sorted(pinned, key=_numbers))),
+        *(Row(name, pinned[name], preferences[at % 2]) for at, name in enumerate(sorted(pinned, key=_numbers))),
         Row("lowest", lowest(pinned[oldest], lower_bounds()), "3.11"),
         Row("newest", "", "3.13", required=False),
     ]
@@ -119,7 +119,7 @@ def lowest(constraints: str, bounds: dict[str, str]) -> str:
 
 
 def nearest(wished: str, found: Iterable[str]) -> str:
-    """The wished Python, else the next lower one that there is, else the lowest."""
+    """Return the preferred Python, else the next lower one that exists, else the lowest."""
     there = sorted(found, key=_numbers)
     lower = [name for name in there if _numbers(name) <= _numbers(wished)]
     return lower[-1] if lower else there[0]
@@ -173,7 +173,7 @@ def unpack(sdist: Path, tree: Path, python: Path) -> Path:
 
 
 def run_tests(command: Sequence[str | Path], tree: Path, log: Path) -> str:
-    """What went wrong, or nothing. At the timeout the tests are interrupted, so that they end what they started."""
+    """Return what went wrong, or nothing. At the timeout the tests are interrupted, so that their processes end."""
     with open(log, "wb") as output:
         tests = subprocess.Popen(
             command, cwd=tree, env=environments.clean(), stdin=subprocess.DEVNULL, stdout=output, stderr=output

@@ -1,6 +1,6 @@
-"""A real Airflow in a private home, for the tests and the demo that a single process cannot stand in for.
+"""A real Airflow in a private home, for tests that need a scheduler, workers or Airflow's commands.
 
-What belongs here: making the home, starting and ending Airflow's own commands, and reading back what they left behind
+What belongs here: creating the home, starting and ending Airflow's own commands, and reading what they have stored
 (metadata database, XComs, logs). What does not: anything about Batch, and any replacement of a part of Airflow.
 """
 
@@ -69,7 +69,7 @@ class PrivateAirflow:
     """A throw-away Airflow: own AIRFLOW_HOME, SQLite, LocalExecutor, a free loopback port.
 
     `dags` are files or folders to copy into the dags folder, or (file name, source) pairs. `connections` go into the
-    environment as JSON; `add_stored_connection` puts one into the database instead. `config` is laid over QUICK, as
+    environment as JSON; `add_stored_connection` puts one into the database instead. `config` overrides QUICK, as
     {"section.option": value}. `python` may be another virtual environment's.
     """
 
@@ -93,13 +93,13 @@ class PrivateAirflow:
         self._token = ""
 
         self.dags.mkdir(parents=True, exist_ok=True)
-        (self.home / "airflow.cfg").touch()  # else every command writes its own, with secrets that differ
+        (self.home / "airflow.cfg").touch()  # otherwise every command writes its own, with different secrets
         for dag in dags:
             self.add_dag(dag)
         self.env = self._environment(connections, {**QUICK, **config})
 
     def add_dag(self, dag: Path | tuple[str, str]) -> None:
-        """Also while it runs: a new file is seen within some 6 s, a changed one too."""
+        """Add a DAG, also while Airflow runs: it reads a new or changed file within some 6 s."""
         if isinstance(dag, tuple):
             (self.dags / dag[0]).write_text(dag[1], encoding="utf-8")
         elif dag.is_dir():
@@ -159,12 +159,6 @@ class PrivateAirflow:
         self.migrate()
         self._must("connections", "add", conn_id, "--conn-json", json.dumps(dict(connection)))
 
-    def run_dag(self, dag_id: str, conf: Mapping[str, Any] | None = None, timeout: float = 180) -> CommandResult:
-        """`airflow dags test`: one process, no scheduler. The return code is not 0 where the run failed."""
-        self.migrate()
-        options = ["--conf", json.dumps(dict(conf))] if conf is not None else []
-        return self.command("dags", "test", dag_id, *options, timeout=timeout)
-
     def _must(self, *arguments: str) -> None:
         result = self.command(*arguments)
         if result.returncode:
@@ -187,7 +181,7 @@ class PrivateAirflow:
             start_new_session=True,  # Ctrl-C reaches us alone; we end them in order
         )
 
-    # ------------------------------------------------------------ the real thing
+    # ------------------------------------------------------------ all components
 
     @contextmanager
     def running(self, *, timeout: float = 90) -> Iterator[Self]:
@@ -220,11 +214,11 @@ class PrivateAirflow:
     def _env_of(self, name: str) -> dict[str, str]:
         if name != "api-server":
             return self.env
-        # Now and then requests of the api-server wait for each other's lock until SQLite gives up; callers ask again.
+        # Sometimes requests of the api-server wait for each other's lock until SQLite fails; callers repeat them.
         return {**self.env, "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self.database}?timeout=5"}
 
     def kill(self, name: str) -> None:
-        """End one of the four by SIGKILL, with all that it has started, and without a chance to tidy up."""
+        """End one of the four by SIGKILL, with all that it has started, and without any clean-up."""
         root = self._roots.pop(name)
         family = _families([root.pid])
         self.recorded |= family
@@ -242,7 +236,7 @@ class PrivateAirflow:
         self._wait(f"{name} to start again", partial(self.query, started, last_job, job_type), timeout)
 
     def _warm_up(self, ready: threading.Event) -> None:
-        """The execution API takes 3 to 5 s to build itself at its first request. That shall not be the first task's."""
+        """The execution API needs 3 to 5 s for its first request, for which the first task must not wait."""
         while self._roots and not ready.is_set():
             with suppress(OSError):
                 self.api("GET", "/execution/health", timeout=60)
@@ -294,7 +288,7 @@ class PrivateAirflow:
         )
 
     def _post(self, path: str, body: Mapping[str, Any]) -> bool:
-        """False where the api-server and its database were in each other's way; 409 says that it was done then."""
+        """Return False where the api-server could not write to its database; a 409 means that it had done so."""
         try:
             self.api("POST", path, body)
         except HTTPError as error:
@@ -326,17 +320,17 @@ class PrivateAirflow:
         while not (answer := ready()):
             self._note_processes()
             if dead := [name for name, process in self._roots.items() if process.poll() is not None]:
-                self._bury(dead)
+                self._report_dead(dead)
             if time.monotonic() > deadline:
-                raise TimeoutError(f"waited {timeout} s for {what}\n{self._story()}")
+                raise TimeoutError(f"waited {timeout} s for {what}\n{self._summary()}")
             time.sleep(0.2)
         return answer
 
-    def _bury(self, dead: list[str]) -> None:
-        raise RuntimeError(f"{' and '.join(dead)} died\n{self._story()}")
+    def _report_dead(self, dead: list[str]) -> None:
+        raise RuntimeError(f"{' and '.join(dead)} died\n{self._summary()}")
 
-    def _story(self) -> str:
-        """What a reader of a failed test wants to see first."""
+    def _summary(self) -> str:
+        """What a reader of a failed test needs first."""
         broken = [row["stacktrace"] for row in self.query("SELECT stacktrace FROM import_error")]
         tasks = self.query("SELECT dag_id, run_id, task_id, state, try_number FROM task_instance")
         ends = [f"--- {name}.log\n{_text(self.home / f'{name}.log')[-1500:]}" for name in self._roots]
@@ -345,7 +339,7 @@ class PrivateAirflow:
     def _note_processes(self) -> None:
         self.recorded |= _families(process.pid for process in self._roots.values())
 
-    # ------------------------------------------------------------ what it left behind
+    # ------------------------------------------------------------ what it has stored
 
     def query(self, sql: str, *parameters: Any) -> list[dict[str, Any]]:
         """Rows of the metadata database, read-only. Dates come back aware, in UTC."""
@@ -399,7 +393,7 @@ class PrivateAirflow:
         return [row["name"] for row in self.query("SELECT name FROM sqlite_master WHERE type = 'table'")]
 
     def task_log(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> str:
-        """The log of all attempts, oldest first, then those of its triggers: a JSON object a line."""
+        """The log of all attempts, oldest first, then those of its triggers: one JSON object in each line."""
         folder = self.home / "logs" / f"dag_id={dag_id}" / f"run_id={run_id}" / f"task_id={task_id}"
         if map_index >= 0:
             folder /= f"map_index={map_index}"
@@ -421,7 +415,7 @@ class PrivateAirflow:
 
 
 def wait_until(happened: Callable[[], object], timeout: float = 400) -> None:
-    """Wait for something that no row of the database tells. What is asserted does not depend on how long it took."""
+    """Wait for something that is not in the database. No assertion depends on how long it takes."""
     deadline = time.monotonic() + timeout
     while not happened():
         if time.monotonic() > deadline:
@@ -442,8 +436,8 @@ def end_processes(
 ) -> None:
     """End these processes and everything they ever started, within seconds.
 
-    TERM goes to the roots alone: an executor's worker that it killed could take a lock to its grave, and the scheduler
-    would wait for it for ever. What is alive after `grace` seconds (a triggerer needs 10) is killed. Children change
+    TERM goes to the roots alone: an executor's worker that it killed could keep a lock for ever, for which the
+    scheduler would wait. What is alive after `grace` seconds (a triggerer needs 10) is killed. Children change
     their title and their session, so they are known by descent and start time, noted while their parents still live.
     """
     roots, recorded = list(roots), set() if recorded is None else recorded
@@ -460,7 +454,7 @@ def end_processes(
                 with suppress(psutil.NoSuchProcess):
                     process.kill()
         for root in roots:
-            root.poll()  # lets a root that has ended go
+            root.poll()  # reaps a root that has ended
         time.sleep(0.05)
 
 
@@ -509,7 +503,7 @@ def _write_ahead(database: Path) -> None:
 
 
 def _aware(value: Any) -> Any:
-    """SQLite has no type for a moment: Airflow's are text of this one shape, in UTC without saying so."""
+    """SQLite has no type for times: Airflow's are text of this format, in UTC."""
     if isinstance(value, str) and re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{6}", value):
         return datetime.fromisoformat(value).replace(tzinfo=UTC)
     return value

@@ -12,3 +12,10 @@ MORNING_NEWS: dict[str, Any] = {
     "recurrence": {"repeat_unit": "DAILY", "repeat_frequency": 1},
     "messages": [{"language": "en", "body": "Good morning"}],
 }
+SUMMER_SALE: dict[str, Any] = {
+    "name": "Summer sale",
+    "live": False,
+    "push_time": "2099-06-01T09:00:00",
+    "messages": [{"language": "en", "body": "Everything must go"}],
+}
+"""Sends once, far in the future."""

@@ -1,4 +1,4 @@
-"""A server that throttles, and clients that ask it through a pacer, on a simulated clock: for tests and benchmarks."""
+"""A server that throttles, and clients that use the adaptive rate, on a simulated clock: for tests and benchmarks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from airflow_batch._sync.adaptive_rate import AdaptiveRate
 
 
 class Bucket:
-    """A token bucket, as servers throttle with; its rate may change at given moments."""
+    """A token bucket, with which servers throttle; its rate may change at given moments."""
 
     def __init__(self, rate: float | Sequence[tuple[float, float]], burst: float) -> None:
         self.rates = [(inf, float(rate))] if isinstance(rate, int | float) else list(rate)
@@ -58,7 +58,7 @@ class Run:
         now = 0.0
         while self.granted < requests:
             if idle and not waiting:
-                # One waits for its turn, the others for that one.
+                # One client waits for its slot, the others for that client.
                 waiting = True
                 heapq.heappush(events, (self.pacer.next_slot(now), next(number), None))
             now, _, answer = heapq.heappop(events)

@@ -1,8 +1,8 @@
-"""A browser for the tests of what people look at. They are skipped where playwright or a Chromium is missing.
+"""A browser for the tests of web pages. They are skipped where playwright or a Chromium is missing.
 
     pip install playwright; apt-get install chromium
 
-What belongs here: the browser, and what no page may do: write an error to its console, ask a host that is not loopback.
+What belongs here: the browser, and what no page may do: write an error to its console, request another host.
 """
 
 from __future__ import annotations

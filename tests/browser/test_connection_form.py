@@ -1,7 +1,7 @@
-"""The connection form and a throttled run, as somebody sees them in Airflow's own pages: a real browser, a real server.
+"""The connection form and a throttled run in the Airflow UI: a real browser, a real server.
 
-What belongs here: what the pages show of this provider, and that no key shows in them. The same tests make the pictures
-of the documents: PICTURES=1 pytest tests/browser/test_connection_form.py writes them into docs/pictures.
+What belongs here: what the UI shows of this provider, and that it shows no key. The same tests make the pictures of the
+documents: PICTURES=1 pytest tests/browser/test_connection_form.py writes them into docs/pictures.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ CAMPAIGN = {
 
 @pytest.fixture(scope="module")
 def sandbox():
-    # The pictures show the address, so that is always the same one there.
+    # The pictures show the address, which must be the same in all of them.
     with BatchSandbox(rest_key=REST_KEY, apps={"ios": APP_KEYS}, port=8099 if PICTURES else 0) as running:
         running.add_campaign(CAMPAIGN)
         yield running
@@ -74,10 +74,10 @@ def page(new_page, airflow):
     """An empty page; its addresses begin at Airflow's."""
     page = new_page(viewport={"width": 1280, "height": 860}, base_url=airflow.url)
     page.set_default_timeout(PATIENCE)
-    # Airflow 3.1 would send who has none to its login page, which is as good, but forgets what was asked for.
+    # Without it, Airflow 3.1 redirects to its login page and does not return to the requested page.
     token = airflow.api("GET", "/auth/token")["access_token"]
     page.context.add_cookies([{"name": "_token", "value": token, "url": airflow.url}])
-    # A file that the pages ask for and the wheel of Airflow 3.3 lacks; they do without it.
+    # The UI requests this file, which the wheel of Airflow 3.3 lacks; the UI works without it.
     page.route("**/static/wasm/sqlparser_rs_wasm.js", lambda route: route.fulfill(content_type="text/javascript"))
     return page
 
@@ -99,7 +99,7 @@ def expect(locator):
 
 
 class Patient:
-    """Playwright's expectations, with our patience."""
+    """Playwright's expectations, with a longer timeout."""
 
     def __init__(self, expectation):
         self._expectation = expectation
@@ -122,7 +122,7 @@ def open_form(page, conn_id):
 
 
 def extra_field(form, name):
-    """A field among the extra ones, which are folded away at first."""
+    """A field among the extra ones, which are collapsed at first."""
     field = form.locator(f"[name=element_{name}]")
     if not field.is_visible():
         form.get_by_role("button", name="Extra Fields", exact=True).click()
@@ -176,7 +176,7 @@ def colour(page, conn_id):
     return button(page, conn_id, "Test Connection").locator("svg").get_attribute("color")
 
 
-def test_the_standard_fields_say_in_batchs_words_what_they_hold(page, picture):
+def test_the_standard_fields_of_the_connection_form_have_batchs_names(page, picture):
     form = open_form(page, "batch_default")
 
     for label, placeholder in {
@@ -193,7 +193,7 @@ def test_the_standard_fields_say_in_batchs_words_what_they_hold(page, picture):
 
 
 @pytest.mark.skipif(not HAS_EXTRA_FIELDS, reason="Airflow 3.1 shows the extra as JSON alone")
-def test_each_extra_has_a_field_that_says_what_it_holds(page):
+def test_each_extra_has_a_field_with_a_description_in_the_connection_form(page):
     form = open_form(page, "batch_default")
 
     for name in ("api_keys", "timeout", "requests_per_second"):
@@ -208,7 +208,7 @@ def test_each_extra_has_a_field_that_says_what_it_holds(page):
 
 
 @pytest.mark.skipif(AIRFLOW < (3, 3), reason="Airflow 3.2 shows what is typed into an extra field")
-def test_the_field_of_the_app_keys_hides_what_is_typed_and_the_others_do_not(page):
+def test_the_connection_form_hides_only_the_app_keys_of_the_extra_fields(page):
     form = open_form(page, "batch_default")
 
     expect(extra_field(form, "api_keys")).to_have_attribute("type", "password")
@@ -216,7 +216,7 @@ def test_the_field_of_the_app_keys_hides_what_is_typed_and_the_others_do_not(pag
         expect(extra_field(form, name)).not_to_have_attribute("type", "password")
 
 
-def test_test_is_green_for_keys_that_are_accepted(page, sandbox, picture):
+def test_the_test_button_is_green_for_valid_keys(page, sandbox, picture):
     add(page, sandbox, "batch_ios")
     page.set_viewport_size({"width": 1280, "height": 460})
 
@@ -228,7 +228,7 @@ def test_test_is_green_for_keys_that_are_accepted(page, sandbox, picture):
     assert colour(page, "batch_ios") == "green"
 
 
-def test_test_is_red_for_a_wrong_key_and_gives_the_servers_reason_without_the_key(page, sandbox, picture):
+def test_the_test_button_is_red_for_an_invalid_key_and_shows_batchs_reason_without_the_key(page, sandbox, picture):
     add(page, sandbox, "batch_wrong_key", rest_key=WRONG_KEY)
     page.set_viewport_size({"width": 1280, "height": 590})
 
@@ -241,7 +241,7 @@ def test_test_is_red_for_a_wrong_key_and_gives_the_servers_reason_without_the_ke
     assert WRONG_KEY not in page.content()
 
 
-def test_a_saved_key_is_masked_when_the_connection_is_opened_again(page, airflow, sandbox):
+def test_the_connection_form_masks_the_keys_of_a_saved_connection(page, airflow, sandbox):
     add(page, sandbox, "batch_masked")
 
     form = edit(page, "batch_masked")
@@ -251,10 +251,10 @@ def test_a_saved_key_is_masked_when_the_connection_is_opened_again(page, airflow
     assert REST_KEY not in sent
     if HAS_EXTRA_FIELDS:
         assert extra_field(form, "api_keys").input_value() == MASK
-        assert_free(sent, "what the page is given")
+        assert_free(sent, "the answer of the API")
 
 
-def test_a_change_of_another_field_keeps_the_masked_keys(page, sandbox):
+def test_a_change_of_another_field_of_the_connection_form_keeps_the_masked_keys(page, sandbox):
     add(page, sandbox, "batch_changed")
     form = edit(page, "batch_changed")
     form.get_by_label("Description").fill("Batch, for the summer")
@@ -266,7 +266,7 @@ def test_a_change_of_another_field_keeps_the_masked_keys(page, sandbox):
     expect(message).to_contain_text(f"Connected to {sandbox.url}")
 
 
-def test_the_grid_shows_a_refused_task_as_waiting_and_not_as_failed(page, airflow, sandbox, throttled, picture):
+def test_the_grid_shows_a_throttled_task_as_up_for_reschedule(page, airflow, sandbox, throttled, picture):
     page.goto(f"/dags/summer_sale/runs/{throttled}")
     toggle = page.get_by_role("row").filter(has=page.get_by_role("link", name="toggle"))
     expect(toggle).to_contain_text("Up For Reschedule")
@@ -279,14 +279,14 @@ def test_the_grid_shows_a_refused_task_as_waiting_and_not_as_failed(page, airflo
     assert [attempt["try_number"] for attempt in airflow.tries("summer_sale", throttled, "toggle")] == [1]
 
 
-def test_the_log_says_why_the_task_waited_and_no_key_shows(page, throttled):
+def test_the_log_in_the_ui_says_why_a_task_was_rescheduled_and_shows_no_key(page, throttled):
     page.goto(f"/dags/summer_sale/runs/{throttled}/tasks/toggle")
 
     expect(page.get_by_text("Giving the worker slot back, without using a retry").first).to_be_visible()
     assert_free(page.content(), "the log")
 
 
-def test_the_rendered_templates_show_what_the_task_was_given_and_no_key(page, sandbox, throttled, picture):
+def test_the_rendered_templates_in_the_ui_show_the_arguments_and_no_key(page, sandbox, throttled, picture):
     (token,) = sandbox.tokens()
     page.goto(f"/dags/summer_sale/runs/{throttled}/tasks/toggle/rendered_templates")
 

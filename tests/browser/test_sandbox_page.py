@@ -1,4 +1,4 @@
-"""The page of the sandbox, as somebody sees it who watches a run: in a real browser, against a real sandbox."""
+"""The page of the sandbox, in a real browser, against a real sandbox."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DEFINITION = {
     "messages": [{"language": "en", "body": "20 % off"}],
 }
 MARKUP = "<img src=x onerror=alert(1)>"
-# How the colours of a text and of what is behind it differ, by the formula of WCAG 2; least over all texts shown.
+# The lowest contrast of a shown text and its background, by the formula of WCAG 2.
 LEAST_CONTRAST = """() => {
   const parse = (colour) => colour.match(/[\\d.]+/g).map(Number);
   const light = (colour) => {
@@ -59,7 +59,7 @@ def start(request):
 
 @pytest.fixture
 def new_page(start, new_page):
-    """As ever, but closed before the sandboxes stop: a page that is left open asks on."""
+    """An empty page that is closed before the sandboxes stop: an open page continues to send requests."""
     return new_page
 
 
@@ -121,7 +121,7 @@ def press(page, selector, key):
     pytest.fail(f"{selector} is not reached with Tab")
 
 
-def test_a_campaign_changes_its_state_on_the_page_as_it_happens(page, sandbox):
+def test_the_sandboxs_page_shows_a_change_of_a_campaign_at_once(page, sandbox):
     token = sandbox.add_campaign(DEFINITION)
     watch(page, sandbox)
     expect(campaigns(page).locator(".phase")).to_have_text("draft")
@@ -132,7 +132,7 @@ def test_a_campaign_changes_its_state_on_the_page_as_it_happens(page, sandbox):
     expect(campaigns(page).locator(".phase")).to_have_text("stopped")
 
 
-def test_a_row_shows_the_app_name_state_push_time_last_change_and_token(page, start):
+def test_a_row_of_the_sandboxs_page_shows_app_name_state_push_time_last_change_and_token(page, start):
     sandbox = start(apps=("ios", "android"))
     token = sandbox.add_campaign({**DEFINITION, "live": True, "recurrence": {}}, app="android")
     watch(page, sandbox)
@@ -144,7 +144,7 @@ def test_a_row_shows_the_app_name_state_push_time_last_change_and_token(page, st
     assert shown == token
 
 
-def test_a_change_flashes_and_what_was_there_before_does_not(page, sandbox):
+def test_a_changed_row_of_the_sandboxs_page_flashes_and_older_rows_do_not(page, sandbox):
     token = sandbox.add_campaign(DEFINITION)
     watch(page, sandbox)
     assert campaigns(page).first.get_attribute("class") is None
@@ -155,7 +155,7 @@ def test_a_change_flashes_and_what_was_there_before_does_not(page, sandbox):
     expect(campaigns(page).first).to_have_class("")
 
 
-def test_where_less_motion_is_wished_for_a_change_is_marked_without_motion(new_page, sandbox):
+def test_the_sandboxs_page_marks_a_change_without_motion_for_prefers_reduced_motion(new_page, sandbox):
     token = sandbox.add_campaign(DEFINITION)
     page = watch(new_page(reduced_motion="reduce"), sandbox)
     update(sandbox, token, live=True)
@@ -163,7 +163,7 @@ def test_where_less_motion_is_wished_for_a_change_is_marked_without_motion(new_p
     assert style_of_the_changed_row(page) == ["none", "rgb(255, 246, 194)"]
 
 
-def test_a_deleted_campaign_leaves_the_page(page, sandbox):
+def test_the_sandboxs_page_removes_a_deleted_campaign(page, sandbox):
     token = sandbox.add_campaign(DEFINITION)
     watch(page, sandbox)
 
@@ -173,7 +173,7 @@ def test_a_deleted_campaign_leaves_the_page(page, sandbox):
     expect(page.get_by_text("No campaigns yet.")).to_be_visible()
 
 
-def test_a_new_campaign_stands_first(page, sandbox):
+def test_the_sandboxs_page_shows_a_new_campaign_first(page, sandbox):
     sandbox.add_campaign(DEFINITION)
     watch(page, sandbox)
 
@@ -182,7 +182,7 @@ def test_a_new_campaign_stands_first(page, sandbox):
     expect(campaigns(page).locator(".name")).to_have_text(["Winter sale", "Summer sale"])
 
 
-def test_the_log_has_the_newest_request_first_and_says_429_in_words(page, start):
+def test_the_log_on_the_sandboxs_page_has_the_newest_request_first_and_explains_429(page, start):
     sandbox = start(rate=0.001, burst=1, retry_after=7)
     token = sandbox.add_campaign(DEFINITION)
     watch(page, sandbox)
@@ -197,7 +197,7 @@ def test_the_log_has_the_newest_request_first_and_says_429_in_words(page, start)
     assert oldest[2:10] == ["app", "POST", "campaigns/update/…", "Summer sale", "200", "", "applied", ""]
 
 
-def test_a_429_has_a_colour_of_its_own(page, start):
+def test_a_429_on_the_sandboxs_page_has_its_own_colour(page, start):
     sandbox = start(rate=0.001, burst=1)
     token = sandbox.add_campaign(DEFINITION)
     for _ in range(2):
@@ -209,7 +209,7 @@ def test_a_429_has_a_colour_of_its_own(page, start):
     assert colours[0] != colours[1]
 
 
-def test_a_fault_shows_with_its_delay_and_without_an_answer(page, sandbox):
+def test_the_sandboxs_page_shows_a_fault_with_its_delay_and_without_an_answer(page, sandbox):
     token = sandbox.add_campaign(DEFINITION)
     sandbox.inject("update:reset_after;delay=0.1")
     with pytest.raises(requests.exceptions.ConnectionError):
@@ -219,7 +219,7 @@ def test_a_fault_shows_with_its_delay_and_without_an_answer(page, sandbox):
     assert cells(log(page).first)[6:12] == ["no answer", "", "applied", "", "reset_after", "0.1 s"]
 
 
-def test_the_top_shows_the_clock_and_the_throttle_with_its_counts(page, start):
+def test_the_header_of_the_sandboxs_page_shows_the_clock_and_the_throttle_with_its_counts(page, start):
     sandbox = start(rate=0.001, burst=2)
     token = sandbox.add_campaign(DEFINITION)
     sandbox.inject("500")
@@ -233,7 +233,7 @@ def test_the_top_shows_the_clock_and_the_throttle_with_its_counts(page, start):
     assert shown == ["4", "2", "1", "1"]
 
 
-def test_the_keyboard_filters_what_was_refused(page, start):
+def test_the_sandboxs_page_can_be_filtered_with_the_keyboard(page, start):
     sandbox = start(rate=0.001, burst=1)
     token = sandbox.add_campaign(DEFINITION)
     for _ in range(3):
@@ -248,7 +248,7 @@ def test_the_keyboard_filters_what_was_refused(page, start):
     expect(log(page).filter(has_text="200")).to_be_visible()
 
 
-def test_a_filter_that_leaves_nothing_says_so(page, sandbox):
+def test_the_sandboxs_page_says_when_no_request_matches_the_filter(page, sandbox):
     view(sandbox, sandbox.add_campaign(DEFINITION))
     watch(page, sandbox)
 
@@ -257,7 +257,7 @@ def test_a_filter_that_leaves_nothing_says_so(page, sandbox):
     expect(page.get_by_text("None of these requests was refused.")).to_be_visible()
 
 
-def test_the_keyboard_pauses_the_page_and_afterwards_nothing_is_missing(page, sandbox):
+def test_the_sandboxs_page_can_be_paused_with_the_keyboard_and_shows_everything_afterwards(page, sandbox):
     token = sandbox.add_campaign(DEFINITION)
     watch(page, sandbox)
     press(page, "#pause", "Enter")
@@ -273,7 +273,7 @@ def test_the_keyboard_pauses_the_page_and_afterwards_nothing_is_missing(page, sa
     expect(log(page)).to_have_count(1)
 
 
-def test_tab_reaches_every_control_in_order_and_shows_where_it_is(page, sandbox):
+def test_tab_reaches_every_control_of_the_sandboxs_page_in_order_with_a_visible_focus(page, sandbox):
     sandbox.add_campaign(DEFINITION)
     watch(page, sandbox)
     reached = []
@@ -290,7 +290,7 @@ def test_tab_reaches_every_control_in_order_and_shows_where_it_is(page, sandbox)
     assert reached == [[name, "solid", "3px"] for name in ("pause", "Campaigns", "only", "Requests")]
 
 
-def test_what_a_campaign_is_called_is_text_and_never_markup(page, sandbox):
+def test_the_sandboxs_page_shows_the_name_of_a_campaign_as_text_and_not_as_markup(page, sandbox):
     token = sandbox.add_campaign({**DEFINITION, "name": MARKUP})
     watch(page, sandbox)
     update(sandbox, token, live=True)
@@ -302,7 +302,7 @@ def test_what_a_campaign_is_called_is_text_and_never_markup(page, sandbox):
     assert page.locator("img").count() == 0
 
 
-def test_no_key_shows_anywhere(page, start):
+def test_no_key_is_on_the_sandboxs_page(page, start):
     sandbox = start(apps={"ios": APP_KEYS}, rest_key=REST_KEY, rate=0.001, burst=3)
     sandbox.inject("echo", f"429;retry-after={REST_KEY}")
     token = sandbox.add_campaign({**DEFINITION, "name": f"Sale {REST_KEY}"})
@@ -315,7 +315,7 @@ def test_no_key_shows_anywhere(page, start):
     assert "Sale KEY" in page.content()
 
 
-def test_the_page_asks_nobody_but_the_sandbox_and_only_reads(page, sandbox):
+def test_the_sandboxs_page_sends_only_reads_and_only_to_the_sandbox(page, sandbox):
     asked = []
     page.on("request", lambda request: asked.append((request.method, request.url.partition("?")[0])))
     watch(page, sandbox)
@@ -328,7 +328,7 @@ def test_the_page_asks_nobody_but_the_sandbox_and_only_reads(page, sandbox):
     assert sandbox.requests == ()
 
 
-def test_the_log_keeps_the_newest_500(page, sandbox):
+def test_the_log_on_the_sandboxs_page_keeps_the_newest_500_requests(page, sandbox):
     with requests.Session() as session:
         for _ in range(498):
             session.get(f"{sandbox.url}/nowhere", timeout=10)
@@ -341,7 +341,7 @@ def test_the_log_keeps_the_newest_500(page, sandbox):
     assert log(page).last.locator("th").text_content() == "4"
 
 
-def test_a_hidden_tab_does_not_ask(page, sandbox):
+def test_the_sandboxs_page_sends_no_requests_in_a_hidden_tab(page, sandbox):
     asked = []
     watch(page, sandbox)
     hide = "hidden => { Object.defineProperty(document, 'hidden', {get: () => hidden, configurable: true});" \
@@ -356,7 +356,7 @@ def test_a_hidden_tab_does_not_ask(page, sandbox):
         page.evaluate(hide, False)
 
 
-def test_the_page_says_when_the_sandbox_is_gone_and_goes_on_when_it_is_back(page, sandbox, problems):
+def test_the_sandboxs_page_shows_when_the_sandbox_does_not_answer_and_when_it_answers_again(page, sandbox, problems):
     watch(page, sandbox)
     sandbox.stop()
     expect(page.locator("#link")).to_have_text("The sandbox does not answer; asking again")
@@ -371,7 +371,7 @@ def test_the_page_says_when_the_sandbox_is_gone_and_goes_on_when_it_is_back(page
     problems.clear()
 
 
-def test_another_sandbox_on_the_same_port_begins_a_new_page(page, start, problems):
+def test_the_sandboxs_page_starts_again_for_another_sandbox_on_the_same_port(page, start, problems):
     first = start()
     token = first.add_campaign(DEFINITION)
     for _ in range(3):
@@ -389,7 +389,7 @@ def test_another_sandbox_on_the_same_port_begins_a_new_page(page, start, problem
     problems[:] = [problem for problem in problems if "ERR_CONNECTION" not in problem and "ERR_EMPTY" not in problem]
 
 
-def test_a_screen_reader_is_told_what_happened_politely_and_in_few_words(page, start):
+def test_the_sandboxs_page_announces_changes_to_screen_readers_in_few_words(page, start):
     sandbox = start(rate=0.001, burst=1)
     token = sandbox.add_campaign(DEFINITION)
     watch(page, sandbox)
@@ -403,7 +403,7 @@ def test_a_screen_reader_is_told_what_happened_politely_and_in_few_words(page, s
     expect(news).to_have_text("2 new requests, 1 refused with 429. Summer sale is live.")
 
 
-def test_the_tables_are_tables_to_a_screen_reader(page, sandbox):
+def test_the_tables_of_the_sandboxs_page_are_tables_to_a_screen_reader(page, sandbox):
     view(sandbox, sandbox.add_campaign(DEFINITION))
     watch(page, sandbox)
 
@@ -415,7 +415,7 @@ def test_the_tables_are_tables_to_a_screen_reader(page, sandbox):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_text_can_be_read_in_light_and_in_dark(new_page, start, scheme):
+def test_every_text_of_the_sandboxs_page_has_enough_contrast_in_light_and_dark_mode(new_page, start, scheme):
     sandbox = start(rate=0.001, burst=2)
     token = sandbox.add_campaign({**DEFINITION, "live": True})
     sandbox.add_campaign(DEFINITION)
@@ -429,7 +429,7 @@ def test_every_text_can_be_read_in_light_and_in_dark(new_page, start, scheme):
     assert ratio >= 4.5, text
 
 
-def test_dark_is_dark(new_page, sandbox):
+def test_the_sandboxs_page_is_dark_in_dark_mode(new_page, sandbox):
     grounds = []
     for scheme in ("light", "dark"):
         page = watch(new_page(color_scheme=scheme), sandbox)
@@ -438,7 +438,7 @@ def test_dark_is_dark(new_page, sandbox):
     assert grounds == ["rgb(251, 251, 250)", "rgb(20, 23, 26)"]
 
 
-def test_a_narrow_window_scrolls_the_tables_and_not_the_page(new_page, sandbox):
+def test_in_a_narrow_window_the_tables_of_the_sandboxs_page_scroll_and_not_the_page(new_page, sandbox):
     view(sandbox, sandbox.add_campaign({**DEFINITION, "name": "W" * 120}))
     page = watch(new_page(viewport={"width": 400, "height": 800}), sandbox)
 

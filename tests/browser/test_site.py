@@ -1,4 +1,4 @@
-"""The site of the documents, opened from its folder in a real browser: nothing is fetched, and the search finds.
+"""The site of the documents in a real browser, opened from its folder: it requests no other host, and its search works.
 
 ``make docs`` makes the environment that builds it; without it these tests are skipped. With
 SITE_PICTURES=FOLDER they keep a screenshot of each page.

@@ -81,9 +81,9 @@ class CeleryAirflow(PrivateAirflow):
     def _env_of(self, name: str) -> dict[str, str]:
         return {**self.env, "WORKER_NAME": name} if name in WORKERS else self.env
 
-    def _bury(self, dead: list[str]) -> None:
+    def _report_dead(self, dead: list[str]) -> None:
         if not self.supervised:
-            super()._bury(dead)
+            super()._report_dead(dead)
         for name in dead:
             del self._roots[name]
             self.deaths.append(name)

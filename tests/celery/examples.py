@@ -1,6 +1,6 @@
-"""The example DAGs on one sandbox: what each needs, is run with, and must have made of its campaigns.
+"""The example DAGs on one sandbox: the campaigns and the conf of each, and the state that it must reach.
 
-Not here: what they do when something goes wrong, which ``tests/system/test_scheduler.py`` looks at.
+Not here: what they do when something goes wrong, see ``tests/system/test_scheduler.py``.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Examples:
         }
         due = {name: found.is_live_at(now) for name, found in window.items()}
         self.planned = read_calendar(CALENDAR).campaigns
-        self.wanted: dict[str, dict[str, bool]] = {
+        self.desired: dict[str, dict[str, bool]] = {
             "summer_sale": self._add(due["summer_sale"]),
             "both_platforms": self._add(due["both_platforms"]) | self._add(due["both_platforms"], app="android"),
             "scheduled_campaign_toggle": self._add(True),
@@ -45,24 +45,18 @@ class Examples:
         for planned in self.planned:
             added = self._add(planned.is_live_at(now), planned.app, planned.name)
             calendar = calendar.replace(planned.token, next(iter(added)))
-            self.wanted["campaign_calendar"] |= added
+            self.desired["campaign_calendar"] |= added
         readme = (FOLDER / "summer_sale.py").read_text()
-        readme = readme.replace("545fce15f8b04d5b9b1d5c8e3a7c9d20", next(iter(self.wanted["summer_sale"])))
+        readme = readme.replace("545fce15f8b04d5b9b1d5c8e3a7c9d20", next(iter(self.desired["summer_sale"])))
         readme = readme.replace('task_id="toggle"', 'task_id="toggle", app="ios"')  # this connection has two apps
         copied = [FOLDER / f"{name}.py" for name in NAMES if name != "summer_sale"]
         self.files = [*FOLDER.glob("*.json"), *copied, (CALENDAR.name, calendar), ("summer_sale.py", readme)]
 
-    def _add(self, wanted: bool, app: str = "ios", name: str = "Morning news") -> dict[str, bool]:
-        return {self.sandbox.add_campaign({**MORNING_NEWS, "name": name, "live": not wanted}, app=app): wanted}
-
-    def _summer_sale(self) -> str:
-        """The README's DAG, for the campaign of this sandbox and a connection with two apps."""
-        (token,) = self.wanted["summer_sale"]
-        text = (FOLDER / "summer_sale.py").read_text().replace("545fce15f8b04d5b9b1d5c8e3a7c9d20", token)
-        return text.replace('task_id="toggle"', 'task_id="toggle", app="ios"')
+    def _add(self, live: bool, app: str = "ios", name: str = "Morning news") -> dict[str, bool]:
+        return {self.sandbox.add_campaign({**MORNING_NEWS, "name": name, "live": not live}, app=app): live}
 
     def conf(self, name: str) -> dict[str, Any]:
-        tokens = list(self.wanted[name])
+        tokens = list(self.desired[name])
         match name:
             case "both_platforms":
                 return {"campaigns": [{"app": "ios", "campaign": tokens[0]}, {"app": "android", "campaign": tokens[1]}]}
@@ -79,11 +73,11 @@ class Examples:
         """What launch_campaign has created."""
         return [token for token in self.sandbox.tokens("ios") if self.sandbox.campaign(token)["name"] == "Launched"]
 
-    def let_send(self) -> None:
+    def add_statistics(self) -> None:
         """Give what is launched its first statistics, for which launch_campaign waits."""
         for token in self.launched():
             if self.sandbox.campaign(token)["live"]:
                 self.sandbox.set_stats(token, [STATS])
 
-    def found(self, name: str) -> dict[str, bool]:
-        return {token: self.sandbox.campaign(token)["live"] for token in self.wanted[name]}
+    def states(self, name: str) -> dict[str, bool]:
+        return {token: self.sandbox.campaign(token)["live"] for token in self.desired[name]}

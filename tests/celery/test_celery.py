@@ -1,7 +1,7 @@
 """The provider on Celery: two workers, Redis and PostgreSQL; a worker is killed, and the database goes away.
 
-One story on one Airflow, told by ``story``: the examples, then 200 mapped toggles three times, under a throttle that
-both workers share: undisturbed, with a worker killed, with the metadata database away for ten seconds.
+One sequence on one Airflow, the fixture ``story``: the examples, then 200 mapped toggles three times, under a throttle
+that both workers share: undisturbed, with a worker killed, with the metadata database away for ten seconds.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Toggles:
     """One run of toggle_many: what it left behind."""
 
     run_id: str
-    wanted: bool
+    desired: bool
     state: str = ""
     live: list[bool] = field(default_factory=list)
     requests: list[Any] = field(default_factory=list)
@@ -59,7 +59,7 @@ class Story:
     in_redis: list[str] = field(default_factory=list)
     killed_at: datetime | None = None
 
-    def play(self) -> None:
+    def run(self) -> None:
         self.airflow.api("POST", "/api/v2/pools", {"name": "batch", "slots": 8})
         self.run_examples()
         self.steady()
@@ -71,7 +71,7 @@ class Story:
         for name in NAMES:
             self.runs[name] = self.airflow.trigger(name, self.examples.conf(name))
         while not self.ended("launch_campaign"):
-            self.examples.let_send()
+            self.examples.add_statistics()
             time.sleep(1)
         for name in NAMES:
             self.states[name] = self.airflow.wait_for_run(name, self.runs[name], timeout=400)
@@ -95,7 +95,7 @@ class Story:
         self.killed_at = datetime.now(UTC)
         self.airflow.kill("worker-2")
         self.created.clear_faults()
-        self.look_into_redis()
+        self.read_redis()
         self.states["create_many"] = self.airflow.wait_for_run("create_many", self.runs["create_many"], timeout=600)
         self.finish("killed")
         created = self.runs["create_many"]
@@ -128,17 +128,17 @@ class Story:
         return self.toggles[name]
 
     def finish(self, name: str) -> None:
-        told = self.toggles[name]
-        told.state = self.airflow.wait_for_run("toggle_many", told.run_id, timeout=900)
-        told.live = [self.many.campaign(token)["live"] for token in self.campaigns]
-        told.requests = list(self.many.requests)[self._first :]
-        refused = sum(record.status == 429 for record in told.requests)
-        took = (told.requests[-1].time - told.requests[0].time).total_seconds()
+        toggles = self.toggles[name]
+        toggles.state = self.airflow.wait_for_run("toggle_many", toggles.run_id, timeout=900)
+        toggles.live = [self.many.campaign(token)["live"] for token in self.campaigns]
+        toggles.requests = list(self.many.requests)[self._first :]
+        refused = sum(record.status == 429 for record in toggles.requests)
+        took = (toggles.requests[-1].time - toggles.requests[0].time).total_seconds()
         workers = Counter(row["hostname"] for row in self.tasks(name))
         tries = Counter(row["try_number"] for row in self.tasks(name))
         print(
-            f"{name}: {len(told.requests)} requests in {took:.0f} s, of which 429: {refused} "
-            f"({refused / len(told.requests):.1%}); tasks by worker {dict(workers)}, by tries {dict(tries)}; "
+            f"{name}: {len(toggles.requests)} requests in {took:.0f} s, of which 429: {refused} "
+            f"({refused / len(toggles.requests):.1%}); tasks by worker {dict(workers)}, by tries {dict(tries)}; "
             f"sent to Celery again: {len(self.queued_again(name))}"
         )
 
@@ -149,7 +149,7 @@ class Story:
         """Tasks whose message was lost before they began, found by [scheduler] task_queued_timeout."""
         return self.airflow.query("SELECT * FROM log WHERE run_id = ? AND event = 'stuck in queued reschedule'", run_id)
 
-    def look_into_redis(self) -> None:
+    def read_redis(self) -> None:
         self.in_redis += redis_texts(self.redis_url)
 
 
@@ -190,17 +190,17 @@ def story(tmp_path_factory) -> Iterator[Story]:
         )
         airflow.env["PYTHONPATH"] += f":{HERE.parent / 'guard'}"
         campaigns = [many.add_campaign({**MORNING_NEWS, "name": f"Campaign {number}"}) for number in range(MANY)]
-        told = Story(airflow, examples, many, created, redis_url, campaigns)
+        made = Story(airflow, examples, many, created, redis_url, campaigns)
         with airflow.running(timeout=240):
-            told.play()
-            told.look_into_redis()
-            yield told
+            made.run()
+            made.read_redis()
+            yield made
         # Here, for the two servers end only now.
         assert not [process for process in airflow.recorded if is_alive(process)]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_an_example_makes_its_campaigns_what_it_should(story, name):
+def test_an_example_dag_on_celery_brings_its_campaigns_into_the_desired_state(story, name):
     tasks = {row["task_id"]: row["state"] for row in story.airflow.task_instances(name, story.runs[name])}
     if name == "stop_on_failure":
         assert tasks == {
@@ -211,33 +211,33 @@ def test_an_example_makes_its_campaigns_what_it_should(story, name):
         }
     else:
         assert (story.states[name], set(tasks.values())) == ("success", {"success"})
-    assert story.examples.found(name) == story.examples.wanted[name]
+    assert story.examples.states(name) == story.examples.desired[name]
 
 
-def test_the_launched_campaign_is_there_once_and_live(story):
+def test_the_example_launch_campaign_on_celery_creates_one_live_campaign(story):
     (token,) = story.examples.launched()
     assert story.examples.sandbox.campaign(token)["live"] is True
 
 
-def test_two_workers_share_a_throttle_and_no_retry_is_spent_on_it(story):
-    told = story.toggles["steady"]
+def test_two_celery_workers_share_a_throttle_without_using_a_retry(story):
+    toggles = story.toggles["steady"]
     tasks = story.tasks("steady")
-    assert (told.state, told.live) == ("success", [True] * MANY)
+    assert (toggles.state, toggles.live) == ("success", [True] * MANY)
     assert Counter(row["try_number"] for row in tasks) == {1: MANY}
     assert {row["hostname"] for row in tasks} == set(WORKERS)
-    assert any(record.status == 429 for record in told.requests)
+    assert any(record.status == 429 for record in toggles.requests)
 
 
-def test_when_a_worker_is_killed_the_other_does_all_and_only_what_was_lost_takes_a_retry(story):
-    told = story.toggles["killed"]
+def test_when_a_celery_worker_is_killed_only_its_running_tasks_use_a_retry_on_the_other(story):
+    toggles = story.toggles["killed"]
     again = [row for row in story.tasks("killed") if row["try_number"] > 1]
-    assert (told.state, told.live) == ("success", [False] * MANY)
+    assert (toggles.state, toggles.live) == ("success", [False] * MANY)
     for row in again:
-        first = story.airflow.tries("toggle_many", told.run_id, "toggle", row["map_index"])[0]
+        first = story.airflow.tries("toggle_many", toggles.run_id, "toggle", row["map_index"])[0]
         assert (row["try_number"], first["hostname"], row["hostname"]) == (2, "worker-2", "worker-1")
 
 
-def test_no_campaign_goes_live_twice_though_the_worker_died_before_it_heard_the_answer_to_the_creation(story):
+def test_no_campaign_is_live_twice_where_a_celery_worker_was_killed_before_the_answer_to_its_creation(story):
     campaigns = {token: story.created.campaign(token) for token in story.created.tokens()}
     live = {token for token, campaign in campaigns.items() if campaign["live"]}
     tasks = story.airflow.task_instances("create_many", story.runs["create_many"])
@@ -255,21 +255,21 @@ def test_no_campaign_goes_live_twice_though_the_worker_died_before_it_heard_the_
     assert max(drafts.values()) == 1
 
 
-def test_nothing_is_lost_when_the_metadata_database_is_away(story):
-    told = story.toggles["outage"]
-    assert (told.state, told.live) == ("success", [True] * MANY)
+def test_toggles_on_celery_succeed_although_the_metadata_database_is_down_for_ten_seconds(story):
+    toggles = story.toggles["outage"]
+    assert (toggles.state, toggles.live) == ("success", [True] * MANY)
 
 
 @pytest.mark.parametrize("name", ["steady", "killed", "outage"])
-def test_every_campaign_is_written_once(story, name):
-    told = story.toggles[name]
+def test_every_campaign_of_a_run_on_celery_is_updated_once(story, name):
+    toggles = story.toggles[name]
     writes = Counter(
-        record.campaign_token for record in told.requests if record.operation == "update" and record.applied
+        record.campaign_token for record in toggles.requests if record.operation == "update" and record.applied
     )
     assert writes == dict.fromkeys(story.campaigns, 1)
 
 
-def test_no_key_is_left_anywhere(story):
+def test_no_key_is_in_the_files_the_database_or_redis_after_runs_on_celery(story):
     searched = 0
     for path, text in story.airflow.all_logs():
         searched += len(text)
@@ -281,7 +281,7 @@ def test_no_key_is_left_anywhere(story):
     assert searched > 1_000_000
 
 
-def test_the_search_sees_the_messages_in_redis_and_what_the_tasks_wrote(story):
+def test_the_search_for_keys_on_celery_finds_a_known_text_in_redis_and_the_database(story):
     assert any("toggle_many" in text for text in story.in_redis)
     tables = {table for table, _, text in story.airflow.database_cells() if story.campaigns[0] in text}
     assert {"dag_run", "xcom", "rendered_task_instance_fields"} <= tables

@@ -1,6 +1,6 @@
-"""Plays Airflow for one task that meets one row of the table: its attempts, its waiting, its end, by a moved clock.
+"""Simulates Airflow for one task and one row of the table: its attempts, its delays and its end, on a simulated clock.
 
-No scheduler, no database: attempts follow one another as Airflow's rules say. A run again that the task asked for costs
+No scheduler, no database: attempts follow one another as Airflow's rules say. A run again that the task asked for uses
 no retry; a failure is retried after the delay of the task's retry policy, else of Airflow's own backoff; an
 ``AirflowFailException`` ends it. The clock jumps to where the next attempt is due; sleeping inside an attempt moves it
 too. Only what a request takes is real time, so time limits are short.
@@ -32,6 +32,7 @@ from airflow.sdk import log as log_module
 from airflow.sdk._shared.secrets_masker import _secrets_masker
 from canary import APP_KEYS, REST_KEY, SECRETS
 from requests import adapters
+from samples import SUMMER_SALE
 from structlog.testing import capture_logs
 from task import Attempt, Store
 
@@ -40,34 +41,28 @@ from airflow_batch._http import transport
 from airflow_batch.operators.campaigns import BatchSetCampaignLiveOperator
 from airflow_batch.sandbox import BatchSandbox
 
-from .servers import Front, Seen, Stranger, certificate, closed_port
+from .servers import Front, OtherHost, Seen, certificate, closed_port
 from .table import START, Row
 
 READ_TIMEOUT = 1.0
 TOTAL_TIMEOUT = 1.5
 HANGS = 3.0
-"""Real seconds: a request that goes on for longer had no time limit of its own."""
+"""Real seconds after which a request counts as one without a time limit."""
 MOST_STEPS = 60
 DEBUG = "DEBUG "
-CAMPAIGN = {
-    "name": "Summer sale",
-    "live": False,
-    "push_time": "2099-01-01T09:00:00",
-    "messages": [{"language": "en", "body": "Hello"}],
-}
 
 
 class World:
-    """The servers of one row, the connection that leads to them, and the clock."""
+    """The servers of one row, the connection to them, and the clock."""
 
     def __init__(self, row: Row, stack: ExitStack) -> None:
         self.row = row
         self.clock = stack.enter_context(time_machine.travel(START, tick=True))
         self.sandbox = stack.enter_context(BatchSandbox(rest_key=REST_KEY, apps={"app": APP_KEYS}))
-        self.token = self.sandbox.add_campaign(CAMPAIGN)
+        self.token = self.sandbox.add_campaign(SUMMER_SALE)
         self.sandbox.inject(*row.faults)
         self.front: Front | None = None
-        self.stranger: Stranger | None = None
+        self.other_host: OtherHost | None = None
         self.rest_key, self.app_key = REST_KEY, APP_KEYS["live"]
         self.url = self._place(row, stack)
 
@@ -82,10 +77,10 @@ class World:
             return f"http://127.0.0.1:{closed_port()}"
         behaviour, tls = row.place, row.place in ("tls", "redirect_http")
         if behaviour.startswith("redirect_"):
-            self.stranger = Stranger()
-            stack.callback(self.stranger.close)
+            self.other_host = OtherHost()
+            stack.callback(self.other_host.close)
             host = "127.0.0.1" if tls else "localhost"
-            behaviour = f"http://{host}:{self.stranger.port}"
+            behaviour = f"http://{host}:{self.other_host.port}"
         self.front = Front(self.sandbox.url, behaviour, row.times, tls=tls)
         stack.callback(self.front.close)
         if row.place == "redirect_http":
@@ -98,7 +93,7 @@ class World:
         return f"1.1/{self.app_key}/campaigns/update/{self.token}"
 
     def move(self, seconds: float) -> None:
-        """Move the clock on, and end what has its end by then."""
+        """Set the clock forward, and end the faults whose time is over."""
         self.clock.shift(timedelta(seconds=max(0.0, seconds)))
         if self.row.until is not None and datetime.now(UTC) >= START + timedelta(seconds=self.row.until):
             self.sandbox.clear_faults()
@@ -106,19 +101,19 @@ class World:
             self._let_it_arrive()
 
     def _let_it_arrive(self) -> None:
-        """Wait until the sandbox has done what it does a moment after the client left: the moved clock outran it."""
+        """Wait for the sandbox to apply the change: it does so in real time, after the client has left."""
         deadline = time.monotonic() + HANGS
         while not any(one.applied for one in self.sandbox.requests) and time.monotonic() < deadline:
             threading.Event().wait(0.01)
 
     def requests(self) -> list[Seen]:
-        """Return what all servers were asked, in order."""
+        """Return the requests that all servers received, in order."""
         seen = [Seen(r.time, r.operation, r.status, r.applied) for r in self.sandbox.requests]
         return sorted([*seen, *(self.front.seen if self.front else ())], key=lambda one: one.time)
 
 
 def _trust(certificate: Path, stack: ExitStack) -> None:
-    """Let requests take a server's certificate for good."""
+    """Make requests trust a server's certificate."""
     stack.enter_context(mock.patch("requests.adapters.DEFAULT_CA_BUNDLE_PATH", str(certificate)))
     if hasattr(adapters, "_preloaded_ssl_context"):  # some versions have read that file by then
         context = ssl.create_default_context(cafile=str(certificate))
@@ -147,7 +142,7 @@ def _connection(world: World) -> dict[str, dict[str, Any]]:
 
 
 def ours(throttle: Any) -> Subject:
-    """Return our operator with all of its defaults, but for what it does where Batch throttles."""
+    """Return our operator with its defaults, except for ``throttle``."""
     return Subject(
         name=f"ours, {throttle}",
         make=lambda world: BatchSetCampaignLiveOperator(
@@ -162,16 +157,16 @@ OURS = {throttle: ours(throttle) for throttle in ("reschedule", "retry")}
 
 @dataclass(kw_only=True)
 class Played:
-    """What became of a task."""
+    """The course and the end of a task."""
 
     state: str = "running"
     steps: int = 0
     error: str = ""
     text: str = ""
-    held: float = 0.0
+    slot_seconds: float = 0.0
     """Seconds slept inside attempts, that is with the worker slot."""
-    held_most: float = 0.0
-    """The most of them in one attempt."""
+    most_slot_seconds: float = 0.0
+    """The most of these seconds in one attempt."""
     pushes: int = 0
     campaigns: int = 0
     """Live campaigns at the end."""
@@ -180,9 +175,9 @@ class Played:
     hung: bool = False
     live: bool = False
     requests: list[Seen] = field(default_factory=list)
-    heard: list[str] = field(default_factory=list)
-    told: str = ""
-    """All that the log and the errors hold."""
+    received: list[str] = field(default_factory=list)
+    log_text: str = ""
+    """The text of the log and of all errors."""
 
     @property
     def updates(self) -> list[Seen]:
@@ -197,23 +192,23 @@ class Played:
     def shown_keys(self) -> list[str]:
         """Return the names of the keys that a log at Airflow's usual level shows once Airflow has masked it."""
         bare = {name: key.removeprefix("sandbox-") for name, key in SECRETS.items()}
-        told = "\n".join(line for line in self.told.split("\n") if not line.startswith(DEBUG))
-        if not any(key in told for key in bare.values()):
+        text = "\n".join(line for line in self.log_text.split("\n") if not line.startswith(DEBUG))
+        if not any(key in text for key in bare.values()):
             return []
-        text = str(log_module.redact(told))
-        return [name for name, key in bare.items() if key in text]
+        masked = str(log_module.redact(text))
+        return [name for name, key in bare.items() if key in masked]
 
 
 def play(subject: Subject, row: Row) -> Played:
     """Run a task that meets the row to its end, or for MOST_STEPS attempts."""
     played = Played()
-    # What an earlier subject has told Airflow to mask must not help this one.
+    # What an earlier subject has made Airflow mask must not count for this one.
     _secrets_masker().reset_masker()
     with _captured_log() as log, ExitStack() as stack:
         world = World(row, stack)
         stack.enter_context(_environment(subject.connections(world)))
         stack.enter_context(mock.patch.object(transport, "TOTAL_TIMEOUT", TOTAL_TIMEOUT))
-        stack.enter_context(_moved_sleep(world, played))
+        stack.enter_context(_simulated_sleep(world, played))
         _run(subject.make(world), world, played)
         played.requests = world.requests()
         played.live = world.sandbox.campaign(world.token)["live"]
@@ -221,8 +216,8 @@ def play(subject: Subject, row: Row) -> Played:
         played.campaigns = sum(world.sandbox.campaign(token)["live"] for token in tokens)
         played.drafts = len(tokens) - played.campaigns
         played.pushes = sum(map(world.sandbox.pushes, tokens))
-        played.heard = world.stranger.heard if world.stranger else []
-    played.told += "\n".join(log)
+        played.received = world.other_host.received if world.other_host else []
+    played.log_text += "\n".join(log)
     return played
 
 
@@ -239,7 +234,7 @@ def _run(task: Any, world: World, played: Played) -> None:
         )
         context: dict[str, Any] = {"ti": ti, "task": task, "task_reschedule_count": reschedules}
         context["task_state_store"] = store
-        real, held = time.monotonic(), played.held
+        real, slept = time.monotonic(), played.slot_seconds
         try:
             result = task.execute(context)
         except AirflowRescheduleException as again:
@@ -249,25 +244,25 @@ def _run(task: Any, world: World, played: Played) -> None:
             continue
         except Exception as error:
             played.error, played.text = type(error).__name__, str(error)
-            played.told += "".join(traceback.format_exception(error)) + repr(vars(error))
+            played.log_text += "".join(traceback.format_exception(error)) + repr(vars(error))
             delay = _retry_delay(task, error, try_number, context)
             if delay is None:
                 played.state = "failed"
                 return
-            # Airflow below 3.3 counts the runs again of each try for itself; where a store is kept, it is asked first.
+            # Airflow below 3.3 counts the reschedules of each try separately; with a store, the store is read first.
             try_number, reschedules, first_refused = try_number + 1, 0, None
             world.move(delay)
         else:
             played.state, played.error, played.text = "success", "", ""
-            played.told += repr(result)
+            played.log_text += repr(result)
             return
         finally:
             played.hung = played.hung or time.monotonic() - real > HANGS
-            played.held_most = max(played.held_most, played.held - held)
+            played.most_slot_seconds = max(played.most_slot_seconds, played.slot_seconds - slept)
 
 
 def _retry_delay(task: Any, error: Exception, try_number: int, context: dict[str, Any]) -> float | None:
-    """Return the seconds that Airflow waits before its next try, None where there is none."""
+    """Return the seconds until Airflow's next attempt, None if there is none."""
     if isinstance(error, AirflowFailException) or try_number > task.retries:
         return None
     policy = getattr(task, "retry_policy", None)
@@ -281,12 +276,12 @@ def _retry_delay(task: Any, error: Exception, try_number: int, context: dict[str
 
 
 def _stock_delay(task: Any, try_number: int) -> float:
-    """Ask Airflow's own backoff, which needs no more of a task instance than this."""
+    """Call Airflow's own backoff, with the attributes of a task instance that it reads."""
     now = datetime.now(UTC)
-    wanted = ("retry_delay", "retry_exponential_backoff", "max_retry_delay")
+    names = ("retry_delay", "retry_exponential_backoff", "max_retry_delay")
     stand_in: Any = SimpleNamespace(
         retry_delay_override=None,
-        task=SimpleNamespace(**{name: getattr(task, name) for name in wanted}),
+        task=SimpleNamespace(**{name: getattr(task, name) for name in names}),
         try_number=try_number,
         end_date=now,
         dag_id="dag",
@@ -308,14 +303,14 @@ def _environment(connections: dict[str, dict[str, Any]]) -> Iterator[None]:
 
 
 @contextmanager
-def _moved_sleep(world: World, played: Played) -> Iterator[None]:
-    """Let a client that sleeps move the clock instead; the servers' threads sleep as they did."""
+def _simulated_sleep(world: World, played: Played) -> Iterator[None]:
+    """Let a sleep of the client set the clock forward; the servers' threads sleep in real time."""
     really, client = time.sleep, threading.current_thread()
 
     def sleep(seconds: float) -> None:
         if threading.current_thread() is not client:
             return really(seconds)
-        played.held += seconds
+        played.slot_seconds += seconds
         world.move(seconds)
 
     with mock.patch.object(time, "sleep", sleep):
@@ -353,11 +348,11 @@ def _captured_log() -> Iterator[list[str]]:
             logger.setLevel(level)
 
 
-# ----------------------------------------------------------------------------------------------------------- judgements
+# ------------------------------------------------------------------------------------------------------------- verdicts
 
 
 def too_early(row: Row, played: Played) -> bool:
-    """Tell whether anything was sent before the server's word allowed it."""
+    """Return whether a request was sent before the server allowed it."""
     dated = row.not_before and any(
         one.time < START + timedelta(seconds=row.not_before) for one in _after_first_update(played.requests)
     )
@@ -375,16 +370,16 @@ def _after_first_update(requests: Sequence[Seen]) -> Sequence[Seen]:
 
 
 def verdict(row: Row, played: Played) -> str:
-    """Say in a word or two whether what a client did was safe and right; the worst comes first."""
+    """Return in a word or two whether what a client did was safe and correct; the worst comes first."""
     for words, so in (
-        ("leaks the key", any(key in text for text in played.heard for key in SECRETS.values())),
+        ("leaks the key", any(key in text for text in played.received for key in SECRETS.values())),
         ("hangs", played.hung),
         ("too early", too_early(row, played)),
         ("never ends", played.state == "running"),
         ("false success", played.state == "success" and not played.live),
         ("sent twice", max(sum(one.applied for one in played.requests), played.pushes, played.campaigns) > 1),
         ("repeats", not row.repeatable and len(played.updates) > 1),
-        ("gave up", played.state == "failed" and row.best == "success"),
+        ("needless failure", played.state == "failed" and row.best == "success"),
         ("shows a key", "REST" in played.shown_keys()),
     ):
         if so:

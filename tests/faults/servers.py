@@ -26,7 +26,7 @@ from cryptography.x509.oid import NameOID
 
 @dataclass(frozen=True)
 class Seen:
-    """One request as a server saw it; ``time`` is by the moved clock."""
+    """One request as a server saw it; ``time`` is that of the simulated clock."""
 
     time: datetime
     operation: str
@@ -39,7 +39,7 @@ def certificate() -> Path:
     """Return a PEM file with a self-signed certificate for 127.0.0.1 and its key, made once in a process."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-    # OpenSSL looks at the machine's clock, which no test moves: valid by that one, and by the moved one.
+    # OpenSSL uses the machine's clock: the certificate is valid by that one and by the simulated one.
     made = (
         x509.CertificateBuilder()
         .subject_name(name)
@@ -63,7 +63,7 @@ def certificate() -> Path:
 
 
 def closed_port() -> int:
-    """Return a port of loopback at which nobody listens."""
+    """Return a port of loopback without a listener."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port: int = server.getsockname()[1]
         return port
@@ -83,7 +83,7 @@ class Listener:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
-        """Drop every connection and listen no more."""
+        """Close the listener and every connection."""
         for end in (self._socket, *self._open):
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
@@ -110,14 +110,14 @@ class Listener:
 
 
 class Front(Listener):
-    """Stands before the sandbox and passes everything on, but for the updates that it spoils.
+    """Forwards requests to the sandbox, except for the updates that it disturbs.
 
     behaviour
         reset_unread: a reset without reading the request. close: the request is read, the connection closed.
         reset_mid: the change is applied, the answer breaks off in a reset. http10: each answer is HTTP/1.0, and the
         connection ends with it. promise: says keep-alive, yet ends the connection. A URL: a 307 to there.
     times
-        How many updates are spoiled; None: all.
+        How many updates are disturbed; None: all.
     """
 
     def __init__(self, sandbox_url: str, behaviour: str, times: int | None, *, tls: bool = False) -> None:
@@ -130,38 +130,42 @@ class Front(Listener):
     def serve(self, connection: socket.socket) -> None:
         """Serve one connection to its end."""
         while True:
-            if self._behaviour == "reset_unread" and connection.recv(4, socket.MSG_PEEK) == b"POST" and self._spoils():
-                self._note(None)
+            if (
+                self._behaviour == "reset_unread"
+                and connection.recv(4, socket.MSG_PEEK) == b"POST"
+                and self._disturbs()
+            ):
+                self._record(None)
                 return _reset(connection)
             request = _read(connection)
             if request is None:
                 return
             method, path, headers, body = request
-            spoilt = "/update/" in path and self._behaviour != "reset_unread" and self._spoils()
-            if spoilt and self._behaviour == "close":
-                return self._note(None)
-            if spoilt and "://" in self._behaviour:
-                self._note(307)
+            disturbed = "/update/" in path and self._behaviour != "reset_unread" and self._disturbs()
+            if disturbed and self._behaviour == "close":
+                return self._record(None)
+            if disturbed and "://" in self._behaviour:
+                self._record(307)
                 connection.sendall(_answer(307, b"", location=f"{self._behaviour}{path}"))
                 continue
             status, kind, content = self._pass_on(method, path, headers, body)
             answer = _answer(status, content, content_type=kind)
-            if spoilt and self._behaviour == "reset_mid":
+            if disturbed and self._behaviour == "reset_mid":
                 connection.sendall(answer[:-1])
                 return _reset(connection)
-            if spoilt and self._behaviour == "promise":
+            if disturbed and self._behaviour == "promise":
                 return connection.sendall(answer)
             if self._behaviour == "http10":
                 return connection.sendall(answer.replace(b"HTTP/1.1", b"HTTP/1.0", 1))
             connection.sendall(answer)
 
-    def _spoils(self) -> bool:
+    def _disturbs(self) -> bool:
         if self._left == 0:
             return False
         self._left = None if self._left is None else self._left - 1
         return True
 
-    def _note(self, status: int | None) -> None:
+    def _record(self, status: int | None) -> None:
         self.seen.append(Seen(datetime.now(UTC), "update", status, False))
 
     def _pass_on(self, method: str, path: str, headers: dict[str, str], body: bytes) -> tuple[int, str, bytes]:
@@ -174,17 +178,17 @@ class Front(Listener):
             connection.close()
 
 
-class Stranger(Listener):
-    """Another host, which says yes to everything and keeps what it was shown."""
+class OtherHost(Listener):
+    """Another host, which answers every request with 200 and keeps what it received."""
 
     def __init__(self) -> None:
-        self.heard: list[str] = []
+        self.received: list[str] = []
         super().__init__()
 
     def serve(self, connection: socket.socket) -> None:
         """Serve one connection to its end."""
         while (request := _read(connection)) is not None:
-            self.heard.append(repr(request))
+            self.received.append(repr(request))
             connection.sendall(_answer(200, b"{}", content_type="application/json"))
 
 

@@ -1,6 +1,7 @@
-"""What goes wrong, and what must happen then: one row for each fault. Data only; who plays it is in driver.py.
+"""What goes wrong, and what must happen then: one row for each fault. Data only; driver.py runs it.
 
-The fault meets the update that switches a campaign on; reads work, unless the row is of a place that nobody reaches.
+The fault affects the update that switches a campaign on. Reads work, unless the row is about a server that cannot be
+reached.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from airflow_batch.sandbox import Fault
 from .servers import after, http_date
 
 START = datetime(2027, 3, 1, 9, 0, tzinfo=UTC)
-"""The moved clock's first moment, so that a row can name a date."""
+"""The simulated clock's first moment, so that a row can name a date."""
 BATCH_RULE = 5.0
 """Seconds that Batch asks to wait after a 429 in any case."""
 MAINTENANCE = {"code": 2, "type": "MAINTENANCE_ERROR", "message": "Maintenance"}
@@ -24,12 +25,12 @@ MAINTENANCE = {"code": 2, "type": "MAINTENANCE_ERROR", "message": "Maintenance"}
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One fault and what must become of a task that meets it.
+    """One fault, and how a task that meets it must end.
 
     :param faults: What the sandbox does.
     :param place: Instead of the sandbox alone: a behaviour of ``servers.Front``, or ``dns``, ``refused``, ``tls``,
         ``redirect_other``, ``redirect_http``.
-    :param times: How many updates the place spoils.
+    :param times: How many updates the place disturbs.
     :param until: Seconds after the start when the fault ends by itself.
     :param earliest: Seconds after a refusal before which no request is allowed.
     :param not_before: Seconds after the start before which no request but the first ones is allowed.
@@ -37,10 +38,10 @@ class Row:
     :param live: What the campaign must be at the end.
     :param updates: Fewest and most update requests.
     :param wait: Least and most seconds from the first update to the second.
-    :param tries: Most attempts, those after giving the slot back counted too.
-    :param held: Most seconds that one attempt waits in its worker slot.
+    :param tries: Most attempts, those after a reschedule included.
+    :param slot_seconds: Most seconds that one attempt waits in its worker slot.
     :param error: Class of our error at the end, and words of its text.
-    :param best: What the task could be at best: where ``success``, failing is a loss.
+    :param best: The best possible end of the task: if ``success``, a failure is needless.
     :param repeatable: Whether a refused request may be sent again unchanged.
     :param verdict: What the benchmark says of us.
     """
@@ -57,7 +58,7 @@ class Row:
     updates: tuple[int, int] = (1, 1)
     wait: tuple[float, float] | None = None
     tries: int = 2
-    held: float = 0.0
+    slot_seconds: float = 0.0
     error: tuple[str, str] | None = None
     best: str = "success"
     repeatable: bool = True
@@ -76,9 +77,9 @@ def _throttled(hint: str | None, times: int | None = 1) -> Fault:
 
 
 SHORT = (10.0, 20.0)
-"""What we wait after a first failure: 10 s, and up to as much of jitter."""
+"""Our delay after a first failure: 10 s, and up to 10 s of jitter."""
 SETTLE_TIME = 120.0
-"""Seconds for which an attempt looks whether a write without an answer takes effect."""
+"""Seconds for which an attempt polls whether a write without an answer takes effect."""
 
 
 def _throttle_row(name: str, *faults: Fault, **more: Any) -> Row:
@@ -93,18 +94,18 @@ def _throttle_row(name: str, *faults: Fault, **more: Any) -> Row:
 
 
 def _again(name: str, fault: Fault, **more: Any) -> Row:
-    """Return the row of a fault after which a second attempt sends again, at once."""
+    """Return the row of a fault after which a second attempt sends the update again."""
     return Row(name=name, faults=(fault,), **{"updates": (2, 2), "wait": SHORT, **more})
 
 
 def _settled(name: str, *faults: Fault, **more: Any) -> Row:
-    """Return the row of a write in doubt without an effect: a second attempt sends it again after the settle time."""
+    """Return the row of an ambiguous write that was not applied: a second attempt repeats it after the settle time."""
     wait = (SETTLE_TIME + SHORT[0], SETTLE_TIME + SHORT[1])
-    return Row(name=name, faults=faults, **{"updates": (2, 2), "wait": wait, "held": SETTLE_TIME, **more})
+    return Row(name=name, faults=faults, **{"updates": (2, 2), "wait": wait, "slot_seconds": SETTLE_TIME, **more})
 
 
 def _found(name: str, *faults: Fault, **more: Any) -> Row:
-    """Return the row of a write in doubt whose effect the same attempt finds at once."""
+    """Return the row of an ambiguous write that was applied: the same attempt finds it at once."""
     return Row(name=name, faults=faults, **{"tries": 1, **more})
 
 
@@ -135,7 +136,13 @@ def _stop(name: str, fault: Fault | None, error: tuple[str, str], **more: Any) -
 
 def _unconfirmed(name: str, *faults: Fault, error: tuple[str, str], **more: Any) -> Row:
     """Return the row of writes that are never confirmed and never take effect: the task fails when its retries do."""
-    given: dict[str, Any] = {"state": "failed", "live": False, "tries": 7, "best": "failed", "held": SETTLE_TIME}
+    given: dict[str, Any] = {
+        "state": "failed",
+        "live": False,
+        "tries": 7,
+        "best": "failed",
+        "slot_seconds": SETTLE_TIME,
+    }
     return Row(name=name, faults=faults, updates=(7, 7), error=error, **given, **more)
 
 
@@ -210,7 +217,7 @@ ROWS: tuple[Row, ...] = (
         error=("BatchVerificationError", "Batch confirmed the update .* but does not show it live"),
     ),
     _unconfirmed(
-        "200, an error body", _answer(200, None, body=NO_CHANGE), error=("BatchResponseError", "check it before you")
+        "200, an error body", _answer(200, None, body=NO_CHANGE), error=("BatchResponseError", "before you repeat")
     ),
     Row(
         name="200, truncated JSON, applied",
@@ -238,7 +245,7 @@ ROWS: tuple[Row, ...] = (
     _found("reset in the middle of the answer", place="reset_mid"),
     _found("answer broken off", Fault("truncate", "update")),
     _settled("silence", Fault("silence", "update", seconds=4)),
-    _found("silence, applied late", Fault("late", "update", seconds=4), held=SETTLE_TIME),
+    _found("silence, applied late", Fault("late", "update", seconds=4), slot_seconds=SETTLE_TIME),
     _found("one byte at a time", Fault("drip", "update", interval=0.05)),
     Row(name="DNS failure", place="dns", error=("BatchConnectionError", "host name could not be resolved"), **DOWN),
     Row(name="connection refused", place="refused", error=("BatchConnectionError", "connection refused"), **DOWN),

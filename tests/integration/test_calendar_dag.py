@@ -1,4 +1,4 @@
-"""The DAG of a calendar file: what is in it, that it is the calendar's, and what a broken calendar looks like."""
+"""The DAG of a calendar file: what is in it, that it is the calendar's, and what an invalid calendar causes."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from samples import MORNING_NEWS
-from task import attempt
 
 from airflow_batch.exceptions import BatchConfigurationError
 
@@ -57,7 +55,7 @@ def serialised(dag):
     return json.dumps(Serialization.to_dict(dag), sort_keys=True, default=str)
 
 
-def test_it_runs_at_the_changes_and_every_15_minutes_and_has_one_task(load, tmp_path):
+def test_a_calendar_dag_has_one_task_and_runs_at_each_change_and_every_15_minutes(load, tmp_path):
     dag, errors = load()
     assert errors == ""
     assert (dag.catchup, dag.max_active_runs, dag.task_ids) == (False, 1, ["sync"])
@@ -70,7 +68,7 @@ def test_it_runs_at_the_changes_and_every_15_minutes_and_has_one_task(load, tmp_
     assert dag.fileloc == str(tmp_path / "sale.py")
 
 
-def test_its_arguments_reach_the_task_and_the_dag(load):
+def test_the_arguments_of_a_calendar_dag_are_passed_to_its_task_and_dag(load):
     dag, _ = load(
         arguments=", batch_conn_id='other', max_changes=5, max_failures=2, reconcile_every=None, tags=['x'],"
         "default_args={'owner': 'me'}, doc_md='Mine.'"
@@ -82,7 +80,7 @@ def test_its_arguments_reach_the_task_and_the_dag(load):
     assert "*/15" not in serialised(dag)
 
 
-def test_its_page_tells_the_campaigns_and_their_windows(load):
+def test_the_doc_md_of_a_calendar_dag_lists_the_campaigns_and_their_windows(load):
     dag, _ = load()
     assert "every 15 minutes" in dag.doc_md
     assert (
@@ -92,7 +90,7 @@ def test_its_page_tells_the_campaigns_and_their_windows(load):
     ) in dag.doc_md
 
 
-def test_the_same_calendar_is_the_same_dag_and_another_is_another(load, a_month_passes):
+def test_a_calendar_dag_changes_exactly_when_its_calendar_changes(load, a_month_passes):
     first = serialised(load()[0])
     a_month_passes()
     assert serialised(load("# a comment\n" + CALENDAR)[0]) == first
@@ -110,7 +108,7 @@ def test_the_same_calendar_is_the_same_dag_and_another_is_another(load, a_month_
 
 @pytest.fixture
 def a_month_passes():
-    """Return a function that moves the clock to another month; needs time-machine."""
+    """Return a function that sets the clock to another month; needs time-machine."""
     time_machine = pytest.importorskip("time_machine")
     travels = []
 
@@ -123,7 +121,7 @@ def a_month_passes():
         each.stop()
 
 
-def test_campaigns_beyond_those_on_the_page_still_make_it_another_dag(load):
+def test_a_calendar_dag_changes_with_a_campaign_that_doc_md_does_not_list(load):
     rows = [
         f"- {{name: Sale {number}, token: t{number}, windows: [{{on: 0 9 * * *, off: 0 18 * * *}}]}}"
         for number in range(250)
@@ -136,25 +134,25 @@ def test_campaigns_beyond_those_on_the_page_still_make_it_another_dag(load):
     assert serialised(load(calendar.replace("t249", "t300"))[0]) != serialised(dag)
 
 
-def test_a_broken_calendar_is_an_import_error_with_file_and_line(load, tmp_path):
+def test_an_invalid_calendar_is_an_import_error_with_file_and_line(load, tmp_path):
     dag, errors = load(CALENDAR.replace("0 18", "0 28"))
     assert dag is None
     assert f"{tmp_path / 'calendar.yaml'}, line 6: off='0 28 * * 1-5' is no cron" in errors
 
 
 @pytest.mark.parametrize("argument", ["schedule='@daily'", "catchup=True", "max_active_runs=3"])
-def test_what_is_the_calendars_own_cannot_be_given(load, argument):
+def test_an_argument_that_the_calendar_sets_is_refused(load, argument):
     dag, errors = load(arguments=f", {argument}")
     assert dag is None
     assert f"leave out {argument.split('=')[0]}." in errors
 
 
-def test_a_check_that_is_not_evenly_spaced_is_an_import_error(load):
+def test_a_reconcile_every_that_is_not_evenly_spaced_is_an_import_error(load):
     _, errors = load(arguments=", reconcile_every=__import__('datetime').timedelta(minutes=7)")
     assert "reconcile_every is datetime.timedelta(seconds=420)" in errors
 
 
-def test_a_relative_path_is_relative_to_the_file_that_calls_wherever_the_process_is(load, tmp_path, monkeypatch):
+def test_a_relative_path_of_a_calendar_is_relative_to_the_calling_file(load, tmp_path, monkeypatch):
     (tmp_path / "away").mkdir()
     monkeypatch.chdir(tmp_path / "away")
     dag, errors = load()
@@ -162,7 +160,7 @@ def test_a_relative_path_is_relative_to_the_file_that_calls_wherever_the_process
     assert dag.get_task("sync").calendar == str(tmp_path / "calendar.yaml")
 
 
-def test_an_absolute_path_is_itself(tmp_path):
+def test_a_calendar_dag_takes_an_absolute_path(tmp_path):
     from airflow_batch.calendar_dag import campaign_calendar_dag
 
     (tmp_path / "calendar.yaml").write_text(CALENDAR)
@@ -172,29 +170,10 @@ def test_an_absolute_path_is_itself(tmp_path):
         campaign_calendar_dag(tmp_path / "nowhere.yaml", dag_id="sale")
 
 
-def test_the_example_is_a_dag_of_five_campaigns(tmp_path):
+def test_the_example_of_a_calendar_is_a_dag_of_five_campaigns(tmp_path):
     for file in EXAMPLES.glob("campaign_calendar.*"):
         shutil.copy(file, tmp_path)
     dag = runpy.run_path(str(tmp_path / "campaign_calendar.py"))["dag"]
     assert (dag.dag_id, dag.task_ids, dag.get_task("sync").max_changes) == ("campaign_calendar", ["sync"], 10)
     assert dag.doc_md.count("\n| ") == 6
     assert serialised(dag) == serialised(runpy.run_path(str(tmp_path / "campaign_calendar.py"))["dag"])
-
-
-def test_its_task_makes_the_campaigns_what_the_calendar_says(batch, tmp_path):
-    from airflow_batch.calendar_dag import campaign_calendar_dag
-
-    definition = {**MORNING_NEWS, "name": "Sale"}
-    off, on, undeclared = (batch.add_campaign({**definition, "live": live}) for live in (True, False, True))
-    (tmp_path / "calendar.yaml").write_text(
-        f"""\
-timezone: Europe/Paris
-campaigns:
-- {{name: Sale, token: {on}, windows: [{{start: 2020-01-01, end: 2100-01-01}}]}}
-- {{name: Sale, token: {off}, windows: [{{start: 2020-01-01, end: 2020-01-02}}]}}
-"""
-    )
-    dag = campaign_calendar_dag(tmp_path / "calendar.yaml", dag_id="sale")
-    report = attempt(dag.get_task("sync"))
-    assert (report["total"], report["changed"], report["failed"]) == (2, 2, 0)
-    assert [batch.campaign(token)["live"] for token in (on, off, undeclared)] == [True, False, True]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from samples import SUMMER_SALE
 from task import Store, attempt, seconds_until
 
 from airflow_batch._airflow.compat import AirflowFailException, AirflowRescheduleException
@@ -17,20 +18,11 @@ from airflow_batch.exceptions import (
     BatchPayloadError,
     BatchRateLimitError,
     BatchServerError,
-    BatchWaitExceededError,
 )
 from airflow_batch.operators.campaigns import BatchDeleteCampaignOperator
 from airflow_batch.sandbox import BatchSandbox, Contract
 
-DEFINITION = {
-    "name": "Morning news",
-    "live": False,
-    "push_time": "2030-06-01T09:00:00",
-    "messages": [{"language": "en", "body": "Good morning"}],
-}
-
-
-ANSWER_LOST = ["delete:reset_after", "delete:500;applied=true", "delete:html;applied=true", "delete:truncate"]
+ANSWER_LOST = ["delete:reset_after", "delete:500;applied=true"]
 
 
 @pytest.fixture(params=[Store, lambda: None], ids=["with a store", "without a store"])
@@ -40,7 +32,7 @@ def store(request):
 
 @pytest.fixture
 def token(batch):
-    return batch.add_campaign(DEFINITION)
+    return batch.add_campaign(SUMMER_SALE)
 
 
 @pytest.fixture
@@ -57,7 +49,7 @@ def operations(sandbox):
     return [record.operation for record in sandbox.requests]
 
 
-def test_a_deletion_is_one_request_and_leaves_a_result_of_fixed_keys(batch, token, delete):
+def test_a_deletion_is_one_request_and_returns_a_result_of_fixed_keys(batch, token, delete):
     began = datetime.now(UTC) - timedelta(milliseconds=1)
     result = attempt(delete())
     requested, completed = (datetime.fromisoformat(result.pop(key)) for key in ("requested_at", "completed_at"))
@@ -77,24 +69,15 @@ def test_a_deletion_is_one_request_and_leaves_a_result_of_fixed_keys(batch, toke
     assert began <= requested <= completed
 
 
-def test_an_empty_answer_is_a_success(connect):
+def test_an_empty_answer_confirms_a_deletion(connect):
     with BatchSandbox(contract=Contract(delete_success_body="")) as sandbox:
         connect(sandbox.connection())
-        task = BatchDeleteCampaignOperator(task_id="d", campaign=sandbox.add_campaign(DEFINITION))
+        task = BatchDeleteCampaignOperator(task_id="d", campaign=sandbox.add_campaign(SUMMER_SALE))
         assert attempt(task)["changed"] is True
 
 
-def test_the_result_of_another_task_names_campaign_and_app(connect):
-    with BatchSandbox(apps=("ios", "android")) as sandbox:
-        connect(sandbox.connection("api_keys"))
-        token = sandbox.add_campaign(DEFINITION, app="android")
-        task = BatchDeleteCampaignOperator(task_id="d", campaign={"campaign_token": token, "app": "android"})
-        assert attempt(task)["app"] == "android"
-        assert sandbox.tokens() == ()
-
-
 @pytest.mark.parametrize("campaign", ["", "a/b", "list", {"token": "x"}, None])
-def test_a_wrong_campaign_fails_at_once_and_nothing_is_sent(batch, delete, campaign):
+def test_a_deletion_of_an_invalid_campaign_fails_before_any_request(batch, delete, campaign):
     with pytest.raises(BatchPayloadError) as caught:
         attempt(delete(campaign=campaign))
     assert isinstance(caught.value, AirflowFailException)
@@ -102,30 +85,34 @@ def test_a_wrong_campaign_fails_at_once_and_nothing_is_sent(batch, delete, campa
 
 
 class TestNotFound:
-    def test_an_unknown_campaign_fails_the_task_at_once_and_fails_it_again_after_a_clear(self, delete, store):
+    def test_a_deletion_of_an_unknown_campaign_fails_at_once_and_again_after_the_task_is_cleared(self, delete, store):
         for try_number, max_tries in ((1, 6), (2, 8)):
             with pytest.raises(BatchNotFoundError) as caught:
                 attempt(delete(campaign="unknown"), store=store, try_number=try_number, max_tries=max_tries)
             assert isinstance(caught.value, AirflowFailException)
 
-    def test_with_missing_ok_it_is_a_success_that_has_changed_nothing(self, batch, token, delete):
+    def test_a_deletion_of_an_unknown_campaign_with_missing_ok_succeeds_unchanged(self, batch, token, delete):
         result = attempt(delete(campaign="unknown", missing_ok=True))
         assert (result["changed"], result["http_status"], result["campaign_token"]) == (False, 404, "unknown")
         assert batch.tokens() == (token,)
 
-    @pytest.mark.parametrize("arguments", [{"expect_name": "Morning news"}, {"dry_run": True}])
-    def test_with_missing_ok_a_campaign_that_view_does_not_know_is_a_success_too(self, batch, delete, arguments):
+    @pytest.mark.parametrize("arguments", [{"expect_name": "Summer sale"}, {"dry_run": True}])
+    def test_a_deletion_with_missing_ok_succeeds_where_the_view_does_not_know_the_campaign(
+        self, batch, delete, arguments
+    ):
         result = attempt(delete(campaign="unknown", missing_ok=True, **arguments))
         assert (result["changed"], result["http_status"]) == (False, 404)
         assert operations(batch) == ["view"]
 
     @pytest.mark.parametrize("fault", ANSWER_LOST)
-    def test_after_a_lost_answer_of_the_same_attempt_it_is_a_success(self, batch, delete, clock, fault, store):
+    def test_a_404_after_an_ambiguous_deletion_of_the_same_attempt_is_a_success(
+        self, batch, delete, clock, fault, store
+    ):
         batch.inject(fault)
         result = attempt(delete(), store=store)
         assert (result["changed"], result["http_status"], clock.slept) == (None, 404, [5.0])
 
-    def test_after_an_attempt_whose_answers_were_lost_it_is_a_success_where_airflow_remembers(
+    def test_a_404_after_an_ambiguous_deletion_of_an_earlier_attempt_is_a_success_with_a_store(
         self, batch, delete, clock
     ):
         store = Store()
@@ -134,7 +121,7 @@ class TestNotFound:
             attempt(delete(), store=store)
         assert attempt(delete(), try_number=2, store=store)["changed"] is None
 
-    def test_after_an_attempt_whose_answers_were_lost_it_is_a_failure_where_airflow_does_not(
+    def test_a_404_after_an_ambiguous_deletion_of_an_earlier_attempt_is_a_failure_without_a_store(
         self, batch, delete, clock
     ):
         batch.inject(*ANSWER_LOST[:1], "delete:500;times=2")
@@ -144,7 +131,7 @@ class TestNotFound:
             attempt(delete(), try_number=2)
 
     @pytest.mark.parametrize("max_tries", [6, 8], ids=["retry", "clear"])
-    def test_after_an_attempt_that_sent_nothing_it_is_a_failure(self, batch, delete, connect, clock, max_tries):
+    def test_a_404_after_an_attempt_that_sent_nothing_is_a_failure(self, batch, delete, connect, clock, max_tries):
         store = Store()
         connect({**batch.connection(), "host": "http://127.0.0.1:9"})
         with pytest.raises(BatchConnectionError):
@@ -154,7 +141,7 @@ class TestNotFound:
             attempt(delete(campaign="unknown"), try_number=2, max_tries=max_tries, store=store)
         assert clock.slept == [5.0, 15.0]
 
-    def test_after_an_attempt_that_was_throttled_it_is_a_failure(self, batch, delete):
+    def test_a_404_after_a_throttled_attempt_is_a_failure(self, batch, delete):
         store = Store()
         batch.inject("delete:429")
         with pytest.raises(AirflowRescheduleException):
@@ -162,7 +149,7 @@ class TestNotFound:
         with pytest.raises(BatchNotFoundError):
             attempt(delete(campaign="unknown"), reschedules=1, store=store)
 
-    def test_one_deletion_in_doubt_stays_in_doubt_however_clearly_later_ones_failed(
+    def test_a_404_after_an_ambiguous_deletion_is_a_success_although_later_attempts_sent_nothing(
         self, batch, delete, connect, clock
     ):
         store = Store()
@@ -175,101 +162,87 @@ class TestNotFound:
         connect(batch.connection())
         assert attempt(delete(), try_number=3, store=store)["changed"] is None
 
-    def test_a_deletion_of_another_campaign_says_nothing_about_this_one(self, batch, delete):
+    def test_a_404_after_the_deletion_of_another_campaign_is_a_failure(self, batch, delete):
         store = Store()
         assert attempt(delete(), store=store)["changed"] is True
         with pytest.raises(BatchNotFoundError):
             attempt(delete(campaign="unknown"), try_number=2, max_tries=8, store=store)
 
 
-class TestName:
+class TestExpectName:
     def test_a_campaign_with_the_expected_name_is_deleted(self, batch, delete):
-        assert attempt(delete(expect_name=" Morning news"))["name"] == "Morning news"
+        assert attempt(delete(expect_name=" Summer sale"))["name"] == "Summer sale"
         assert (operations(batch), batch.tokens()) == (["view", "delete"], ())
 
-    @pytest.mark.parametrize("name", ["Evening news", "", "None"])
-    def test_another_name_or_one_that_rendered_to_nothing_is_refused_before_anything_is_sent(self, batch, delete, name):
+    @pytest.mark.parametrize("name", ["Winter sale", "", "None"])
+    def test_a_deletion_is_refused_for_another_name_and_for_an_expect_name_that_renders_to_nothing(
+        self, batch, delete, name
+    ):
         with pytest.raises(BatchChangeRefusedError, match="expect_name"):
             attempt(delete(expect_name=name))
         assert operations(batch) == ["view"]
 
-    def test_a_key_that_cannot_read_the_name_is_refused(self, batch, connect, delete):
+    def test_a_deletion_with_expect_name_is_refused_where_the_key_cannot_read_the_name(self, batch, connect, delete):
         connect(batch.connection(kind="dev"))
         with pytest.raises(BatchChangeRefusedError, match="cannot be compared"):
-            attempt(delete(expect_name="Morning news"))
+            attempt(delete(expect_name="Summer sale"))
         assert operations(batch) == ["view"]
 
-    def test_a_retry_of_a_deletion_in_doubt_does_not_fail_for_the_name_that_is_gone(self, batch, delete, clock):
+    def test_the_retry_of_an_ambiguous_deletion_does_not_fail_for_the_missing_name(self, batch, delete, clock):
         store = Store()
         batch.inject("delete:reset_after", "delete:500;times=2")
         with pytest.raises(BatchServerError):
-            attempt(delete(expect_name="Morning news"), store=store)
-        assert attempt(delete(expect_name="Morning news"), try_number=2, store=store)["changed"] is None
+            attempt(delete(expect_name="Summer sale"), store=store)
+        assert attempt(delete(expect_name="Summer sale"), try_number=2, store=store)["changed"] is None
 
 
 class TestDryRun:
-    def test_nothing_is_deleted_and_the_result_names_the_campaign(self, batch, token, delete):
+    def test_a_dry_run_of_a_deletion_deletes_nothing_and_names_the_campaign(self, batch, token, delete):
         result = attempt(delete(dry_run=True))
-        assert (result["action"], result["changed"], result["name"]) == ("dry_run", False, "Morning news")
+        assert (result["action"], result["changed"], result["name"]) == ("dry_run", False, "Summer sale")
         assert (operations(batch), batch.tokens()) == (["view"], (token,))
 
-    def test_an_unknown_campaign_and_another_name_are_refused_as_without_it(self, batch, delete):
+    def test_a_dry_run_of_a_deletion_fails_for_an_unknown_campaign_and_for_another_name(self, batch, delete):
         with pytest.raises(BatchNotFoundError):
             attempt(delete(campaign="unknown", dry_run=True))
         with pytest.raises(BatchChangeRefusedError):
-            attempt(delete(expect_name="Evening news", dry_run=True))
+            attempt(delete(expect_name="Winter sale", dry_run=True))
 
-    def test_it_leaves_no_record_that_a_later_run_of_the_task_would_take_for_a_deletion(self, batch, delete):
+    def test_a_dry_run_of_a_deletion_saves_no_record(self, batch, delete):
         store = Store()
         attempt(delete(dry_run=True), store=store)
         assert store.kept == {}
 
 
-class TestTryingAgain:
-    def test_a_deletion_that_did_not_take_effect_is_sent_again_by_the_same_attempt(self, batch, delete, clock, store):
+class TestRetries:
+    def test_a_deletion_that_was_not_applied_is_sent_again_by_the_same_attempt(self, batch, delete, clock, store):
         batch.inject("delete:reset_before")
         assert attempt(delete(), store=store)["changed"] is True
         assert (batch.tokens(), clock.slept) == ((), [5.0])
 
-    def test_a_throttle_after_a_lost_answer_is_not_rescheduled_where_airflow_keeps_nothing(self, batch, delete, clock):
+    def test_without_a_store_a_throttle_after_an_ambiguous_deletion_is_not_rescheduled(self, batch, delete, clock):
         batch.inject("delete:reset_after", "delete:429")
         with pytest.raises(BatchRateLimitError):
             attempt(delete())
 
-    def test_a_429_gives_the_slot_back_for_at_least_ten_seconds(self, batch, token, delete):
+    def test_a_429_reschedules_a_deletion_after_at_least_ten_seconds(self, batch, token, delete):
         batch.inject("delete:429")
         with pytest.raises(AirflowRescheduleException) as caught:
             attempt(delete())
         assert 9.9 <= seconds_until(caught.value.reschedule_date) <= 20
         assert batch.tokens() == (token,)
 
-    def test_retry_after_is_never_shortened(self, batch, delete):
-        batch.inject("delete:429;retry-after=600")
-        with pytest.raises(AirflowRescheduleException) as caught:
-            attempt(delete())
-        assert seconds_until(caught.value.reschedule_date) >= 599.9
-
-    def test_a_retry_after_beyond_max_wait_fails_at_once(self, batch, delete):
-        batch.inject("delete:429;retry-after=601")
-        with pytest.raises(BatchWaitExceededError):
-            attempt(delete(max_wait=600))
-
-    def test_after_max_wait_the_error_goes_to_the_retries(self, batch, delete):
-        batch.inject("delete:429")
-        with pytest.raises(BatchRateLimitError):
-            attempt(delete(max_wait=600), refused_for=timedelta(seconds=595))
-
-    def test_a_refusal_fails_the_task_at_once(self, connect):
+    def test_a_deletion_that_batch_refuses_fails_at_once(self, connect):
         with BatchSandbox(contract=Contract(dashboard_delete="API_MISUSE")) as sandbox:
             connect(sandbox.connection())
-            token = sandbox.add_campaign(DEFINITION, from_api=False)
+            token = sandbox.add_campaign(SUMMER_SALE, from_api=False)
             with pytest.raises(BatchApiMisuseError) as caught:
                 attempt(BatchDeleteCampaignOperator(task_id="d", campaign=token, missing_ok=True))
             assert isinstance(caught.value, AirflowFailException)
             assert sandbox.tokens() == (token,)
 
 
-def test_a_deletion_that_was_confirmed_before_a_kill_is_told_as_changed(batch):
+def test_the_attempt_after_a_confirmed_deletion_reports_it_as_changed(batch):
     token, store = batch.add_campaign({"name": "News", "live": False}), Store()
     task = BatchDeleteCampaignOperator(task_id="delete", campaign=token)
     assert attempt(task, store=store)["changed"] is True

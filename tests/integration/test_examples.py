@@ -36,7 +36,7 @@ def example(request):
     return load(request.param)
 
 
-def test_one_dag_switches_on_and_off_and_missed_runs_collapse(example):
+def test_one_example_dag_switches_on_and_off_without_catchup(example):
     _, dag = example
     assert isinstance(dag.timetable, MultipleCronTriggerTimetable)
     assert (dag.catchup, dag.max_active_runs) == (False, 1)
@@ -44,13 +44,13 @@ def test_one_dag_switches_on_and_off_and_missed_runs_collapse(example):
     assert dag.get_task("confirm").upstream_task_ids == {"toggle"}
 
 
-def test_every_example_stands_in_the_readme():
+def test_every_example_is_in_the_readme():
     readme = (CHECKOUT / "README.md").read_text()
     for file in EXAMPLES.glob("*.py"):
         assert f"dags_examples/{file.name}" in readme, file.name
 
 
-def test_the_demos_campaign_is_a_param_of_the_run():
+def test_the_campaign_of_the_demo_is_a_param_of_the_run():
     _, dag = load("scheduled_campaign_toggle")
     assert dag.params["campaign"] == ""
     assert dag.get_task("toggle").campaign == "{{ params.campaign }}"
@@ -70,15 +70,15 @@ MOMENTS = [
 
 
 @pytest.mark.parametrize(("moment", "live"), MOMENTS)
-def test_the_wanted_state_is_that_of_the_runs_own_moment_in_paris(moment, live):
+def test_the_state_in_the_toggle_example_is_that_of_the_runs_moment_in_paris(moment, live):
     desired_live = load("scheduled_campaign_toggle")[0]["desired_live"]
     assert desired_live(paris(moment), BY_SCHEDULE) is live
 
 
-@pytest.mark.parametrize(("moment", "live"), MOMENTS)
-def test_the_readmes_window_says_the_same(moment, live):
+def test_the_window_of_summer_sale_has_the_same_moments():
     module, _ = load("summer_sale")
-    assert module["window"].is_live_at(paris(moment).run_after) is live
+    for moment, live in MOMENTS:
+        assert module["window"].is_live_at(paris(moment).run_after) is live, moment
 
 
 @pytest.mark.parametrize("file", sorted(EXAMPLES.glob("*.py")), ids=lambda file: file.stem)
@@ -88,7 +88,7 @@ def test_every_window_of_an_example_names_its_timezone(file):
 
 
 def test_a_pipeline_that_failed_and_stopped_its_campaign_is_a_failed_run():
-    """A run is judged by its leaves, and the task that stops the campaign succeeds."""
+    """The state of a run is that of its last tasks, and the task that stops the campaign succeeds."""
     _, dag = load("stop_on_failure")
     assert [task.task_id for task in dag.tasks if not task.downstream_task_ids] == ["watcher"]
     assert dag.get_task("watcher").trigger_rule == "one_failed"
@@ -96,13 +96,13 @@ def test_a_pipeline_that_failed_and_stopped_its_campaign_is_a_failed_run():
 
 
 @pytest.mark.skipif(not HAS_RETRY_POLICY, reason="SyncCallback runs under a supervisor from Airflow 3.3 on")
-def test_the_deadline_of_the_documents_is_a_dag_with_our_notifier():
+def test_the_deadline_in_the_documents_is_a_dag_with_the_notifier():
     dag = runpy.run_path(str(CHECKOUT / "docs/examples/deadline.py"))["dag"]
     (alert,) = dag.deadline
     assert alert.callback.path == "airflow_batch.notifications.campaigns.SetCampaignLiveNotifier"
 
 
-def test_at_a_weekend_the_campaign_is_off():
+def test_the_toggle_example_switches_off_on_weekends():
     desired_live = load("scheduled_campaign_toggle")[0]["desired_live"]
     saturday = datetime(2026, 11, 21, 0, 0, tzinfo=PARIS)
     hours = [saturday + timedelta(hours=hour) for hour in range(48)]
@@ -110,6 +110,6 @@ def test_at_a_weekend_the_campaign_is_off():
 
 
 @pytest.mark.parametrize(("asked", "live"), [("on", True), ("off", False)])
-def test_a_manual_run_does_what_it_was_asked(asked, live):
+def test_a_manual_run_of_the_toggle_example_applies_the_state_of_its_param(asked, live):
     desired_live = load("scheduled_campaign_toggle")[0]["desired_live"]
     assert desired_live(paris("2026-11-23T12:00:00"), {"live": asked}) is live

@@ -1,6 +1,6 @@
-"""Every row of the fault matrix, met by our operator in both of its throttle modes. The rows stand in faults/table.py.
+"""Every row of the fault matrix, for our operator. The rows are in faults/table.py.
 
-`make bench-faults` prints the same rows for us and for what users would pick instead.
+`make bench-faults` prints the same rows for this provider and for its alternatives.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from airflow_batch._airflow.compat import HAS_RETRY_POLICY
 
 SLACK = 5.0
 """Real seconds that a busy machine may add to a wait."""
-LOOKS = 5
-"""How often an attempt reads the campaign after a write in doubt."""
+READS = 5
+"""How often an attempt reads the campaign after an ambiguous answer."""
 
 NO_DELAY = "a retry cannot carry Batch's delay"
 BELOW_3_3 = {
@@ -32,7 +32,7 @@ BELOW_3_3 = {
 
 @pytest.mark.parametrize("mode", OURS)
 @pytest.mark.parametrize("row", ROWS, ids=str)
-def test_a_fault_ends_as_the_table_says(row, mode, request):
+def test_a_toggle_that_meets_the_fault_ends_as_the_fault_table_says(row, mode, request):
     if not HAS_RETRY_POLICY and (reason := BELOW_3_3.get((row.name, mode))):
         request.applymarker(pytest.mark.xfail(strict=True, reason=f"Airflow below 3.3: {reason}"))
     played = play(OURS[mode], row)
@@ -45,19 +45,21 @@ def test_a_fault_ends_as_the_table_says(row, mode, request):
     assert row.updates[0] <= len(played.updates) <= row.updates[1]
     assert played.steps <= row.tries
     # An attempt reads, sends, and reads again: once, or over the settle time.
-    assert len(played.requests) <= (2 + (LOOKS if row.held else 1)) * played.steps
+    assert len(played.requests) <= (2 + (READS if row.slot_seconds else 1)) * played.steps
     assert (played.pushes, played.campaigns, played.drafts) == (0, int(row.live), int(not row.live))
 
     assert not too_early(row, played)
     if row.wait is not None:
         least, most = row.wait
         assert least - (1 if row.not_before else 0) <= played.waits[0] <= most + SLACK
-    assert played.held_most <= row.held, "an attempt kept its worker slot for longer than a doubt needs"
+    assert played.most_slot_seconds <= row.slot_seconds, (
+        "an attempt kept its worker slot for longer than an ambiguous answer needs"
+    )
 
-    assert row.place == "dns" or "uses the Batch sandbox" in played.told, "the log was not kept"
-    assert_free(played.told, "the log or an error")
+    assert row.place == "dns" or "uses the Batch sandbox" in played.log_text, "the log was not kept"
+    assert_free(played.log_text, "the log or an error")
     assert verdict(row, played) == row.verdict
 
 
-def test_the_rows_have_names_of_their_own():
+def test_each_row_of_the_fault_table_has_its_own_name():
     assert len({row.name for row in ROWS}) == len(ROWS)

@@ -1,8 +1,7 @@
-"""The hook against the sandbox: each endpoint, each documented failure, and keys that are never shown."""
+"""The hook against the sandbox: each endpoint, each documented failure, and that no key is shown."""
 
 from __future__ import annotations
 
-import gc
 import json
 import logging
 import socket
@@ -19,9 +18,7 @@ from airflow_batch import __version__
 from airflow_batch._http.endpoints import CREATE
 from airflow_batch._http.responses import MAX_SERVER_TEXT, Answer
 from airflow_batch.exceptions import (
-    ERRORS,
     BatchApiError,
-    BatchApiMisuseError,
     BatchAuthenticationError,
     BatchConfigurationError,
     BatchConnectionError,
@@ -30,7 +27,6 @@ from airflow_batch.exceptions import (
     BatchNotFoundError,
     BatchPayloadError,
     BatchRateLimitError,
-    BatchRequestError,
     BatchResponseError,
     BatchServerError,
 )
@@ -49,7 +45,7 @@ def token(batch):
 
 @pytest.fixture
 def secretive(connect):
-    """A sandbox whose keys are found wherever a piece of them is shown."""
+    """A sandbox whose keys are searched for in pieces of six characters."""
     keys = {kind: f"sandbox-{SECRET[kind]}" for kind in ("live", "dev")}
     with BatchSandbox(rest_key=f"sandbox-{SECRET['rest']}", apps={"ios": keys}) as running:
         connect(running.connection())
@@ -80,7 +76,7 @@ def test_a_hook_reads_no_connection_before_its_first_request(batch, connect):
     assert hook.get_campaign(token)["name"] == "Summer sale"
 
 
-def test_the_default_connection_is_batch_default(batch, token):
+def test_the_default_connection_of_a_hook_is_batch_default(batch, token):
     assert BatchHook().batch_conn_id == "batch_default"
     assert BatchHook().get_campaign(token)["campaign_token"] == token
 
@@ -92,7 +88,7 @@ def test_a_connection_may_be_a_uri(batch, token, monkeypatch):
     assert BatchHook("by_uri").get_campaign(token)["campaign_token"] == token
 
 
-def test_the_session_is_made_once_and_sends_the_rest_key_to_the_host_of_the_connection_only(batch):
+def test_the_session_is_created_once_and_sends_the_rest_key_only_to_the_host_of_the_connection(batch):
     session = BatchHook().get_conn()
     with BatchSandbox() as other:
         for server in (batch, other):
@@ -102,21 +98,14 @@ def test_the_session_is_made_once_and_sends_the_rest_key_to_the_host_of_the_conn
     assert hook.get_conn() is hook.get_conn()
 
 
-def test_a_wrong_connection_is_refused_before_anything_is_sent(batch, connect):
+def test_an_invalid_connection_is_refused_before_any_request(batch, connect):
     connect(batch.connection() | {"extra": {"retries": 3}})
     with pytest.raises(BatchConfigurationError, match="unknown extra 'retries'"):
         BatchHook().get_campaign("abc")
     assert batch.requests == ()
 
 
-@pytest.fixture
-def two_apps(connect):
-    with BatchSandbox(apps=("ios", "android")) as running:
-        connect(running.connection("api_keys"))
-        yield running
-
-
-def test_each_app_has_its_own_campaigns(two_apps):
+def test_a_hook_of_an_app_sees_only_the_campaigns_of_that_app(two_apps):
     token = two_apps.add_campaign(SUMMER, app="android")
     assert BatchHook(app="android").get_campaign(token)["name"] == "Summer sale"
     assert failure_of(BatchHook(app="ios").get_campaign, token, kind=BatchNotFoundError)
@@ -124,27 +113,27 @@ def test_each_app_has_its_own_campaigns(two_apps):
 
 
 @pytest.mark.parametrize("app", [None, "", "None", "windows"])
-def test_an_app_must_be_named_where_there_are_several(two_apps, app):
+def test_an_app_must_be_named_where_the_connection_has_several(two_apps, app):
     with pytest.raises(BatchConfigurationError, match="knows the apps 'ios', 'android'"):
         BatchHook(app=app).get_campaign("abc")
     assert two_apps.requests == ()
 
 
 @pytest.mark.parametrize("app", [None, "", "None"])
-def test_an_app_that_renders_to_nothing_counts_as_none(batch, token, app):
+def test_an_app_that_renders_to_nothing_counts_as_no_app(batch, token, app):
     assert BatchHook(app=app).get_campaign(token)["campaign_token"] == token
 
 
-def test_an_app_is_a_label_where_login_holds_the_only_key(batch, token):
+def test_an_app_is_only_a_label_where_login_holds_the_only_key(batch, token):
     assert BatchHook(app="ios").get_campaign(token)["campaign_token"] == token
 
 
-def test_a_connection_that_cannot_be_found_is_transient_for_airflow_says_so_of_what_it_could_not_ask_too():
+def test_a_connection_that_airflow_does_not_find_is_a_transient_error():
     error = failure_of(BatchHook("nowhere").get_campaign, "abc", kind=BatchConnectionError)
     assert "connection 'nowhere' does not exist" in str(error)
 
 
-def test_a_failure_names_the_app(two_apps):
+def test_an_error_names_the_app(two_apps):
     error = failure_of(BatchHook(app="ios").get_campaign, "abc", kind=BatchNotFoundError)
     assert "view of campaign 'abc' (app 'ios')" in str(error)
 
@@ -152,21 +141,21 @@ def test_a_failure_names_the_app(two_apps):
 # --------------------------------------------------------------------------------------------------------- update, view
 
 
-def test_an_update_changes_the_campaign_and_returns_the_status(batch, token):
+def test_update_campaign_changes_the_campaign_and_returns_the_status(batch, token):
     assert BatchHook().update_campaign(token, {"name": "Winter sale", "live": True}) == 200
     assert batch.campaign(token)["name"] == "Winter sale"
     assert batch.campaign(token)["live"] is True
 
 
-def test_an_update_goes_out_in_batchs_form(batch, token):
+def test_update_campaign_converts_the_payload_to_batchs_format(batch, token):
     moment = pendulum.datetime(2031, 6, 1, 9, tz="Europe/Paris")
     BatchHook().update_campaign(token, {"live": "False", "push_time": moment})
     assert batch.campaign(token)["push_time"] == "2031-06-01T07:00:00"
     assert batch.campaign(token)["live"] is False
 
 
-# Four labels and a name of two characters are refused in the user's payload, but Batch may hold such a campaign.
-def test_a_checked_payload_is_sent_as_it_is(batch, token):
+# Four labels and a name of two characters are refused in a user's payload, but Batch may have such a campaign.
+def test_a_payload_that_was_checked_before_is_sent_unchanged(batch, token):
     seen = {"name": "ab", "live": False, "labels": ["a", "b", "c", "d"]}
     bodies = []
     hook = BatchHook()
@@ -177,7 +166,7 @@ def test_a_checked_payload_is_sent_as_it_is(batch, token):
     assert bodies == [seen, seen]
 
 
-def test_the_hook_keeps_the_status_of_the_last_answer(batch, token):
+def test_the_hook_keeps_the_status_of_the_last_response(batch, token):
     hook = BatchHook()
     assert (hook.last_status, hook.has_answered) == (None, False)
     batch.inject("429", "reset_before")
@@ -188,18 +177,18 @@ def test_the_hook_keeps_the_status_of_the_last_answer(batch, token):
     assert hook.last_status == 200
 
 
-def test_a_request_without_an_answer_does_not_count_as_answered(batch, token):
+def test_a_request_without_a_response_leaves_has_answered_false(batch, token):
     batch.inject("reset_before")
     hook = BatchHook()
     failure_of(hook.get_campaign, token)
     assert (hook.last_status, hook.has_answered) == (None, False)
 
 
-def test_a_view_returns_the_campaign_as_batch_gives_it(batch, token):
+def test_get_campaign_returns_the_campaign_as_batch_sends_it(batch, token):
     assert BatchHook().get_campaign(token) == batch.campaign(token)
 
 
-def test_a_call_is_one_request_to_its_endpoint_and_a_test_of_the_connection_two_reads(batch, token):
+def test_each_method_sends_one_request_and_test_connection_sends_two_reads(batch, token):
     hook = BatchHook()
     hook.update_campaign(token, {"live": True})
     hook.get_campaign(token)
@@ -212,22 +201,19 @@ def test_a_call_is_one_request_to_its_endpoint_and_a_test_of_the_connection_two_
     ]
 
 
-def test_a_request_says_who_sends_it(batch, token):
+def test_the_user_agent_names_the_provider_and_airflow(batch, token):
     BatchHook().get_campaign(token)
     assert batch.requests[0].user_agent == f"airflow-provider-batch/{__version__} apache-airflow/{airflow_version}"
 
 
-def test_an_update_is_json_by_its_content_type(connect):
+def test_an_update_has_the_content_type_of_json(connect):
     with BatchSandbox(contract=Contract(content_type="MALFORMED_JSON_BODY")) as batch:
         connect(batch.connection())
         assert BatchHook().update_campaign(batch.add_campaign(SUMMER), {"live": True}) == 200
 
 
-WRONG_TOKENS = ["", "a/b", "a b", "..", "../list", "list", "create", "update", "delete", "stats", "a?b", None]
-
-
-@pytest.mark.parametrize("wrong", WRONG_TOKENS)
-def test_a_wrong_token_is_refused_before_anything_is_sent(batch, wrong):
+@pytest.mark.parametrize("wrong", ["", "../list", None])
+def test_an_invalid_token_is_refused_before_any_request(batch, wrong):
     with pytest.raises(BatchPayloadError):
         BatchHook().update_campaign(wrong, {"live": False})
     with pytest.raises(BatchPayloadError):
@@ -235,16 +221,12 @@ def test_a_wrong_token_is_refused_before_anything_is_sent(batch, wrong):
     assert batch.requests == ()
 
 
-@pytest.mark.parametrize("payload", [{}, None, {"name": "ab"}, {"live": "perhaps"}, {"custom": float("nan")}])
-def test_a_wrong_payload_is_refused_before_anything_is_sent(batch, token, payload):
+@pytest.mark.parametrize(
+    "payload", [{}, {"live": "perhaps"}, {"custom": 10**5000}], ids=["empty", "live", "huge number"]
+)
+def test_an_invalid_payload_is_refused_before_any_request(batch, token, payload):
     with pytest.raises(BatchPayloadError):
         BatchHook().update_campaign(token, payload)
-    assert batch.requests == ()
-
-
-def test_a_number_that_json_cannot_write_is_refused_before_anything_is_sent(batch, token):
-    with pytest.raises(BatchPayloadError):
-        BatchHook().update_campaign(token, {"custom": 10**5000})
     assert batch.requests == ()
 
 
@@ -262,60 +244,14 @@ def view(token):
 BOTH = pytest.mark.parametrize("call", [update, view])
 
 
-@BOTH
-@pytest.mark.parametrize("name", sorted({name for name, _ in ERRORS.values()}))
-def test_a_documented_error_has_its_class(batch, token, call, name):
-    batch.inject(Fault("answer", error=name))
-    error = failure_of(call, token)
-    assert type(error) is ERRORS[error.status_code, error.error_code][1]
-    assert error.error_name == name
-    assert error.endpoint == call.__name__
-    assert error.may_have_been_applied is (call is update and name == "SERVER_ERROR")
-    assert len(batch.requests) == 1
-
-
-STATUSES = {
-    400: BatchRequestError,
-    401: BatchAuthenticationError,
-    403: BatchApiMisuseError,
-    404: BatchNotFoundError,
-    409: BatchRequestError,
-    429: BatchRateLimitError,
-    500: BatchServerError,
-    502: BatchServerError,
-    503: BatchServerError,
-    504: BatchServerError,
-}
-BODIES = {"empty": b"", "html": b"<html>no</html>", "array": b"[]", "cut": b'{"code": 2, "ty', "nested": b"[" * 100_000}
-
-
-@BOTH
-@pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
-@pytest.mark.parametrize(("status", "kind"), STATUSES.items())
-def test_the_status_decides_where_the_body_tells_nothing(batch, token, call, status, kind, body):
-    if body is BODIES["nested"]:
-        # Else what earlier tests have left may be collected in the depth of this body, where finalizers fail.
-        gc.collect()
-    batch.inject(Fault("answer", status=status, body=body))
-    error = failure_of(call, token)
-    assert type(error) is kind
-    assert error.status_code == status
-    assert len(batch.requests) == 1
-
-
-def test_maintenance_is_known_by_its_code(batch, token):
+def test_a_503_with_code_2_is_a_maintenance_error(batch, token):
     batch.inject("503;retry-after=120")
     error = failure_of(update, token, kind=BatchMaintenanceError)
     assert error.retry_after == 120.0
     assert not error.may_have_been_applied
 
 
-def test_an_html_page_of_a_proxy_is_a_server_error(batch, token):
-    batch.inject(Fault("html", status=503))
-    assert "Something went wrong" in str(failure_of(update, token, kind=BatchServerError))
-
-
-def test_a_throttled_request_is_not_repeated(connect):
+def test_the_hook_does_not_repeat_a_throttled_request(connect):
     with BatchSandbox(rate=0.01, retry_after="computed") as batch:
         connect(batch.connection())
         token = batch.add_campaign(SUMMER)
@@ -325,7 +261,7 @@ def test_a_throttled_request_is_not_repeated(connect):
     assert 90 < error.retry_after <= 100
 
 
-def test_a_retry_after_date_is_read_by_the_servers_clock(connect):
+def test_a_retry_after_date_counts_from_the_date_of_the_server(connect):
     start = datetime(2040, 1, 1, tzinfo=UTC)
     with BatchSandbox(rate=0.05, retry_after="http-date", clock=lambda: start) as batch:
         connect(batch.connection())
@@ -334,56 +270,26 @@ def test_a_retry_after_date_is_read_by_the_servers_clock(connect):
         assert failure_of(update, token, kind=BatchRateLimitError).retry_after == 20.0
 
 
-def test_a_write_that_failed_may_have_been_applied(batch, token):
+def test_an_update_that_failed_with_a_500_may_have_been_applied(batch, token):
     batch.inject("update:500;applied=true")
     assert failure_of(update, token, kind=BatchServerError).may_have_been_applied
     assert batch.campaign(token)["live"] is True
 
 
-def test_an_unknown_campaign_is_not_found(batch):
+def test_get_campaign_of_an_unknown_token_raises_not_found(batch):
     error = failure_of(view, "0" * 32, kind=BatchNotFoundError)
     assert "belongs to the app whose API key is used" in str(error)
 
 
-# ---------------------------------------------------------------------------------------------- answers of another kind
+# ---------------------------------------------------------------------------------------------- unexpected responses
 
 
-@pytest.mark.parametrize("body", [b"", b"\r\n", b"{}", b'{"campaign_token": "x"}'])
-@pytest.mark.parametrize("status", [200, 202])
-def test_an_update_is_confirmed_by_nothing_or_an_object(batch, token, status, body):
-    batch.inject(Fault("answer", "update", status=status, body=body, applied=True))
-    assert update(token) == status
-
-
-def test_an_update_may_be_confirmed_without_content(batch, token):
+def test_a_204_confirms_an_update(batch, token):
     batch.inject("update:204;applied=true")
     assert update(token) == 204
 
 
-NO_CONFIRMATION = {
-    "html": b"<html>Please log in</html>",
-    "cut": b'{"live": tr',
-    "array": b"[]",
-    "error": {"code": 1, "type": "SERVER_ERROR", "message": "failed"},
-}
-NO_CAMPAIGN = {
-    **NO_CONFIRMATION,
-    "empty": b"",
-    "null": b"null",
-    "empty_object": b"{}",
-    "live_is_text": {"campaign_token": "x", "live": "true"},
-}
-
-
-@pytest.mark.parametrize("body", NO_CONFIRMATION.values(), ids=NO_CONFIRMATION)
-def test_an_update_is_not_confirmed_by_anything_else(batch, token, body):
-    batch.inject(Fault("answer", "update", status=200, body=body))
-    error = failure_of(update, token, kind=BatchResponseError)
-    assert error.may_have_been_applied
-    assert "check it before you repeat" in str(error)
-
-
-def test_the_view_of_another_campaign_is_not_returned(batch, token):
+def test_the_view_of_another_campaign_is_an_unreadable_response(batch, token):
     other = batch.campaign(batch.add_campaign(SUMMER))
     batch.inject(Fault("answer", "view", status=200, body=other))
     error = failure_of(view, token, kind=BatchResponseError)
@@ -391,22 +297,13 @@ def test_the_view_of_another_campaign_is_not_returned(batch, token):
     assert not error.may_have_been_applied
 
 
-# A campaign always has live as a boolean: what has not is no campaign, and must not pass for one that is stopped.
-@pytest.mark.parametrize("body", NO_CAMPAIGN.values(), ids=NO_CAMPAIGN)
-def test_what_is_no_campaign_is_not_returned_as_one(batch, token, body):
-    batch.inject(Fault("answer", "view", status=200, body=body))
+# In every campaign, live is a boolean. Without one, the answer must not be taken for a stopped campaign.
+def test_an_answer_that_is_no_campaign_is_not_returned_as_one(batch, token):
+    batch.inject(Fault("answer", "view", status=200, body={"campaign_token": token, "live": "true"}))
     assert not failure_of(view, token, kind=BatchResponseError).may_have_been_applied
 
 
-@pytest.mark.parametrize(("status", "kind"), [(200, BatchResponseError), (502, BatchServerError)])
-def test_a_huge_body_is_refused(batch, token, status, kind):
-    batch.inject(Fault("answer", status=status, body=b"x" * 10_000_000))
-    error = failure_of(view, token, kind=kind)
-    assert "too long" in str(error)
-    assert len(str(error)) < 500
-
-
-def test_a_hook_goes_on_after_a_huge_body(batch, token):
+def test_a_hook_can_be_used_after_a_response_that_is_too_large(batch, token):
     hook = BatchHook()
     batch.inject(Fault("answer", status=502, body=b"x" * 10_000_000))
     failure_of(hook.get_campaign, token)
@@ -417,8 +314,10 @@ def test_a_hook_goes_on_after_a_huge_body(batch, token):
 
 
 @BOTH
-@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-@pytest.mark.parametrize("location", ["same", "other", "http", "//other.invalid{path}", "not a URL", ""])
+@pytest.mark.parametrize(
+    ("status", "location"),
+    [(301, "same"), (302, "other"), (303, "http"), (307, "//other.invalid{path}"), (308, "not a URL"), (307, "")],
+)
 def test_a_redirect_is_refused_and_not_followed(batch, token, call, status, location):
     batch.inject(Fault("redirect", status=status, location=location))
     error = failure_of(call, token, kind=BatchResponseError)
@@ -428,19 +327,11 @@ def test_a_redirect_is_refused_and_not_followed(batch, token, call, status, loca
     assert len(batch.requests) == 1
 
 
-@BOTH
-def test_a_redirect_to_another_server_does_not_reach_it(batch, token, call):
-    with BatchSandbox() as other:
-        batch.inject(Fault("redirect", status=307, location=f"{other.url}{{path}}"))
-        failure_of(call, token, kind=BatchResponseError)
-        assert other.requests == ()
-
-
 # ----------------------------------------------------------------------------------------------------------------- keys
 
 
-@pytest.mark.parametrize("status", [401, 400, 404, 429, 500, 503])
-def test_a_key_that_the_server_repeats_is_taken_out(secretive, status):
+@pytest.mark.parametrize("status", [401, 500])
+def test_a_key_that_the_server_repeats_is_removed_from_the_error(secretive, status):
     token = secretive.add_campaign(SUMMER)
     secretive.inject(Fault("echo", status=status, times=None))
     for call in (update, view):
@@ -450,21 +341,17 @@ def test_a_key_that_the_server_repeats_is_taken_out(secretive, status):
 
 
 @pytest.mark.parametrize("kind", ["rest", "live"])
-@pytest.mark.parametrize(
-    "place", [0, MAX_SERVER_TEXT - 15, MAX_SERVER_TEXT - 8, MAX_SERVER_TEXT, 64 * MAX_SERVER_TEXT - 16]
-)
-@pytest.mark.parametrize(
-    ("status", "form"), [(401, "message"), (401, "html"), (401, "spaces"), (200, "html"), (200, "spaces")]
-)
-def test_a_key_is_taken_out_wherever_a_text_is_cut(secretive, status, form, place, kind):
-    text = (" " if form == "spaces" else ".") * place + f"sandbox-{SECRET[kind]}" + "." * 100
+@pytest.mark.parametrize("place", [MAX_SERVER_TEXT - 8, 64 * MAX_SERVER_TEXT - 16])
+@pytest.mark.parametrize(("status", "form"), [(401, "message"), (200, "html")])
+def test_a_key_is_removed_where_a_text_of_the_server_is_cut(secretive, status, form, place, kind):
+    text = "." * place + f"sandbox-{SECRET[kind]}" + "." * 100
     body = {"message": text} if form == "message" else text.encode()
     secretive.inject(Fault("answer", "update", status=status, body=body))
     error = failure_of(update, secretive.add_campaign(SUMMER))
     assert_shows_no_key(f"{error!s} {error!r}")
 
 
-def test_a_key_in_any_spelling_of_urls_and_json_is_taken_out(connect):
+def test_a_key_is_removed_from_the_error_in_every_spelling_of_urls_and_json(connect):
     key = 'sandbox-a/b+c"d\\e%'
     with BatchSandbox(rest_key=key) as batch:
         connect(batch.connection())
@@ -474,13 +361,7 @@ def test_a_key_in_any_spelling_of_urls_and_json_is_taken_out(connect):
         assert "saying '*** *** *** ***'" in str(failure_of(view, token))
 
 
-def test_wrong_keys_are_not_shown_either(secretive, connect):
-    connect(secretive.connection() | {"password": f"sandbox-{SECRET['dev']}"})
-    error = failure_of(view, "abc", kind=BatchAuthenticationError)
-    assert_shows_no_key(f"{error!s} {error!r}")
-
-
-def test_a_key_that_the_server_repeats_in_another_case_or_cut_is_taken_out(secretive):
+def test_a_key_that_the_server_repeats_in_another_case_or_in_part_is_removed_from_the_error(secretive):
     token = secretive.add_campaign(SUMMER)
     rest, app = f"sandbox-{SECRET['rest']}", f"sandbox-{SECRET['live']}"
     for said in (rest.upper(), app.lower(), f"{rest[:-3]} and {app[:12]}", f"{app}, {rest[:15]}"):
@@ -500,7 +381,7 @@ def locals_of(error):
 
 
 @pytest.mark.parametrize("fault", ["401", "429", "html", "reset_before", "redirect", "echo"])
-def test_no_local_variable_of_a_frame_that_raises_holds_a_key(secretive, fault):
+def test_no_local_variable_of_a_frame_that_raises_contains_a_key(secretive, fault):
     token = secretive.add_campaign(SUMMER)
     secretive.inject(Fault.from_text(fault), Fault.from_text(fault))
     for call in (update, view):
@@ -509,7 +390,7 @@ def test_no_local_variable_of_a_frame_that_raises_holds_a_key(secretive, fault):
 
 @pytest.mark.parametrize("wrong", [{"password": ""}, {"login": "a b"}, {"extra": {"retries": 3}}, {"extra": "{"}])
 @pytest.mark.parametrize("read", [False, True], ids=["read by the hook", "read before"])
-def test_no_local_variable_of_a_frame_that_refuses_a_connection_holds_a_key(secretive, connect, wrong, read):
+def test_no_local_variable_of_a_frame_that_refuses_a_connection_contains_a_key(secretive, connect, wrong, read):
     fields = {**secretive.connection(), **wrong}
     connect(fields)
     given = Connection(conn_id="x", **{**fields, "extra": json.dumps(fields.get("extra") or {})})
@@ -523,7 +404,7 @@ def test_login_is_not_masked_where_it_is_not_used_as_a_key(two_apps, connect):
     assert redact("the campaignlogin is live") == "the campaignlogin is live"
 
 
-def test_every_key_is_masked_by_airflow_in_the_form_it_has_in_urls_too(connect):
+def test_airflow_masks_every_key_also_as_it_is_written_in_urls(connect):
     keys = ["sandbox-masked/rest+key", "sandbox-masked/ios+key"]
     connect(
         {"conn_type": "batch", "host": "http://127.0.0.1", "password": keys[0], "extra": {"api_keys": {"a": keys[1]}}}
@@ -533,28 +414,14 @@ def test_every_key_is_masked_by_airflow_in_the_form_it_has_in_urls_too(connect):
         assert redact(f"{key} and {quote(key, safe='')} and {quote(key)}") == "*** and *** and ***"
 
 
-def test_a_key_is_masked_by_airflow_though_the_connection_is_wrong(connect):
+def test_airflow_masks_the_keys_of_an_invalid_connection(connect):
     connect({"conn_type": "batch", "password": "masked-password-1", "login": "masked-login-1", "extra": {"x": 1}})
     with pytest.raises(BatchConfigurationError):
         BatchHook().get_conn()
     assert redact("masked-password-1 masked-login-1") == "*** ***"
 
 
-def test_no_log_line_shows_a_key(secretive, caplog, capfd):
-    token = secretive.add_campaign(SUMMER)
-    secretive.inject("update:429", "update:reset_before", "view:echo", "view:redirect")
-    with caplog.at_level(logging.DEBUG):
-        for call in (update, update, update, view, view, view):
-            try:
-                call(token)
-            except BatchApiError as error:
-                logging.getLogger("user").exception("failed", exc_info=error)
-    assert "urllib3" in caplog.text
-    printed = capfd.readouterr()
-    assert_shows_no_key(caplog.text + printed.out + printed.err)
-
-
-def test_the_log_warns_that_this_is_the_sandbox(batch, token, caplog, capfd):
+def test_the_log_warns_that_the_connection_leads_to_the_sandbox(batch, token, caplog, capfd):
     with caplog.at_level(logging.WARNING):
         view(token)
     printed = capfd.readouterr()
@@ -564,21 +431,21 @@ def test_the_log_warns_that_this_is_the_sandbox(batch, token, caplog, capfd):
 # ------------------------------------------------------------------------------------------------------ test_connection
 
 
-def test_a_right_connection_passes_the_test(batch):
+def test_connection_accepts_a_valid_connection(batch):
     accepted, text = BatchHook().test_connection()
     assert accepted is True
     assert text == f"Connected to {batch.url}; the app API key can list campaigns (there is none yet)."
     assert [record.operation for record in batch.requests] == ["list"]
 
 
-def test_the_test_views_the_first_listed_campaign(batch, token):
+def test_connection_views_the_first_listed_campaign(batch, token):
     accepted, text = BatchHook().test_connection()
     assert accepted is True
     assert text == f"Connected to {batch.url}; the app API key can read campaigns."
     assert [record.operation for record in batch.requests] == ["list", "view"]
 
 
-def test_a_key_that_can_list_but_not_view_passes_the_test_and_the_message_says_so(batch, token, connect):
+def test_connection_accepts_a_key_that_can_list_but_not_view_and_says_so(batch, token, connect):
     connect(batch.connection(kind="dev"))
     accepted, text = BatchHook().test_connection()
     assert accepted is True
@@ -587,7 +454,7 @@ def test_a_key_that_can_list_but_not_view_passes_the_test_and_the_message_says_s
 
 
 @pytest.mark.parametrize("wrong", [{"login": ""}, {"extra": {"retries": 3}}, {"port": 1}, None])
-def test_no_message_of_the_test_names_the_temporary_connection_id_of_airflow(batch, connect, wrong):
+def test_no_message_of_test_connection_names_airflows_temporary_connection_id(batch, connect, wrong):
     if wrong is not None:
         connect(batch.connection() | wrong, "vqzhkqbgvx")
     accepted, text = BatchHook("vqzhkqbgvx").test_connection()
@@ -596,14 +463,14 @@ def test_no_message_of_the_test_names_the_temporary_connection_id_of_airflow(bat
     assert "vqzhkqbgvx" not in text
 
 
-def test_no_message_of_the_test_names_the_temporary_connection_id_of_airflow_within_a_sentence(two_apps, connect):
+def test_no_sentence_of_test_connection_names_airflows_temporary_connection_id(two_apps, connect):
     connect(two_apps.connection("api_keys"), "vqzhkqbgvx")
     accepted, text = BatchHook("vqzhkqbgvx", app="windows").test_connection()
     assert accepted is False
     assert "Unknown app 'windows': this connection knows the apps 'ios', 'android'" in text
 
 
-def test_the_test_tries_every_app(two_apps):
+def test_connection_checks_the_key_of_every_app(two_apps):
     for app in ("ios", "android"):
         two_apps.add_campaign(SUMMER, app=app)
     accepted, text = BatchHook().test_connection()
@@ -613,12 +480,12 @@ def test_the_test_tries_every_app(two_apps):
     assert [record.app for record in two_apps.requests] == ["ios", "ios", "android", "android"]
 
 
-def test_the_test_tries_the_named_app_alone(two_apps):
+def test_connection_checks_only_the_named_app(two_apps):
     assert BatchHook(app="android").test_connection()[0] is True
     assert [record.app for record in two_apps.requests] == ["android"]
 
 
-def test_one_wrong_app_key_fails_the_test_and_is_named(two_apps, connect):
+def test_connection_rejects_one_invalid_app_key_and_names_its_app(two_apps, connect):
     connection = two_apps.connection("api_keys")
     connection["extra"]["api_keys"]["android"] = "sandbox-wrong"
     connect(connection)
@@ -628,7 +495,7 @@ def test_one_wrong_app_key_fails_the_test_and_is_named(two_apps, connect):
     assert "the app API key of 'android' is not of the same company" in text
 
 
-def test_a_wrong_rest_key_fails_the_test(secretive, connect):
+def test_connection_rejects_an_invalid_rest_key(secretive, connect):
     connect(secretive.connection() | {"password": f"sandbox-{SECRET['dev']}"})
     accepted, text = BatchHook().test_connection()
     assert accepted is False
@@ -637,19 +504,19 @@ def test_a_wrong_rest_key_fails_the_test(secretive, connect):
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "words"),
     [("AUTHENTICATION_INVALID", "is not of the same company"), ("ROUTE_NOT_FOUND", "Batch does not know")],
 )
-def test_a_wrong_app_key_fails_the_test_however_batch_says_so(connect, error, told):
+def test_connection_rejects_an_invalid_app_key_whether_batch_answers_401_or_404(connect, error, words):
     with BatchSandbox(contract=Contract(unknown_app_key=error)) as batch:
         connect(batch.connection() | {"login": f"sandbox-{SECRET['dev']}"})
         accepted, text = BatchHook().test_connection()
     assert accepted is False
-    assert told in text
+    assert words in text
     assert_shows_no_key(text)
 
 
-def test_a_key_that_may_not_read_passes_the_test_with_a_word_of_it(connect):
+def test_connection_accepts_a_key_that_cannot_read_and_says_so(connect):
     with BatchSandbox(contract=Contract(dev_key_list="API_MISUSE")) as batch:
         connect(batch.connection(kind="dev"))
         accepted, text = BatchHook().test_connection()
@@ -657,7 +524,7 @@ def test_a_key_that_may_not_read_passes_the_test_with_a_word_of_it(connect):
     assert "the app API key cannot read campaigns, so writes cannot be checked" in text
 
 
-def test_a_host_that_cannot_be_reached_fails_the_test(batch, connect):
+def test_connection_rejects_a_host_that_cannot_be_reached(batch, connect):
     with socket.create_server(("127.0.0.1", 0)) as server:
         unused = f"http://127.0.0.1:{server.getsockname()[1]}"
     connect(batch.connection() | {"host": unused})
@@ -666,7 +533,7 @@ def test_a_host_that_cannot_be_reached_fails_the_test(batch, connect):
     assert text.startswith(f"{unused} cannot be reached.")
 
 
-def test_a_host_that_is_not_known_fails_the_test(connect):
+def test_connection_rejects_a_host_name_that_does_not_resolve(connect):
     connect({"conn_type": "batch", "host": "https://no-such-host.invalid", "password": "rest-key", "login": "app-key"})
     accepted, text = BatchHook().test_connection()
     assert accepted is False
@@ -674,7 +541,7 @@ def test_a_host_that_is_not_known_fails_the_test(connect):
 
 
 @pytest.mark.parametrize(
-    ("fault", "told"),
+    ("fault", "words"),
     [
         ("429", "429"),
         ("500", "500"),
@@ -684,14 +551,14 @@ def test_a_host_that_is_not_known_fails_the_test(connect):
         ("200;body={}", "JSON array"),
     ],
 )
-def test_whatever_else_goes_wrong_fails_the_test_with_its_reason(batch, fault, told):
+def test_connection_gives_the_reason_of_every_other_failure(batch, fault, words):
     batch.inject(fault)
     accepted, text = BatchHook().test_connection()
     assert accepted is False
-    assert told in text
+    assert words in text
 
 
-def test_a_connection_that_is_wrong_fails_the_test(batch, connect):
+def test_connection_rejects_an_incomplete_connection_without_a_request(batch, connect):
     connect(batch.connection() | {"login": ""})
     accepted, text = BatchHook().test_connection()
     assert accepted is False
@@ -708,15 +575,15 @@ def test_a_connection_that_is_wrong_fails_the_test(batch, connect):
     ],
     ids=["both", "app key as password", "REST key as login"],
 )
-def test_a_key_in_the_place_of_the_other_gets_a_hint_and_is_not_shown(batch, connect, swapped):
+def test_the_error_for_swapped_keys_says_to_check_both_and_shows_no_key(batch, connect, swapped):
     connect({**batch.connection(), **swapped(batch.rest_key, batch.app_key())})
-    with pytest.raises(BatchAuthenticationError, match="are the two swapped") as caught:
+    with pytest.raises(BatchAuthenticationError, match=r"connection's password .* and the app API key") as caught:
         BatchHook().get_campaign("abc")
     assert batch.rest_key not in str(caught.value)
     assert batch.app_key() not in str(caught.value)
 
 
-def test_where_batch_answers_a_wrong_app_key_with_404_the_hint_is_there_too(connect):
+def test_the_error_for_a_404_says_to_check_whether_the_keys_are_swapped(connect):
     with BatchSandbox(contract=Contract(unknown_app_key="ROUTE_NOT_FOUND")) as sandbox:
         connect({**sandbox.connection(), "login": "sandbox-other"})
         with pytest.raises(BatchNotFoundError, match="no REST API key stands in its place"):

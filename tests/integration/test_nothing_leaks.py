@@ -1,4 +1,4 @@
-"""No key shows in what the hook says or raises, whatever the server does. system/test_scheduler.py asks Airflow too."""
+"""No key is in the log or the errors of the hook. system/test_scheduler.py checks Airflow's own files and database."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ def everything_of(error):
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: "-".join(str(value) for value in fault.values()))
 @pytest.mark.parametrize("call", ["update", "view", "test"])
-def test_no_fault_makes_a_key_show(canary, caplog, fault, call):
+def test_no_key_is_in_the_errors_and_the_log_of_a_request_that_fails(canary, caplog, fault, call):
     caplog.set_level(logging.DEBUG)
     canary.inject(Fault(**{"times": None, **fault}))
     token = canary.add_campaign(CAMPAIGN)
     hook = BatchHook()
     try:
         if call == "update":
-            said = hook.update_campaign(token, {"live": True})
+            returned = hook.update_campaign(token, {"live": True})
         else:
-            said = hook.get_campaign(token) if call == "view" else hook.test_connection()
-        assert_free(repr(said), "the answer")
+            returned = hook.get_campaign(token) if call == "view" else hook.test_connection()
+        assert_free(repr(returned), "the answer")
     except BatchError as error:
         for text in everything_of(error):
             assert_free(text, f"the {type(error).__name__}")
@@ -68,7 +68,7 @@ def test_no_fault_makes_a_key_show(canary, caplog, fault, call):
         {"port": 1, "password": ""},
     ],
 )
-def test_no_wrong_connection_makes_a_key_show(canary, connect, caplog, wrong):
+def test_no_key_is_in_the_errors_and_the_log_for_an_invalid_connection(canary, connect, caplog, wrong):
     caplog.set_level(logging.DEBUG)
     connect({**canary.connection(), **wrong})
     with pytest.raises(BatchError) as caught:

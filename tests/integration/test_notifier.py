@@ -24,7 +24,7 @@ from airflow_batch.exceptions import (
 from airflow_batch.hooks.batch import BatchHook
 from airflow_batch.notifications import campaigns
 from airflow_batch.notifications.campaigns import TIME_LIMIT, SetCampaignLiveNotifier
-from airflow_batch.sandbox import BatchSandbox, Fault
+from airflow_batch.sandbox import Fault
 from airflow_batch.windows import CampaignWindow
 
 CAMPAIGN = {
@@ -45,7 +45,7 @@ def token(batch):
 
 @pytest.fixture
 def limits(monkeypatch):
-    """The operations of the requests, each with the seconds that it may take."""
+    """The operation of each request and its time limit in seconds."""
     taken = []
     request = BatchHook._request
 
@@ -72,69 +72,64 @@ def refuse(retry_after=None, times=1):
 
 
 class TestSwitches:
-    def test_by_default_the_campaign_is_stopped_and_keeps_all_else(self, batch, token, clock):
+    def test_a_notifier_stops_the_campaign_by_default_and_keeps_its_other_parameters(self, batch, token, clock):
         call(token)
         assert batch.campaign(token)["live"] is False
         assert batch.campaign(token)["messages"] == CAMPAIGN["messages"]
         assert (operations(batch), clock.slept) == (["view", "update", "view"], [])
 
-    def test_it_can_switch_on_and_its_fields_are_templates(self, batch, token):
+    def test_a_notifier_can_switch_on_and_its_fields_are_templates(self, batch, token):
         call(token)
         call("{{ token }}", {"token": token}, live="{{ 1 == 1 }}")
         assert batch.campaign(token)["live"] is True
 
-    def test_it_takes_the_result_of_another_task(self, connect):
-        with BatchSandbox(apps=("ios", "android")) as sandbox:
-            connect(sandbox.connection("api_keys"))
-            token = sandbox.add_campaign(CAMPAIGN, app="android")
-            call({"campaign_token": token, "app": "android"})
-            assert sandbox.campaign(token)["live"] is False
-
-    def test_it_takes_a_window(self, batch, token):
+    def test_a_notifier_applies_the_state_of_a_window(self, batch, token):
         now = datetime.now(UTC).replace(second=0, microsecond=0)
         window = CampaignWindow(start=now + timedelta(hours=1), end=now + timedelta(hours=2), timezone="UTC")
         call(token, live=window)
         assert batch.campaign(token)["live"] is False
 
-    def test_what_is_stopped_already_is_not_written_again(self, batch, token):
+    def test_a_notifier_sends_no_update_where_the_campaign_is_already_stopped(self, batch, token):
         call(token)
         call(token)
         assert operations(batch).count("update") == 1
 
-    def test_a_failure_in_doubt_is_looked_at_before_it_is_repeated(self, batch, token):
+    def test_a_notifier_reads_the_campaign_after_an_ambiguous_answer(self, batch, token):
         batch.inject(Fault("reset_after", "update"))
         call(token)
         assert operations(batch) == ["view", "update", "view"]
         assert batch.campaign(token)["live"] is False
 
     @pytest.mark.parametrize("definition", [{"labels": 5}, "sale.json", 5, [], {"name": "ab"}])
-    def test_a_wrong_definition_never_blocks_a_stop(self, batch, token, definition, caplog):
+    def test_a_notifier_stops_the_campaign_with_an_invalid_definition(self, batch, token, definition, caplog):
         call(token, definition=definition)
         assert batch.campaign(token)["live"] is False
         assert "stopped without the definition" in caplog.text
 
-    def test_a_wrong_definition_refuses_an_on(self, batch):
+    def test_a_notifier_does_not_switch_on_with_an_invalid_definition(self, batch):
         token = batch.add_campaign({**CAMPAIGN, "live": False})
         with pytest.raises(BatchPayloadError, match="labels"):
             call(token, live=True, definition={"labels": 5})
         assert batch.requests == ()
 
-    def test_an_expected_name_that_renders_to_nothing_does_not_block_a_stop(self, batch, token):
+    def test_a_notifier_stops_the_campaign_although_expect_name_renders_to_nothing(self, batch, token):
         call(token, {"nothing": None}, expect_name="{{ nothing }}")
         assert batch.campaign(token)["live"] is False
 
 
 class TestTime:
-    """Rule 11: it tries within 15 s, for Airflow kills it after 20."""
+    """A callback tries for 15 s, because Airflow ends it after 20 s."""
 
-    def test_a_429_is_waited_out_as_long_as_that_fits_into_15_seconds(self, batch, token, clock):
+    def test_a_notifier_waits_for_the_end_of_a_429_within_15_seconds(self, batch, token, clock):
         batch.inject(refuse())
         call(token)
         assert clock.slept == [5]
         assert batch.campaign(token)["live"] is False
 
     @pytest.mark.parametrize(("fault", "requests"), [(refuse(30), 2), (refuse(times=None), 4)])
-    def test_a_429_that_does_not_fit_fails_loudly_and_at_once(self, batch, token, clock, caplog, fault, requests):
+    def test_a_notifier_fails_at_once_for_a_429_that_does_not_end_within_15_seconds(
+        self, batch, token, clock, caplog, fault, requests
+    ):
         batch.inject(fault)
         with pytest.raises(BatchRateLimitError):
             call(token)
@@ -142,24 +137,24 @@ class TestTime:
         assert len(operations(batch)) == requests
         assert sum(clock.slept) <= TIME_LIMIT.total_seconds()
 
-    def test_for_a_stop_the_read_gets_five_seconds_at_most_and_the_write_what_is_left(self, batch, token, limits):
+    def test_the_read_before_a_stop_of_a_notifier_has_at_most_five_seconds(self, batch, token, limits):
         call(token)
         (_, first), (_, write), (_, check) = limits
         assert first == check == STOP_READ_LIMIT
         assert WRITE_RESERVE <= write <= TIME_LIMIT.total_seconds()
 
-    def test_for_an_on_the_read_leaves_five_seconds_for_the_write(self, batch, limits):
+    def test_the_read_before_an_on_of_a_notifier_leaves_five_seconds_for_the_update(self, batch, limits):
         call(batch.add_campaign({**CAMPAIGN, "live": False}), live=True)
         assert [round(limit) for _, limit in limits][:2] == [10, 15]
 
-    def test_a_stop_is_sent_although_the_view_does_not_answer(self, batch, token, monkeypatch):
+    def test_a_notifier_stops_the_campaign_although_batch_does_not_answer_the_view(self, batch, token, monkeypatch):
         monkeypatch.setattr("airflow_batch._campaigns.change.STOP_READ_LIMIT", 0.3)
         batch.inject(Fault("silence", "view", times=None))
         call(token)
         assert batch.campaign(token)["live"] is False
 
     @pytest.mark.parametrize("max_wait", [60, timedelta(minutes=2), "anything"])
-    def test_max_wait_is_deprecated_and_has_no_effect(self, batch, token, clock, max_wait):
+    def test_max_wait_of_a_notifier_is_deprecated_and_has_no_effect(self, batch, token, clock, max_wait):
         batch.inject(refuse(retry_after=20))
         with pytest.warns(DeprecationWarning, match="max_wait"), pytest.raises(BatchRateLimitError):
             call(token, max_wait=max_wait)
@@ -167,7 +162,7 @@ class TestTime:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status", "error", "told"),
+    ("arguments", "status", "error", "words"),
     [
         ({}, 401, BatchAuthenticationError, "401"),
         ({"expect_name": "Winter sale"}, None, BatchChangeRefusedError, "Winter sale"),
@@ -178,7 +173,7 @@ class TestTime:
         ({"batch_conn_id": "nowhere"}, None, BatchError, "nowhere"),
     ],
 )
-def test_what_fails_is_an_error_in_the_log_and_raised(batch, caplog, arguments, status, error, told):
+def test_a_notifier_logs_and_raises_every_failure(batch, caplog, arguments, status, error, words):
     token = batch.add_campaign({**CAMPAIGN, "live": not arguments.get("live")})
     before = batch.campaign(token)
     if status is not None:
@@ -187,7 +182,7 @@ def test_what_fails_is_an_error_in_the_log_and_raised(batch, caplog, arguments, 
         call(**{"campaign": token, **arguments})
     (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
     assert "was NOT switched" in record.getMessage()
-    assert told in record.getMessage()
+    assert words in record.getMessage()
     assert batch.campaign(token) == before
 
 
@@ -207,14 +202,14 @@ class TestAsync:
 
         asyncio.run(awaited())
 
-    def test_it_stops_a_campaign(self, batch, token):
+    def test_an_async_notifier_stops_a_campaign(self, batch, token):
         self.run(token)
         assert batch.campaign(token)["live"] is False
 
     @pytest.mark.parametrize(
         "live", [True, "true", CampaignWindow(on="0 9 * * *", off="0 18 * * *", timezone="Europe/Paris")]
     )
-    def test_it_refuses_to_switch_on_before_anything_is_sent(self, batch, token, live):
+    def test_an_async_notifier_refuses_to_switch_on_before_any_request(self, batch, token, live):
         with pytest.raises(BatchConfigurationError, match="live=False"):
             self.run(token, live=live)
         assert batch.requests == ()

@@ -1,4 +1,4 @@
-"""The pytest plugin as users have it: each test runs pytest anew, in an empty folder and without this suite's conftest.
+"""The pytest plugin for users: each test starts another pytest, in an empty folder and without this suite's conftest.
 
 Plugins load from `-p` here and not from entry points, so that it is the same wherever the package is installed.
 """
@@ -49,7 +49,7 @@ def succeed(result):
     return output
 
 
-def test_the_fixture_is_a_running_sandbox_that_the_default_connection_leads_to(run_pytest):
+def test_the_fixture_batch_sandbox_is_a_running_sandbox_that_batch_default_leads_to(run_pytest):
     succeed(
         run_pytest("""
         import json, os, urllib.request
@@ -65,7 +65,7 @@ def test_the_fixture_is_a_running_sandbox_that_the_default_connection_leads_to(r
     )
 
 
-def test_each_test_has_a_sandbox_of_its_own_and_nothing_is_left_of_it(run_pytest):
+def test_each_test_with_the_fixture_has_its_own_sandbox_and_leaves_nothing(run_pytest):
     succeed(
         run_pytest("""
         import os, threading
@@ -86,7 +86,7 @@ def test_each_test_has_a_sandbox_of_its_own_and_nothing_is_left_of_it(run_pytest
     )
 
 
-def test_the_marker_chooses_the_connection_the_throttle_the_apps_and_the_clock(run_pytest):
+def test_the_marker_batch_sandbox_sets_connection_throttle_apps_and_clock(run_pytest):
     succeed(run_pytest(
         """
         import json, os, urllib.error, urllib.request
@@ -115,7 +115,7 @@ def test_the_marker_chooses_the_connection_the_throttle_the_apps_and_the_clock(r
     ))  # fmt: skip
 
 
-def test_a_marker_on_a_test_goes_over_that_of_its_module(run_pytest):
+def test_a_marker_on_a_test_has_precedence_over_that_of_its_module(run_pytest):
     succeed(
         run_pytest("""
         import pytest
@@ -133,7 +133,7 @@ def test_a_marker_on_a_test_goes_over_that_of_its_module(run_pytest):
     ("marker", "message"),
     [("rat=1", "unexpected keyword argument 'rat'"), ("1", "options by name"), ("rate=-1", "rate is a number")],
 )
-def test_a_wrong_marker_is_explained(run_pytest, marker, message):
+def test_the_error_for_an_invalid_marker_explains_it(run_pytest, marker, message):
     code, output = run_pytest(f"""
         import pytest
 
@@ -146,7 +146,7 @@ def test_a_wrong_marker_is_explained(run_pytest, marker, message):
     assert message in output
 
 
-def test_the_marker_is_listed_with_its_options(run_pytest):
+def test_the_marker_batch_sandbox_is_listed_with_its_options(run_pytest):
     assert "batch_sandbox(conn_id='batch_default', **options)" in succeed(run_pytest("", "--markers"))
 
 
@@ -171,7 +171,7 @@ ATTEMPTS = {
 }
 
 
-def test_every_way_to_another_host_is_blocked_with_an_error_that_names_it(run_pytest):
+def test_every_connection_to_another_host_is_blocked_with_an_error_that_names_the_host(run_pytest):
     calls = "\n".join(f"    {name!r}: (lambda: {call}, {host!r})," for name, (call, host) in ATTEMPTS.items())
     succeed(
         run_pytest(f"""
@@ -197,7 +197,7 @@ def test_it(batch_sandbox, name):
     )
 
 
-def test_this_machine_is_not_blocked(run_pytest):
+def test_connections_to_this_machine_are_not_blocked(run_pytest):
     succeed(
         run_pytest("""
         import socket
@@ -222,7 +222,7 @@ def test_this_machine_is_not_blocked(run_pytest):
     )
 
 
-def test_other_hosts_are_blocked_in_tests_with_the_fixture_only(run_pytest):
+def test_other_hosts_are_blocked_only_in_tests_with_the_fixture(run_pytest):
     # A connection that is refused, or leads nowhere, was tried: nothing blocked it.
     succeed(
         run_pytest("""
@@ -252,7 +252,7 @@ def test_other_hosts_are_blocked_in_tests_with_the_fixture_only(run_pytest):
     )
 
 
-def test_a_failing_test_shows_what_was_blocked_also_where_the_code_swallowed_the_error(run_pytest):
+def test_a_failing_test_shows_the_blocked_host_although_the_code_ignored_the_error(run_pytest):
     code, output = run_pytest("""
         import contextlib, socket
 
@@ -266,7 +266,7 @@ def test_a_failing_test_shows_what_was_blocked_also_where_the_code_swallowed_the
     assert re.search(r"-+ Captured batch_sandbox call -+\n.*not to '192\.0\.2\.1'", output), output
 
 
-def test_a_proxy_carries_nothing_out_of_the_machine(run_pytest):
+def test_a_request_through_a_proxy_to_another_host_is_blocked(run_pytest):
     succeed(run_pytest(
         """
         import pytest
@@ -280,7 +280,7 @@ def test_a_proxy_carries_nothing_out_of_the_machine(run_pytest):
     ))  # fmt: skip
 
 
-def test_a_run_that_does_not_use_the_fixture_loads_neither_airflow_nor_a_web_server(run_pytest):
+def test_a_test_run_without_the_fixture_loads_neither_airflow_nor_a_web_server(run_pytest):
     succeed(
         run_pytest("""
         import sys
@@ -293,7 +293,7 @@ def test_a_run_that_does_not_use_the_fixture_loads_neither_airflow_nor_a_web_ser
     )
 
 
-def test_the_example_of_the_document_runs_in_an_empty_folder(run_pytest):
+def test_the_tests_in_the_documents_run_in_an_empty_folder(run_pytest):
     shutil.copytree(EXAMPLE, run_pytest.folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
 
     output = succeed(run_pytest(None, env={"PYTHONPATH": str(CHECKOUT / "tests" / "guard")}))

@@ -1,4 +1,4 @@
-"""Run many worlds, or tell one: ``PYTHONPATH=tests python -m simulation --worlds 20000 --seed 1 --jobs 2``."""
+"""Run many worlds, or print one: ``PYTHONPATH=tests python -m simulation --worlds 20000 --seed 1 --jobs 2``."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="seed of the first world (default 0)")
     parser.add_argument("--jobs", type=int, default=None, help="processes (default: all cores)")
     parser.add_argument("--client", default="core", choices=sorted(subject.CLIENTS), help="who sends (default core)")
-    parser.add_argument("--story", type=int, metavar="SEED", help="tell the world of a seed, and end")
-    parser.add_argument("--shrink", type=int, metavar="SEED", help="shrink the world of a seed, tell it, and end")
-    parser.add_argument("--kind", help="for --shrink: the kind of violation that is to stay")
+    parser.add_argument("--story", type=int, metavar="SEED", help="print the world of a seed, and end")
+    parser.add_argument("--shrink", type=int, metavar="SEED", help="shrink the world of a seed, print it, and end")
+    parser.add_argument("--kind", help="for --shrink: the kind of violation to keep")
     args = parser.parse_args()
     if args.story is not None:
         story(args.story, args.client)
@@ -34,7 +34,7 @@ def main() -> int:
     took = time.monotonic() - began
     print(f"\n{tally.worlds:,} worlds in {took:.1f} s; {tally.failing:,} violations.")
     for kind, seeds in tally.seeds.items():
-        if not kind.startswith("apart:"):
+        if not kind.startswith("unavoidable:"):
             print(f"  PYTHONPATH=tests python -m simulation --shrink {seeds[0]} --kind {kind!r}")
     return 1 if tally.failing else 0
 

@@ -1,4 +1,4 @@
-"""Airflow as a model: attempts, retries, reschedules, crashes, clears, the task state store and the workers' clocks."""
+"""Airflow as a model: attempts, retries, reschedules, crashes, cleared tasks, the task state store, worker clocks."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Plan:
 
     start: float = 0.0
     store: str = "kept"
-    """kept (3.3), emptied by a clear (3.4), missing, or failing: load, save, both, flaky."""
+    """kept (3.3), emptied when the task is cleared (3.4), missing, or failing: load, save, both, flaky."""
     retries: int = 4
     lateness: float = 1.0
     timed: bool = True
@@ -70,7 +70,7 @@ class ModelStore:
         fails = self.mode in (side, "both") or (self.mode == "flaky" and self.world.rng.random() < 0.4)
         if fails:
             self.world.note(f"the store failed to {side}")
-            self.world.tell(f"  store: {side} fails")
+            self.world.log(f"  store: {side} fails")
         return fails
 
     def load(self) -> dict[str, Any] | None:
@@ -91,8 +91,8 @@ class ModelStore:
                 self.text = text
             raise StoreError("save")
         self.text = text
-        if world.telling:
-            world.tell(f"  save {text}")
+        if world.is_logging:
+            world.log(f"  save {text}")
         world.point("after a save", self.instance)
 
 
@@ -110,7 +110,7 @@ class WorkerClock:
 
     def sleep(self, seconds: float) -> None:
         """Wait, while others go on."""
-        self.world.tell(f"  sleep {seconds:.1f} s")
+        self.world.log(f"  sleep {seconds:.1f} s")
         self.world.point("before a sleep", self.instance)
         self.world.sleep(seconds)
 
@@ -166,7 +166,7 @@ class TaskInstance:
     last_api: FakeApi | None = None
     attempt_began: float = 0.0
     dead: bool = False
-    """The attempt's worker has died, so what it does on its way out does not happen."""
+    """The attempt's worker was killed, so nothing that it does afterwards takes effect."""
     crashed: bool = False
     corrected: bool = False
     throttled: bool = False
@@ -207,8 +207,8 @@ def run(world: World, instance: TaskInstance) -> None:
         if date is None or abs(date) > 300:
             world.note("no clock was right")
             instance.right_clocks = False
-    if world.telling:
-        world.tell(
+    if world.is_logging:
+        world.log(
             f"{instance.name}: attempt {instance.number} of {instance.max_tries + 1} (round {instance.round}, worker "
             f"{offset:+.0f} s) {instance.task}"
         )
@@ -217,7 +217,7 @@ def run(world: World, instance: TaskInstance) -> None:
         outcome = _call(world, instance, api, WorkerClock(world, instance, offset))
     except Crash as crash:
         instance.crashed = True
-        world.tell(f"  CRASH {crash}")
+        world.log(f"  CRASH {crash}")
         _retry(world, instance, world.rng.uniform(5, 300), "crash")
     except Endless:
         world.violation("endless", f"{instance.name}: an attempt does not end")
@@ -226,7 +226,7 @@ def run(world: World, instance: TaskInstance) -> None:
         world.note("skipped: too late")
         _ended(world, instance, "skipped", str(error))
     except BatchError as error:
-        world.tell(f"  {type(error).__name__}: {error}")
+        world.log(f"  {type(error).__name__}: {error}")
         _failed(world, instance, error)
     except NotImplementedError:
         raise
@@ -319,9 +319,9 @@ def _ended(world: World, instance: TaskInstance, end: str, error: str) -> None:
     instance.ends.append(end)
     if end != "success":
         instance.outcome = None
-    world.tell(f"{instance.name}: {end.upper()} {error} {instance.outcome or instance.report or ''}")
+    world.log(f"{instance.name}: {end.upper()} {error} {instance.outcome or instance.report or ''}")
     world.ended(instance)
-    # A callback has no memory: when its task is cleared, it is another callback.
+    # A callback keeps no state: when its task is cleared, there is another callback.
     if instance.round < len(instance.plan.clears) and instance.task.kind != "notifier":
         clear = instance.plan.clears[instance.round]
         instance.round += 1

@@ -47,7 +47,7 @@ MAX_CALLS = 250
 
 
 class Crash(BaseException):
-    """The worker dies here."""
+    """The worker process is killed here."""
 
 
 class Endless(BaseException):
@@ -193,10 +193,10 @@ class Refused(Exception):
 class Batch:
     """The service of one world."""
 
-    def __init__(self, nature: Nature, note: Callable[[str], None], tell: Callable[[str], None]) -> None:
+    def __init__(self, nature: Nature, note: Callable[[str], None], log: Callable[[str], None]) -> None:
         self.nature = nature
         self.note = note
-        self.tell = tell
+        self.log = log
         self.time = 0.0
         self.campaigns: dict[str, Campaign] = {}
         self.pushes: list[Push] = []
@@ -338,7 +338,7 @@ class Batch:
 
     def _push(self, campaign: Campaign, write: Write | None) -> None:
         self.pushes.append(Push(campaign.token, self.time, write))
-        self.tell(f"    *** PUSH of {campaign.token}, by {write.sender.name if write and write.sender else 'others'}")
+        self.log(f"    *** PUSH of {campaign.token}, by {write.sender.name if write and write.sender else 'others'}")
 
     @staticmethod
     def _key(params: Mapping[str, Any]) -> str:
@@ -523,10 +523,10 @@ class FakeApi:
             self.seen.tried.add(token)
             if write.payload.get("live") is False:
                 instance.stops_tried.add(token)
-        fault = self._begin("w", str(write) if world.telling else "")
+        fault = self._begin("w", str(write) if world.is_logging else "")
         name = fault.split(":")[0]
         if kind == "delete" and name == "404":
-            # Batch's word that a campaign is gone is true.
+            # A 404 that Batch answers to a deletion is always true.
             fault = name = ""
         if name == "conn":
             raise self._unreachable(kind)
@@ -540,8 +540,8 @@ class FakeApi:
             raise self._throttled(fault, kind)
         if name in ("timeout", "reset", "500", "garbage"):
             self._take_effect(write, fault.split(":")[1])
-            write.answer = "in doubt"
-            raise self._doubtful(name, kind)
+            write.answer = "ambiguous"
+            raise self._ambiguous(name, kind)
         if name == "crash_late":
             self._take_effect(write, fault.split(":")[1])
             self._crash("after a request that is applied late")
@@ -566,18 +566,18 @@ class FakeApi:
         def apply() -> None:
             try:
                 batch.apply(write)
-                world.tell(f"    ... {write.kind} {write.token} in doubt takes effect now")
+                world.log(f"    ... {write.kind} {write.token} takes effect now, after an ambiguous answer")
             except Refused as refusal:
-                world.note("a doubtful write was refused when it arrived")
-                world.tell(f"    ... {write.kind} in doubt is refused when it arrives: {refusal}")
+                world.note("an ambiguous write was refused when it arrived")
+                world.log(f"    ... {write.kind} is refused when it arrives, after an ambiguous answer: {refusal}")
 
         if effect == "lost":
-            world.note("in doubt: lost")
+            world.note("ambiguous write: lost")
         elif effect == "now":
-            world.note("in doubt: applied at once")
+            world.note("ambiguous write: applied at once")
             apply()
         else:
-            world.note("in doubt: applied late")
+            world.note("ambiguous write: applied late")
             batch.at(write.sent_at + float(effect), apply)
 
     # What every request does.
@@ -590,7 +590,7 @@ class FakeApi:
         if self.seen.calls > MAX_CALLS * (4 if self.instance.task.kind == "sync" else 1):
             raise Endless
         fault = world.fault(side)
-        world.tell(f"  {what}" + (f"   [{fault}]" if fault else ""))
+        world.log(f"  {what}" + (f"   [{fault}]" if fault else ""))
         if fault == "crash_before":
             self._crash("before a request")
         if fault == "killed" and self.instance.sync is not None:
@@ -623,7 +623,7 @@ class FakeApi:
         offset = world.batch.nature.date_offset
         if offset is not None:
             self.date_gap = float(int(world.batch.time + offset)) - (world.batch.time + self.worker_offset)
-        world.tell(f"    -> {status} {text}")
+        world.log(f"    -> {status} {text}")
 
     def _refused(self, status: int, error: type[BatchApiError], endpoint: str, text: str = "") -> BatchApiError:
         self._pass_write_time(endpoint)
@@ -641,14 +641,14 @@ class FakeApi:
     def _unreachable(self, endpoint: str) -> BatchApiError:
         self.world.note("not connected")
         self._pass_write_time(endpoint)
-        self.world.tell("    -> not connected")
+        self.world.log("    -> not connected")
         return BatchConnectionError(f"{endpoint}: not connected", endpoint=endpoint)
 
-    def _doubtful(self, name: str, endpoint: str) -> BatchApiError:
+    def _ambiguous(self, name: str, endpoint: str) -> BatchApiError:
         writes = endpoint in ("create", "update", "delete")
         self._pass_write_time(endpoint)
         if name in ("timeout", "reset"):
-            self.world.tell(f"    -> {name}")
+            self.world.log(f"    -> {name}")
             return BatchAmbiguousError(f"{endpoint}: {name}", endpoint=endpoint, may_have_been_applied=writes)
         self._answered(500 if name == "500" else 200, name)
         error = BatchServerError if name == "500" else BatchResponseError
@@ -672,7 +672,7 @@ class FakeApi:
             raise self._refused(*WRITE_REFUSALS[name], endpoint)
         if name == "other":
             self.world.note("a view was about another campaign")
-        raise self._doubtful("garbage" if name == "other" else name, endpoint)
+        raise self._ambiguous("garbage" if name == "other" else name, endpoint)
 
     def _lag(self) -> float:
         nature = self.world.batch.nature

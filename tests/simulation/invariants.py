@@ -1,7 +1,7 @@
-"""What must hold in every world, judged by the truth of the models alone.
+"""What must be true in every world, checked only against the state of the models.
 
 Nothing here imports a rule of the package. A violation is a kind (short, counted) and a text. The kinds that begin with
-"apart:" are those that no rule can prevent; they are counted, and do not fail.
+"unavoidable:" are those that no rule can prevent; they are counted, and do not fail.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 RIGHT_CLOCK_SECONDS = 300.0
 DATE_SECONDS = 1.2
 """A Date header counts whole seconds, and saving the record takes a moment."""
-LAST_LOOK_SECONDS = 3.0
+LAST_READ_SECONDS = 3.0
 LATEST_EFFECT_SECONDS = 105.0
 """Longer than a request, or an older view, can come late in the model."""
 
@@ -120,23 +120,23 @@ def _check_order(world: World, write: Write, task: Task, api: FakeApi) -> None:
 def _check_time(world: World, write: Write, task: Task, api: FakeApi) -> None:
     instance, now = api.instance, write.sent_at
     right, late, early = _clock_slack(world, api)
-    apart = "" if right else "apart: no right clock: "
+    prefix = "" if right else "unavoidable: no right clock: "
     trigger = {"trigger": {}} if task.campaign == "trigger" else {}
-    # With read="never" what Batch shows is not looked at, so it is not known either.
+    # With read="never" the view of the campaign is not used, so its parameters are not known.
     known = {**(api.seen.views.get(write.token or "", {}) if task.read else {}), **write.payload, **trigger}
     if write.payload.get("local_push_time") is not None:
         known.pop("push_time", None)
     due = seconds_of(known.get("push_time"))
     if is_one_time(known) and due is not None and now > due + late:
-        world.violation(f"{apart}on sent after its push time", f"{instance.name}: {now - due:.0f} s late: {write}")
+        world.violation(f"{prefix}on sent after its push time", f"{instance.name}: {now - due:.0f} s late: {write}")
     if task.window is not None:
         if now >= task.window[1] + late:
-            world.violation(f"{apart}on sent after its window", f"{now - task.window[1]:.0f} s late: {write}")
+            world.violation(f"{prefix}on sent after its window", f"{now - task.window[1]:.0f} s late: {write}")
         if now < task.window[0] - early:
-            world.violation(f"{apart}on sent before its window", f"{task.window[0] - now:.0f} s early: {write}")
+            world.violation(f"{prefix}on sent before its window", f"{task.window[0] - now:.0f} s early: {write}")
     latest = task.latest_on(instance.plan, instance.run_after, instance.corrected)
     if latest is not None and now > latest + late:
-        world.violation(f"{apart}on sent later than its lateness", f"{now - latest:.0f} s late: {write}")
+        world.violation(f"{prefix}on sent later than its lateness", f"{now - latest:.0f} s late: {write}")
 
 
 def _check_again(world: World, write: Write, instance: TaskInstance) -> None:
@@ -166,12 +166,12 @@ def _check_content(world: World, write: Write, task: Task, api: FakeApi) -> None
     """Check that a payload comes from one source: a state of the campaign or the definition, with what was asked."""
     instance = api.instance
     asked = task.asked(instance.corrected)
-    wanted = {name: value for name, value in asked.items() if name in write.payload}
-    if not _within({name: write.payload[name] for name in wanted}, asked, set()):
-        replaced = {name: write.payload[name] for name in wanted}
+    desired = {name: value for name, value in asked.items() if name in write.payload}
+    if not _within({name: write.payload[name] for name in desired}, asked, set()):
+        replaced = {name: write.payload[name] for name in desired}
         if write.payload.get("live") is not False:
-            world.violation("not what was asked", f"{instance.name}: {replaced} instead of {wanted}")
-    skip = set(wanted)
+            world.violation("not what was asked", f"{instance.name}: {replaced} instead of {desired}")
+    skip = set(desired)
     if task.kind == "create" or task.live is not None or task.window is not None:
         skip.add("live")
     campaign = world.batch.campaigns.get(write.token or "")
@@ -255,7 +255,7 @@ def _check_part(world: World, instance: TaskInstance, task: Task, ended: Ended, 
     own = [write for write in batch.writes if write.sender is instance and instance.task.of(write.token) is task]
     token = outcome.token if outcome is not None else task.token
     campaign = batch.campaigns.get(token)
-    # What another run wrote since the task's first request stays; who stops a campaign before a clear is overruled.
+    # What another run wrote since the task's first request stays. Who stops a campaign before the clear is overruled.
     disturbed = campaign is not None and any(
         write.sender is not instance
         and (write.applied_at or 0) > (instance.plan.start if write.sender else began) - LATEST_EFFECT_SECONDS
@@ -265,9 +265,9 @@ def _check_part(world: World, instance: TaskInstance, task: Task, ended: Ended, 
     if task.kind == "create" and outcome is not None and not its_own:
         world.violation("another campaign", f"{instance.name} ends with {token}, which it did not create")
         return
-    wanted, settled = task.desired_live(now), _is_settled(world, task, api, now)
+    desired, settled = task.desired_live(now), _is_settled(world, task, api, now)
     live_still = campaign is not None and not campaign.deleted and campaign.params["live"] and not disturbed
-    if end == "failed" and wanted is False and settled and live_still:
+    if end == "failed" and desired is False and settled and live_still:
         _check_stop_was_tried(world, instance, task, ended.error)
         _check_stop_got_through(world, instance, task, ended.error)
     if outcome is None:
@@ -280,7 +280,7 @@ def _check_part(world: World, instance: TaskInstance, task: Task, ended: Ended, 
     if end != "success":
         return
     if task.kind == "delete":
-        # After a deletion in doubt, or with missing_ok, a 404 counts as its success, whoever made that answer.
+        # After an ambiguous deletion, or with missing_ok, a 404 counts as success, whatever its cause.
         made_up = task.missing_ok or "404" in world.faults.values()
         if campaign is not None and not campaign.deleted and not made_up:
             world.violation("green, not deleted", instance.name)
@@ -292,14 +292,14 @@ def _check_part(world: World, instance: TaskInstance, task: Task, ended: Ended, 
             world.violation("green, not as desired", f"{instance.name}: there is no such campaign")
         return
     live, cause = campaign.params["live"], campaign.live_write
-    if settled and wanted is False and live and (cause is None or cause.sender is instance):
+    if settled and desired is False and live and (cause is None or cause.sender is instance):
         world.violation("green, but not stopped", instance.name)
     # Somebody stopped a campaign whose push had gone out, or that was created: it is not switched on again.
     pushed = any(
         push.write is not None and push.write.sender is instance and push.token == token for push in batch.pushes
     )
     human = instance.human_stopped_at is not None and (task.kind == "create" or task.push == "now" or pushed)
-    if settled and wanted is True and not live and not disturbed and not human:
+    if settled and desired is True and not live and not disturbed and not human:
         world.violation("green, but not live", instance.name)
     if not disturbed:
         _check_parameters(world, instance, task, campaign, api, applied)
@@ -309,11 +309,11 @@ def _is_settled(world: World, task: Task, api: FakeApi, now: float) -> bool:
     """Return whether each clock, wrong by what it is wrong, gives the same desired state."""
     right, late, early = _clock_slack(world, api)
     clocks = (0.0, api.worker_offset, world.batch.nature.date_offset or 0.0, -late, early)
-    # The last look was a moment before the end.
+    # The last read was a moment before the end.
     run_after = api.instance.run_after
-    moments = [max(now + clock - before, run_after) for clock in clocks for before in (0.0, LAST_LOOK_SECONDS)]
-    wanted = task.desired_live(now)
-    return task.window is None or (right and all(task.desired_live(moment) is wanted for moment in moments))
+    moments = [max(now + clock - before, run_after) for clock in clocks for before in (0.0, LAST_READ_SECONDS)]
+    desired = task.desired_live(now)
+    return task.window is None or (right and all(task.desired_live(moment) is desired for moment in moments))
 
 
 def _check_stop_was_tried(world: World, instance: TaskInstance, task: Task, error: str) -> None:
@@ -370,10 +370,10 @@ def _check_parameters(
             # What the whole was is not kept for the next attempt, unless less than it was sent.
             keeps = not batch.nature.drops and instance.plan.store == "kept"
             is_own = keeps or all(write.attempt == instance.runs for write in applied)
-            apart = "" if is_own else "apart: by an earlier attempt: "
+            prefix = "" if is_own else "unavoidable: by an earlier attempt: "
             if api.seen.first_at.get(campaign.token, math.inf) > written:
-                apart = "apart: never read before it was written: "
-            world.violation(f"{apart}green, but lost", f"{instance.name}: {name}")
+                prefix = "unavoidable: never read before it was written: "
+            world.violation(f"{prefix}green, but lost", f"{instance.name}: {name}")
 
 
 def check_pushes(world: World, instances: list[TaskInstance]) -> None:
@@ -386,7 +386,7 @@ def check_pushes(world: World, instances: list[TaskInstance]) -> None:
 def _check_pushes(world: World, instance: TaskInstance, task: Task) -> None:
     own = [push for push in world.batch.pushes if push.write is not None and push.write.sender is instance]
     pushes = [push for push in own if instance.task.of(push.token) is task]
-    # A clear that asks for another moment asks for another push.
+    # A cleared task with another push time may send another push.
     moved = instance.corrected and isinstance(task.corrected_push, float) and task.corrected_push != task.push
     if len(pushes) <= 1 + moved:
         return
@@ -394,17 +394,17 @@ def _check_pushes(world: World, instance: TaskInstance, task: Task) -> None:
         push.write is not None and not any(name in push.write.payload for name in PUSH_TIMES) for push in pushes
     )
     has_dev_key = world.batch.nature.dev_key or task.app == DEV_APP
-    apart = "apart: push time unknown to the sender: " if blind and has_dev_key else ""
-    # Without saved state, a campaign to which somebody has given another push time looks like any other.
+    prefix = "unavoidable: push time unknown to the sender: " if blind and has_dev_key else ""
+    # Without saved state, a campaign to which somebody has given another push time is not recognised.
     moved_by_others = any(
         write.sender is not instance and any(name in write.payload for name in PUSH_TIMES)
         for write in world.batch.campaigns[pushes[0].token].writes
     )
     if (instance.store is None or instance.plan.store != "kept") and moved_by_others:
-        apart = "apart: nothing saved, and another push time by others: "
+        prefix = "unavoidable: nothing saved, and another push time by others: "
     if instance.last_api is not None:
         right, late, _ = _clock_slack(world, instance.last_api)
         if not right and late > RIGHT_CLOCK_SECONDS:
-            apart = "apart: no right clock: "
+            prefix = "unavoidable: no right clock: "
     where = ", ".join(f"{push.token} at {push.at:.0f} s" for push in pushes)
-    world.violation(f"{apart}two pushes", f"{instance.name}: {where}")
+    world.violation(f"{prefix}two pushes", f"{instance.name}: {where}")

@@ -32,7 +32,7 @@ RARE = (
     "a window closed during a task",
     "a window opened during a task",
     "a worker's clock was wrong",
-    "a doubtful write was refused when it arrived",
+    "an ambiguous write was refused when it arrived",
     "another task ran during a sleep",
     "cleared",
     "cleared with a corrected payload",
@@ -46,9 +46,9 @@ RARE = (
     "crash before a request",
     "crash before a save",
     "crash before a sleep",
-    "in doubt: applied at once",
-    "in doubt: applied late",
-    "in doubt: lost",
+    "ambiguous write: applied at once",
+    "ambiguous write: applied late",
+    "ambiguous write: lost",
     "live again on a sent campaign: nothing",
     "live again on a sent campaign: refused",
     "live again on a sent campaign: sends",
@@ -61,7 +61,7 @@ RARE = (
     "rescheduled",
     "retried",
     "skipped: too late",
-    "somebody stopped the campaign before a clear",
+    "somebody stopped the campaign before the task was cleared",
     "the now of a draft became a moment",
     "the list shifted while it was read",
     "the store failed to load",
@@ -75,7 +75,7 @@ RARE = (
 
 @dataclass
 class Tally:
-    """What many worlds came to."""
+    """The results of many worlds."""
 
     worlds: int = 0
     notes: Counter[str] = field(default_factory=Counter)
@@ -119,7 +119,7 @@ class Tally:
     @property
     def failing(self) -> int:
         """Worlds with a violation that counts, by kind and added."""
-        return sum(count for kind, count in self.violations.items() if not kind.startswith("apart:"))
+        return sum(count for kind, count in self.violations.items() if not kind.startswith("unavoidable:"))
 
     def lines(self) -> Iterator[str]:
         """Return the tables as text."""
@@ -137,7 +137,7 @@ class Tally:
         yield "\nWhy: kind of task, fault, error"
         for (kind, fault, error), count in self.mild_errors.most_common(30):
             yield f"  {count:>9,}  {kind}, {fault}: {error[:60]}"
-        yield "\nViolations (those that begin with 'apart' cannot be prevented, and do not count)"
+        yield "\nViolations (those that begin with 'unavoidable' cannot be prevented by any rule, and do not count)"
         for kind, count in self.violations.most_common():
             yield f"  {count:>9,}  {kind}: seeds {', '.join(map(str, self.seeds[kind]))}"
         if not self.violations:

@@ -1,4 +1,4 @@
-"""Worlds in which no promise may break, and the simulator's own eyes."""
+"""Worlds in which no promise may break, and that the simulator detects what does break."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ FAILING_SEEDS = [
 ]
 """Seeds that once showed a violation."""
 
-needs_core = pytest.mark.skipif(not subject.core_exists(), reason="the entry points of the core are not there yet")
+needs_core = pytest.mark.skipif(not subject.core_exists(), reason="the core cannot be imported")
 
 
 @needs_core
@@ -112,7 +112,7 @@ def test_no_promise_breaks_in_20000_worlds():
 
 @needs_core
 @pytest.mark.parametrize("world", FAILING_WORLDS.values(), ids=FAILING_WORLDS)
-def test_no_promise_breaks_where_one_once_did(world):
+def test_no_promise_breaks_in_a_world_in_which_one_once_did(world):
     assert run_world(world).failing == []
 
 
@@ -122,13 +122,13 @@ def test_no_promise_breaks_in_a_world_of_a_seed_that_once_failed(seed):
     assert run_world(spec_of(seed)).failing == []
 
 
-def test_a_world_is_the_same_each_time():
+def test_a_simulated_world_is_the_same_in_each_run():
     for seed in range(50):
         one, other = (run_world(spec_of(seed), "blind") for _ in range(2))
         assert (one.violations, one.notes, one.ends) == (other.violations, other.notes, other.ends)
 
 
-def test_a_client_that_sends_blindly_is_seen():
+def test_the_simulator_finds_what_a_client_without_any_checks_does_wrong():
     tally = run_many(6_000, 0, client="blind")
     for kind in (
         "two pushes",
@@ -145,13 +145,13 @@ def test_a_client_that_sends_blindly_is_seen():
         assert tally.violations[kind] > 0, f"{kind}: {tally.violations}"
 
 
-def test_a_client_that_sends_nothing_breaks_no_promise_but_that_of_the_stop():
+def test_a_client_that_sends_nothing_breaks_only_the_promise_of_the_stop():
     tally = run_many(3_000, 0, jobs=1, client="silent")
     assert set(tally.violations) == {"red, and no stop was tried", "red, and not stopped, though nothing failed"}
     assert [note for note in tally.notes if note.startswith("pushes by tasks")] == ["pushes by tasks: 0"]
 
 
-def test_a_violation_is_shrunk_to_what_it_needs():
+def test_the_simulator_shrinks_a_violation_to_what_it_needs():
     seed = next(seed for seed in range(1_000) if ("two pushes") in dict(run_world(spec_of(seed), "blind").violations))
     small = shrunk(spec_of(seed), "blind", "two pushes")
     assert len(small.tasks) == 1

@@ -1,7 +1,7 @@
-"""A world: made from a seed, run, and, where an invariant is violated, told and shrunk.
+"""A world: created from a seed and run. A world with a violation can be printed and shrunk.
 
-``run_world(spec_of(seed))`` is deterministic. ``story(seed)`` tells a world attempt by attempt, ``shrink(seed)``
-switches off what the violation does not need.
+``run_world(spec_of(seed))`` is deterministic. ``story(seed)`` prints a world attempt by attempt, ``shrink(seed)``
+removes what the violation does not need.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from simulation.batch_model import DEV_APP, Batch, Crash, FakeApi, Nature, Write
 
 DAY = 86400.0
 SYNC_SEEDS = 1 << 64
-"""Which worlds have a sync is decided apart, so that the others stay as they are for their seeds."""
+"""A separate seed decides which worlds have a sync, so that the others stay the same for their seeds."""
 MILD = ("500", "reset", "429", "crash")
 STALL_SECONDS = 30 * DAY
 OVERSLEPT_SECONDS = 5.0
@@ -36,7 +36,7 @@ class Spec:
     campaigns: tuple[tuple[str, CampaignSpec], ...] = ()
     tasks: tuple[tuple[Task, Plan], ...] = ()
     faults: tuple[tuple[str, int, str], ...] = ()
-    """(r or w, the how-manieth request of that side, fault)"""
+    """(r or w, number of the request of that side, fault)"""
     periods: tuple[tuple[float, float, str, str], ...] = ()
     """(from, until, r or w or both, fault)"""
     crash_points: tuple[int, ...] = ()
@@ -45,7 +45,7 @@ class Spec:
 
 @dataclass
 class Result:
-    """What came of a world."""
+    """The result of a world."""
 
     spec: Spec
     violations: list[tuple[str, str]] = field(default_factory=list)
@@ -57,20 +57,20 @@ class Result:
     @property
     def failing(self) -> list[tuple[str, str]]:
         """The violations that count."""
-        return [violation for violation in self.violations if not violation[0].startswith("apart:")]
+        return [violation for violation in self.violations if not violation[0].startswith("unavoidable:")]
 
 
 class World:
     """A world that runs."""
 
-    def __init__(self, spec: Spec, client: str, *, telling: bool = False, strict: bool = False) -> None:
+    def __init__(self, spec: Spec, client: str, *, is_logging: bool = False, strict: bool = False) -> None:
         self.spec = spec
         self.client = client
-        self.telling = telling
+        self.is_logging = is_logging
         self.strict = strict
         self.result = Result(spec)
         self.rng = random.Random(spec.seed * 7919 + 1)
-        self.batch = Batch(spec.nature, self.note, self.tell)
+        self.batch = Batch(spec.nature, self.note, self.log)
         self.agenda: list[tuple[float, int, Callable[[], None]]] = []
         self.serial = 0
         self.counts = {"r": 0, "w": 0}
@@ -84,16 +84,16 @@ class World:
         """Count a rare situation."""
         self.result.notes[what] += 1
 
-    def tell(self, line: str) -> None:
-        """Tell the story."""
-        if self.telling:
+    def log(self, line: str) -> None:
+        """Add a line to the log of the world."""
+        if self.is_logging:
             self.result.lines.append(f"{self.batch.time:10.1f}  {line}")
 
     def violation(self, kind: str, text: str) -> None:
-        """Keep a violation."""
+        """Record a violation."""
         if self.overslept and kind in ("green, but not live", "green, but not stopped"):
-            kind = f"apart: a worker was suspended: {kind}"
-        self.tell(f"!!! {kind}: {text}")
+            kind = f"unavoidable: a worker was suspended: {kind}"
+        self.log(f"!!! {kind}: {text}")
         self.result.violations.append((kind, text))
 
     def duration(self) -> float:
@@ -146,9 +146,9 @@ class World:
         for campaign in list(self.batch.campaigns.values()):
             if campaign.writes and not campaign.deleted and any(w.sender is instance for w in campaign.writes):
                 if campaign.params["live"]:
-                    self.note("somebody stopped the campaign before a clear")
+                    self.note("somebody stopped the campaign before the task was cleared")
                     instance.human_stopped_at = self.batch.time
-                    self.tell(f"    somebody stops {campaign.token}")
+                    self.log(f"    somebody stops {campaign.token}")
                 write = Write("update", campaign.token, {**campaign.params, "live": False}, self.batch.time, None)
                 self.batch.apply(write)
 
@@ -224,9 +224,9 @@ class World:
         self.note(f"pushes by tasks: {min(len(sent), 3)}")
 
 
-def run_world(spec: Spec, client: str = "core", *, telling: bool = False, strict: bool = False) -> Result:
+def run_world(spec: Spec, client: str = "core", *, is_logging: bool = False, strict: bool = False) -> Result:
     """Run a world."""
-    return World(spec, client, telling=telling, strict=strict).run()
+    return World(spec, client, is_logging=is_logging, strict=strict).run()
 
 
 # How worlds are made.
@@ -459,7 +459,7 @@ WRITE_FAULTS = ("conn", "429", "429:30", "429:700", "503", "400", "403", "404", 
 EFFECTS = ("lost", "now", "late")
 
 
-def _doubt(rng: random.Random) -> str:
+def _ambiguous(rng: random.Random) -> str:
     effect = rng.choice(EFFECTS)
     if effect == "late":
         effect = rng.choice(("8", "20", "45", "70", "99"))
@@ -471,7 +471,7 @@ def _fault(rng: random.Random, side: str) -> str:
     if choice < 0.12:
         return rng.choice(("crash_before", "crash_applied", "crash_after", "crash_late:60"))
     if side == "w":
-        return _doubt(rng) if choice < 0.75 else rng.choices(WRITE_FAULTS, (4, 4, 3, 1, 3, 1, 1, 1, 0.3))[0]
+        return _ambiguous(rng) if choice < 0.75 else rng.choices(WRITE_FAULTS, (4, 4, 3, 1, 3, 1, 1, 1, 0.3))[0]
     return rng.choices(READ_FAULTS, (3, 3, 2, 2, 2, 2, 2, 1, 1, 2, 1, 0.3))[0]
 
 
@@ -506,22 +506,22 @@ def _faults(
     return tuple(dict.fromkeys(faults)), tuple(periods), points
 
 
-# What is told of a world.
+# How a world is printed.
 
 
-class _Told(logging.Handler):
+class _LogHandler(logging.Handler):
     def __init__(self, world: World) -> None:
         super().__init__()
         self.world = world
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.world.tell(f"  log: {record.getMessage()}")
+        self.world.log(f"  log: {record.getMessage()}")
 
 
-def tell(spec: Spec, client: str = "core") -> str:
-    """Return the story of a world: its dimensions that are not the mild ones, and what happened."""
-    world = World(spec, client, telling=True)
-    handler, level = _Told(world), subject.LOG.level
+def log_of(spec: Spec, client: str = "core") -> str:
+    """Return the dimensions of a world that are not the mild ones, and its log."""
+    world = World(spec, client, is_logging=True)
+    handler, level = _LogHandler(world), subject.LOG.level
     subject.LOG.addHandler(handler)
     subject.LOG.setLevel(logging.INFO)
     try:
@@ -553,13 +553,13 @@ def _unusual(value: Any) -> str:
 
 def story(seed: int, client: str = "core") -> None:
     """Print the story of a seed."""
-    print(tell(spec_of(seed), client))
+    print(log_of(spec_of(seed), client))
 
 
 def shrink(seed: int, client: str = "core", kind: str | None = None) -> Spec:
     """Print the smallest world with the violation of a seed, and its story."""
     spec = shrunk(spec_of(seed), client, kind)
-    print(tell(spec, client))
+    print(log_of(spec, client))
     return spec
 
 

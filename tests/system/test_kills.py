@@ -1,8 +1,8 @@
-"""Tasks that are killed at any moment, on a real scheduler; and scheduler and triggerer that are killed with them.
+"""Tasks that are killed at different moments, on a real scheduler; and scheduler and triggerer killed with them.
 
-Which task, when, and what it must have come to is a table: kill_dags/kill_cases.py. All cases run together on one
-private Airflow; each has an app of the sandbox to itself. How a sync with four requests in flight goes on is in
-test_scheduler.py, what becomes of many deferred sensors in test_deferral.py.
+Which task, when, and how it must end is a table: kill_dags/kill_cases.py. All cases run together on one private
+Airflow; each has its own app of the sandbox. A sync with four requests in flight is in test_scheduler.py, deferred
+sensors are in test_deferral.py.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from airflow_batch.sandbox import BatchSandbox, Fault, RequestRecord
 pytestmark = pytest.mark.skipif(not compat.HAS_RETRY_POLICY, reason="below 3.3 Airflow keeps nothing between attempts")
 
 HERE = Path(__file__).parent
-HELD = 50.0
-"""Seconds by which an answer is late that is not to come before the kill."""
+ANSWER_DELAY = 50.0
+"""Seconds by which an answer is delayed that must not come before the kill."""
 THROTTLED = {"Retry-After": "35"}
-"""Above 30 s, a sync gives its slot back."""
+"""A sync is rescheduled for more than 30 s."""
 BY_THE_TEST = ("applied", "drafted", "going_live", "between", "supervised", "orphaned")
 """Moments at which the test kills; at the others the task does, or everything is killed."""
 SENSORS = ("sensor_rescheduled", "sensor_deferred")
 CREATIONS = ("create", "launch")
 
 
-class Story:
-    """What happened: read by the tests."""
+class Kills:
+    """The two runs, and what was recorded about them."""
 
     def __init__(self, sandbox: BatchSandbox, airflow: PrivateAirflow) -> None:
         self.sandbox = sandbox
@@ -49,16 +49,16 @@ class Story:
         count = {"create": 0, "launch": 0, "sync": 5}.get(case.task, 1)
         campaign = {**MORNING_NEWS, "live": case.task == "off"}
         tokens = [self.sandbox.add_campaign(campaign, app=case.name) for _ in range(count)]
-        # A sync is caught at its third campaign.
+        # A sync is killed at its third campaign.
         which: dict[str, Any] = {"app": case.name, "token": tokens[2] if case.task == "sync" else None}
         write: Any = {"create": "create", "launch": "create", "delete": "delete"}.get(case.task, "update")
-        held = Fault("delay", write, delay=HELD, **which)
+        late = Fault("delay", write, delay=ANSWER_DELAY, **which)
         faults = {
-            "applied": held,
-            "going_live": Fault("delay", "update", delay=HELD, **which),
+            "applied": late,
+            "going_live": Fault("delay", "update", delay=ANSWER_DELAY, **which),
             "drafted": Fault("silence", "view", **which),
-            "supervised": held,
-            "running": held,
+            "supervised": late,
+            "running": late,
             "orphaned": Fault("delay", write, delay=5, **which),
             "between": Fault("silence", "view", **which),
             "rescheduled": Fault("answer", write, status=429, headers=THROTTLED, times=None, **which),
@@ -67,9 +67,9 @@ class Story:
             self.sandbox.inject(faults[case.moment])
         return tokens
 
-    def play(self) -> None:
+    def run(self) -> None:
         self.trigger("restarted", RESTARTED)
-        wait_until(self.all_are_caught, timeout=600)
+        wait_until(self.all_are_at_their_moment, timeout=600)
         self.requests_at_the_restart = len(self.sandbox.requests)
         self.airflow.kill("scheduler")
         self.airflow.kill("triggerer")
@@ -90,28 +90,28 @@ class Story:
                 conf[case.name] = [{"campaign": token, "live": True} for token in tokens]
         self.runs[dag_id] = self.airflow.trigger(dag_id, conf)
 
-    def all_are_caught(self) -> bool:
-        """Tell whether every task of RESTARTED is where it is to be killed."""
+    def all_are_at_their_moment(self) -> bool:
+        """Return whether every task of RESTARTED is at the moment at which it is killed."""
         tasks = self.airflow.task_instances("restarted", self.runs["restarted"])
         states = {task["task_id"]: task["state"] for task in tasks}
         waiting = {case.name: "up_for_reschedule" for case in RESTARTED if case.moment != "running"}
         waiting |= {"sensor_rescheduled": "up_for_reschedule", "sensor_deferred": "deferred"}
         running = [case for case in RESTARTED if case.moment == "running"]
-        return waiting.items() <= states.items() and all(self.is_held(case) for case in running)
+        return waiting.items() <= states.items() and all(self.is_sent(case) for case in running)
 
-    def is_held(self, case: Case) -> bool:
-        """Tell whether the request has come whose answer is kept back."""
+    def is_sent(self, case: Case) -> bool:
+        """Return whether the request was sent whose answer is delayed."""
         return any(record.fault in ("delay", "silence") for record in self.requests(case))
 
     def kill_processes(self) -> None:
-        """Kill the processes that do not kill themselves, each once its request is held."""
+        """Kill the processes that do not kill themselves, each after its request was sent."""
         left = [case for case in KILLED if case.moment in BY_THE_TEST]
 
         def each_once() -> bool:
-            for case in [case for case in left if self.is_held(case)]:
+            for case in [case for case in left if self.is_sent(case)]:
                 newest = max(self.airflow.home.glob(f"{case.name}.*.pids"))
                 task, supervisor = (psutil.Process(int(pid)) for pid in newest.read_text().split())
-                # The supervisor first: it would report the end of the other.
+                # The supervisor first: it would report the end of the task's process.
                 for process in {"supervised": (supervisor, task), "orphaned": (supervisor,)}.get(case.moment, (task,)):
                     process.kill()
                 left.remove(case)
@@ -145,27 +145,27 @@ class Story:
 
 
 @pytest.fixture(scope="module")
-def story(tmp_path_factory) -> Iterator[Story]:
+def kills(tmp_path_factory) -> Iterator[Kills]:
     with BatchSandbox(apps=[case.name for case in (*KILLED, *RESTARTED)]) as sandbox:
         connection = sandbox.connection("api_keys")
         airflow = PrivateAirflow(
             tmp_path_factory.mktemp("airflow"),
             dags=[*(HERE / "kill_dags").glob("*.py")],
-            connections={"kills": {**connection, "extra": {**connection["extra"], "timeout": [10, HELD + 5]}}},
+            connections={"kills": {**connection, "extra": {**connection["extra"], "timeout": [10, ANSWER_DELAY + 5]}}},
             config={
-                "core.parallelism": "12",  # some of them wait for their end
+                "core.parallelism": "12",  # some of them only wait for an answer
                 # When a task without a supervisor counts as dead: 300 s by default.
                 "scheduler.task_instance_heartbeat_timeout": "30",
                 "scheduler.task_instance_heartbeat_timeout_detection_interval": "3",
-                # How often a scheduler looks for the tasks of one that is gone: every 300 s by default.
+                # How often a scheduler adopts the tasks of one that has ended: every 300 s by default.
                 "scheduler.orphaned_tasks_check_interval": "4",
             },
         )
         airflow.env["PYTHONPATH"] += f":{HERE.parent / 'guard'}"
         with airflow.running():
-            told = Story(sandbox, airflow)
-            told.play()
-            yield told
+            kills = Kills(sandbox, airflow)
+            kills.run()
+            yield kills
 
 
 def every(cases: list[Case]) -> Any:
@@ -173,54 +173,54 @@ def every(cases: list[Case]) -> Any:
 
 
 @every([*KILLED, *RESTARTED])
-def test_the_task_succeeds_and_the_campaigns_are_as_asked(story, case):
-    tries = story.tries(case)
+def test_a_killed_task_succeeds_in_a_later_attempt_and_its_campaigns_are_in_the_desired_state(kills, case):
+    tries = kills.tries(case)
     assert (len(tries), tries[-1]["state"]) == (case.attempt, "success")
-    campaigns = [story.sandbox.campaign(token) for token in story.sandbox.tokens(case.name)]
+    campaigns = [kills.sandbox.campaign(token) for token in kills.sandbox.tokens(case.name)]
     if case.task == "delete":
         assert campaigns == []
     elif case.task in ("update", "blind_update"):
         assert [campaign["name"] for campaign in campaigns] == ["Renamed"]
     elif case.task not in CREATIONS:
-        assert [campaign["live"] for campaign in campaigns] == [case.task != "off"] * len(story.campaigns[case.name])
+        assert [campaign["live"] for campaign in campaigns] == [case.task != "off"] * len(kills.campaigns[case.name])
 
 
 @every([case for case in [*KILLED, *RESTARTED] if case.task in CREATIONS])
-def test_the_campaign_that_was_created_is_live_if_asked_and_nothing_but_drafts_remains_besides(story, case):
-    live = {token: story.sandbox.campaign(token)["live"] for token in story.sandbox.tokens(case.name)}
-    assert live.pop(story.result(case)["campaign_token"]) is (case.task == "launch")
+def test_a_killed_creation_leaves_its_campaign_and_only_drafts_besides(kills, case):
+    live = {token: kills.sandbox.campaign(token)["live"] for token in kills.sandbox.tokens(case.name)}
+    assert live.pop(kills.result(case)["campaign_token"]) is (case.task == "launch")
     assert list(live.values()) == [False] * case.drafts
 
 
 @every([*KILLED, *RESTARTED])
-def test_every_campaign_is_written_and_none_again_that_can_be_read(story, case):
-    before, after = story.writes(case)
+def test_a_killed_task_writes_every_campaign_once_where_it_can_be_read(kills, case):
+    before, after = kills.writes(case)
     assert (len(before), len(after)) == case.writes
     if case.task not in (*CREATIONS, "blind_update"):
-        assert Counter([*before, *after]) == Counter(story.campaigns[case.name])
+        assert Counter([*before, *after]) == Counter(kills.campaigns[case.name])
 
 
 @every([*KILLED, *RESTARTED])
-def test_the_result_tells_of_all_attempts(story, case):
-    result = story.result(case)
+def test_the_result_of_a_killed_task_covers_all_attempts(kills, case):
+    result = kills.result(case)
     if case.task == "sync":
         assert (result["total"], result["changed"] + result["unchanged"], result["failed"]) == (5, 5, 0)
         assert {campaign["attempt"] for campaign in result["campaigns"]} == {case.attempt}
     else:
         assert (result["app"], result["attempt"], result["changed"]) == (case.name, case.attempt, case.changed)
-        assert result["campaign_token"] in (story.campaigns[case.name] or story.sandbox.tokens(case.name))
+        assert result["campaign_token"] in (kills.campaigns[case.name] or kills.sandbox.tokens(case.name))
 
 
 @every([case for case in KILLED + RESTARTED if case.task == "sync"])
-def test_a_sync_is_not_sure_of_what_was_written_before_it_was_killed_and_sure_of_what_it_wrote_afterwards(story, case):
-    changed = {campaign["campaign_token"]: campaign["changed"] for campaign in story.result(case)["campaigns"]}
-    before, after = story.writes(case)
+def test_a_killed_sync_reports_null_for_what_was_written_before_and_true_for_what_was_written_after(kills, case):
+    changed = {campaign["campaign_token"]: campaign["changed"] for campaign in kills.result(case)["campaigns"]}
+    before, after = kills.writes(case)
     assert changed == dict.fromkeys(before, case.changed) | dict.fromkeys(after, True)
 
 
 @pytest.mark.parametrize("sensor", SENSORS)
-def test_a_sensor_waits_on_after_the_restart_and_sees_what_it_waits_for(story, sensor):
-    (attempt,) = story.airflow.tries("restarted", story.runs["restarted"], sensor)
-    summary = story.airflow.xcom("restarted", story.runs["restarted"], sensor)
+def test_a_sensor_continues_to_wait_after_a_restart_of_airflow_and_succeeds(kills, sensor):
+    (attempt,) = kills.airflow.tries("restarted", kills.runs["restarted"], sensor)
+    summary = kills.airflow.xcom("restarted", kills.runs["restarted"], sensor)
     assert attempt["state"] == "success"
-    assert (summary["campaign_token"], summary["live"]) == (story.campaigns["on_rescheduled"][0], True)
+    assert (summary["campaign_token"], summary["live"]) == (kills.campaigns["on_rescheduled"][0], True)

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from private_airflow import PrivateAirflow, wait_until
+from private_airflow import wait_until
 from samples import MORNING_NEWS
 
 from airflow_batch.sandbox import BatchSandbox
@@ -32,23 +32,19 @@ def sandbox():
 
 
 @pytest.fixture(scope="module")
-def airflow(sandbox, tmp_path_factory):
-    """Nothing is substituted but the host, the values of the keys, and the campaign's token."""
+def airflow(shared_airflow, sandbox):
+    """Only the host, the values of the keys and the campaign's token are replaced."""
     assert set(CONNECTION) == {"conn_type", "password", "login"}
     token = sandbox.tokens()[0]
     source, tokens = re.subn(r"\b[0-9a-f]{32}\b", token, DAG)
     assert tokens == 1
-    private = PrivateAirflow(
-        tmp_path_factory.mktemp("airflow"),
-        dags=[("readme.py", source)],
-        connections={"batch_default": {**CONNECTION, **sandbox.connection("login")}},
-    )
-    with private.running(timeout=180):
-        yield private
+    shared_airflow.add_connections({"batch_default": {**CONNECTION, **sandbox.connection("login")}})
+    shared_airflow.add_dag(("readme.py", source))
+    return shared_airflow
 
 
 def is_due(airflow, dag_id):
-    """Let the scheduler find that the DAG's next run is due; it makes the run itself."""
+    """Make the DAG's next run due; the scheduler creates it."""
     moment = f"{datetime.now(UTC) - timedelta(minutes=1):%Y-%m-%d %H:%M:%S.%f}"
     with closing(sqlite3.connect(airflow.database, timeout=60)) as database, database:
         database.execute(

@@ -1,6 +1,6 @@
-"""One private Airflow, all examples parsed, one of them run: what every supported version of Airflow is tried with.
+"""One private Airflow, all examples parsed, one of them run: the smoke test of every supported version of Airflow.
 
-Short, since it runs for each row of the matrix. What needs more than one run stands in test_scheduler.py.
+Short, since it runs for each row of the matrix. What needs more than one run is in test_scheduler.py.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def run_id(airflow, sandbox):
     return made
 
 
-def test_the_campaign_is_live_after_one_429_and_no_retry(airflow, sandbox, run_id):
+def test_the_example_toggle_makes_the_campaign_live_after_one_429_without_a_retry(airflow, sandbox, run_id):
     asked = [(record.operation, record.status) for record in sandbox.requests]
     assert asked[:5] == [("view", 200), ("update", 429), ("view", 200), ("update", 200), ("view", 200)]
     (attempt,) = airflow.tries(DAG_ID, run_id, "toggle")
@@ -57,13 +57,13 @@ def test_the_campaign_is_live_after_one_429_and_no_retry(airflow, sandbox, run_i
     assert airflow.xcom(DAG_ID, run_id, "toggle")["changed"] is True
 
 
-def test_the_sensor_takes_the_operators_result_and_sees_the_campaign_live(airflow, sandbox, run_id):
+def test_the_sensor_of_the_example_toggle_takes_the_operators_result(airflow, sandbox, run_id):
     (token,) = sandbox.tokens()
     confirmed = airflow.xcom(DAG_ID, run_id, "confirm")
     assert (confirmed["campaign_token"], confirmed["live"]) == (token, True)
 
 
-def test_every_example_is_imported(airflow, run_id):
+def test_every_example_is_imported_by_the_dag_processor(airflow, run_id):
     files = {path.name for path in airflow.dags.glob("*.py")}
     errors = "SELECT filename, stacktrace FROM import_error"
     parsed = "SELECT DISTINCT relative_fileloc AS file FROM dag"
@@ -76,13 +76,13 @@ def test_every_example_is_imported(airflow, run_id):
     assert {row["file"] for row in airflow.query(parsed)} == files
 
 
-def test_the_connection_form_shows_the_providers_fields(airflow):
+def test_the_api_server_returns_the_connection_form_of_the_provider(airflow):
     (form,) = [one for one in airflow.api("GET", "/ui/connections/hook_meta") if one["connection_type"] == "batch"]
     assert form["hook_name"] == "Batch (batch.com)"
     assert form["standard_fields"]["password"]["title"] == "Company REST API key"
     assert form["standard_fields"]["url_schema"]["hidden"] is True
 
 
-def test_no_key_is_in_a_log(airflow, run_id):
+def test_no_key_is_in_a_log_after_the_example_toggle(airflow, run_id):
     for path, text in airflow.all_logs():
         assert_free(text, path.relative_to(airflow.home))

@@ -27,11 +27,11 @@ if HAS_RETRY_POLICY:  # SyncCallback runs under a supervisor from Airflow 3.3 on
         return DeadlineAlert(
             reference=DeadlineReference.FIXED_DATETIME(datetime(2026, 1, 1, tzinfo=UTC)),
             interval=timedelta(seconds=0),
-            callback=kind(SetCampaignLiveNotifier, kwargs={"campaign": token, "batch_conn_id": conn_id}),
+            callback=kind(SetCampaignLiveNotifier, kwargs={"campaign": token, "batch_conn_id": conn_id, "app": "ios"}),
         )
 
     for name, token, kind, conn_id in (
-        ("sync", "TOKEN_sync", SyncCallback, "sync"),
+        ("sync", "TOKEN_sync", SyncCallback, "from_environment"),
         ("sync_stored", "TOKEN_sync_stored", SyncCallback, "stored"),
         ("async_stored", "TOKEN_async_stored", AsyncCallback, "stored"),
     ):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from airflow.sdk import DAG, task
 
+from airflow_batch._sync import run as sync_run
 from airflow_batch.hooks.batch import BatchHook
 from airflow_batch.notifications.campaigns import SetCampaignLiveNotifier
 from airflow_batch.operators.campaigns import (
@@ -18,6 +19,9 @@ from airflow_batch.operators.campaigns import (
 )
 from airflow_batch.operators.sync import BatchSyncCampaignsOperator
 from airflow_batch.sensors.campaigns import BatchCampaignLiveSensor
+
+# A sync waits for two minutes after writes of an earlier attempt. How it uses them is an integration test.
+sync_run.SETTLE_TIME = timedelta(seconds=15)
 
 ON = {"live": True}
 CAMPAIGN = "{{ params.campaign }}"
@@ -44,10 +48,13 @@ with scenario("throttled_retry"):
 with scenario("wrong_key"):
     BatchUpdateCampaignOperator(task_id="update", campaign=CAMPAIGN, payload=ON, batch_conn_id="wrong_key")
 
-with scenario("thirty_mapped"):
-    BatchUpdateCampaignOperator.partial(task_id="update", payload=ON, batch_conn_id="thirty_mapped", retries=0).expand(
+with scenario("mapped"):
+    BatchUpdateCampaignOperator.partial(task_id="update", payload=ON, batch_conn_id="mapped", retries=0).expand(
         campaign=campaigns()
     )
+
+with scenario("another_dag"):
+    task(lambda: None).override(task_id="work")()
 
 with scenario("reset"):
     BatchUpdateCampaignOperator(task_id="update", campaign=CAMPAIGN, payload=ON, batch_conn_id="reset")
@@ -109,7 +116,7 @@ with scenario("late", start_date=datetime(2026, 1, 1, tzinfo=UTC), catchup=False
 
 
 def leave_pid(context):
-    """Let the test know which process to kill."""
+    """Write the process id for the test, which kills it."""
     with Path(os.environ["AIRFLOW_HOME"], "sync.pid").open("a") as file:
         file.write(f"{os.getpid()}\n")
 

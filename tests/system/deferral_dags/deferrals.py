@@ -7,7 +7,7 @@ from airflow.sdk import DAG, task
 from airflow_batch.sensors.campaigns import BatchCampaignLiveSensor
 
 WAITING = {"deferrable": True, "poke_interval": 6, "timeout": 600, "retries": 0}
-ARGUMENTS = {"batch_conn_id": "stored", "app": "ios", **WAITING}
+ARGUMENTS = {"batch_conn_id": "in_the_database", "app": "ios", **WAITING}
 
 
 @task

@@ -1,4 +1,4 @@
-"""The DAGs of test_kills.py: a task for each case. What a task does to itself stands here, the rest in the test."""
+"""The DAGs of test_kills.py: a task for each case. What a task does to itself is here, the rest is in the test."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from airflow.sdk import DAG
 from kill_cases import KILLED, RESTARTED, Case
 
+from airflow_batch._sync import run as sync_run
 from airflow_batch.hooks.batch import BatchHook
 from airflow_batch.operators.campaigns import (
     BatchCreateCampaignOperator,
@@ -20,6 +21,9 @@ from airflow_batch.operators.campaigns import (
 from airflow_batch.operators.sync import BatchSyncCampaignsOperator
 from airflow_batch.sensors.campaigns import BatchCampaignLiveSensor
 
+# A sync waits for two minutes after writes of an earlier attempt. How it uses them is an integration test.
+sync_run.SETTLE_TIME = timedelta(seconds=15)
+
 OPERATORS = {
     "on": (BatchSetCampaignLiveOperator, {"live": True}),
     "off": (BatchSetCampaignLiveOperator, {"live": False}),
@@ -28,30 +32,30 @@ OPERATORS = {
     "delete": (BatchDeleteCampaignOperator, {}),
     "create": (BatchCreateCampaignOperator, {}),
     "launch": (BatchCreateCampaignOperator, {}),
-    # One at a time, so that what is between two campaigns is a moment.
+    # One request at a time, so that there is a moment between two campaigns.
     "sync": (BatchSyncCampaignsOperator, {"max_in_flight": 1}),
 }
 
 
-def die():
+def kill_self():
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-class MortalHook(BatchHook):
-    """Dies before it writes."""
+class KillingHook(BatchHook):
+    """Kills its process before a write."""
 
     def update_campaign(self, *arguments, **named):
-        die()
+        kill_self()
 
     def create_campaign(self, *arguments, **named):
-        die()
+        kill_self()
 
     def delete_campaign(self, *arguments, **named):
-        die()
+        kill_self()
 
 
-class DiesBeforeTheRequest:
-    """An operator whose first attempt has a mortal hook."""
+class KilledBeforeTheRequest:
+    """An operator whose first attempt is killed before its request."""
 
     is_first = False
 
@@ -60,37 +64,37 @@ class DiesBeforeTheRequest:
         return super().execute(context)
 
     def hook_for(self, app):
-        return MortalHook(self.batch_conn_id, self.app) if self.is_first else super().hook_for(app)
+        return KillingHook(self.batch_conn_id, self.app) if self.is_first else super().hook_for(app)
 
 
-class DiesBeforeXCom:
-    """An operator whose first attempt does its work, and dies."""
+class KilledBeforeXCom:
+    """An operator whose first attempt is killed after its work."""
 
-    deaths = 1
+    kills = 1
 
     def execute(self, context):
         result = super().execute(context)
-        if context["ti"].try_number <= self.deaths:
-            die()
+        if context["ti"].try_number <= self.kills:
+            kill_self()
         return result
 
 
-class DiesTwiceBeforeXCom(DiesBeforeXCom):
-    """An operator whose first two attempts die so."""
+class KilledTwiceBeforeXCom(KilledBeforeXCom):
+    """An operator whose first two attempts are killed after their work."""
 
-    deaths = 2
+    kills = 2
 
 
-DEATHS = {
-    "before_request": DiesBeforeTheRequest,
-    "before_request_and_applied": DiesBeforeTheRequest,
-    "before_xcom": DiesBeforeXCom,
-    "twice_before_xcom": DiesTwiceBeforeXCom,
+KILLS = {
+    "before_request": KilledBeforeTheRequest,
+    "before_request_and_applied": KilledBeforeTheRequest,
+    "before_xcom": KilledBeforeXCom,
+    "twice_before_xcom": KilledTwiceBeforeXCom,
 }
 
 
 def leave_pid(context):
-    """Let the test know which process to kill, and its supervisor."""
+    """Write the ids of the process and its supervisor for the test, which kills them."""
     ti = context["ti"]
     file = Path(os.environ["AIRFLOW_HOME"], f"{ti.task_id}.{ti.try_number}")
     file.with_suffix(".new").write_text(f"{os.getpid()} {os.getppid()}")
@@ -99,8 +103,8 @@ def leave_pid(context):
 
 def task_of(case: Case) -> None:
     operator, arguments = OPERATORS[case.task]
-    if case.moment in DEATHS:
-        operator = type(f"Mortal{operator.__name__}", (DEATHS[case.moment], operator), {})
+    if case.moment in KILLS:
+        operator = type(f"Killed{operator.__name__}", (KILLS[case.moment], operator), {})
     field = {"create": "payload", "launch": "payload", "sync": "campaigns"}.get(case.task, "campaign")
     given = f"{{{{ dag_run.conf['{case.name}'] | tojson }}}}" if field != "campaign" else campaign_of(case.name)
     operator(task_id=case.name, app=case.name, pre_execute=leave_pid, **{field: given}, **arguments)
