@@ -48,7 +48,7 @@ READ_TIMEOUT = 1.0
 TOTAL_TIMEOUT = 1.5
 HANGS = 3.0
 """Real seconds after which a request counts as one without a time limit."""
-MOST_STEPS = 60
+MOST_STEPS = 150
 DEBUG = "DEBUG "
 
 

@@ -78,6 +78,8 @@ def _throttled(hint: str | None, times: int | None = 1) -> Fault:
 
 SHORT = (10.0, 20.0)
 """Our delay after a first failure: 10 s, and up to 10 s of jitter."""
+IN_SLOT = (5.0, 7.0)
+"""Our wait after a first 429 that asks for no more than 8 s: it is waited out in the worker slot."""
 SETTLE_TIME = 120.0
 """Seconds for which an attempt polls whether a write without an answer takes effect."""
 
@@ -91,6 +93,11 @@ def _throttle_row(name: str, *faults: Fault, **more: Any) -> Row:
         **more,
     }
     return Row(name=name, faults=faults, **given)
+
+
+def _short_throttle_row(name: str, *faults: Fault, **more: Any) -> Row:
+    """Return the row of a short throttle: the first 429 is waited out in the slot, and the next one frees it."""
+    return _throttle_row(name, *faults, **{"tries": len(faults), "wait": IN_SLOT, "slot_seconds": IN_SLOT[1], **more})
 
 
 def _again(name: str, fault: Fault, **more: Any) -> Row:
@@ -159,8 +166,8 @@ ROWS: tuple[Row, ...] = (
         not_before=40,
         wait=(30, 50),
     ),
-    _throttle_row("429, Retry-After 0", _throttled("0")),
-    _throttle_row("429, Retry-After -3", _throttled("-3")),
+    _short_throttle_row("429, Retry-After 0", _throttled("0")),
+    _short_throttle_row("429, Retry-After -3", _throttled("-3")),
     _throttle_row(
         "429, Retry-After 10000",
         _throttled("10000"),
@@ -173,16 +180,16 @@ ROWS: tuple[Row, ...] = (
         best="failed",
         error=("BatchWaitExceededError", "asks to wait 10000 s, but this task waits at most 30 min"),
     ),
-    _throttle_row("429, Retry-After garbage", _throttled("soon, 7 apples")),
-    _throttle_row("429, no Retry-After", _throttled(None)),
-    _throttle_row("429 twice", _throttled("6"), _throttled(None)),
-    _throttle_row(
+    _short_throttle_row("429, Retry-After garbage", _throttled("soon, 7 apples")),
+    _short_throttle_row("429, no Retry-After", _throttled(None)),
+    _short_throttle_row("429 twice", _throttled("6"), _throttled(None), wait=(6, 8), slot_seconds=8),
+    _short_throttle_row(
         "429 for ever",
         _throttled(None, None),
         state="failed",
         live=False,
-        updates=(7, 20),
-        tries=20,
+        updates=(7, 240),
+        tries=120,
         best="failed",
         error=("BatchRateLimitError", "429 TOO_MANY_REQUESTS"),
     ),

@@ -516,7 +516,7 @@ class TestThrottled:
         assert instance.run(create())["attempt"] == 1
         assert states(batch) == [True]
 
-    @pytest.mark.parametrize("fault", ["view:429", "update:429"])
+    @pytest.mark.parametrize("fault", ["view:429;retry-after=20", "update:429;retry-after=20"])
     def test_a_creation_throttled_before_going_live_is_rescheduled_and_makes_the_same_draft_live(
         self, batch, ti, fault
     ):

@@ -61,7 +61,7 @@ def test_the_run_of_a_windows_opening_that_is_rescheduled_past_its_end_leaves_th
     token = batch.add_campaign(DEFINITION)
     opened, closed = THIS_MINUTE - 2 * HOUR, THIS_MINUTE - MINUTE
     task = toggle(token, CampaignWindow(start=opened, end=closed, timezone="UTC"))
-    batch.inject(Fault("answer", status=429))
+    batch.inject(Fault("answer", status=429, headers={"Retry-After": "20"}))
     with pytest.raises(AirflowRescheduleException):
         run(task, opened)
     assert run(task, closed)["changed"] is False
