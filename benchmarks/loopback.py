@@ -1,8 +1,8 @@
 """The least HTTP server that can answer the request benchmark: every POST gets 200 and ``{}``.
 
 It runs in a process of its own, since a shared interpreter lock would charge the client for the server's work, and
-decides nothing, since a slow answer would hide the differences between clients. Prints its port, and ends when its standard
-input does, so that it cannot outlive whoever started it.
+decides nothing, since a slow answer would hide the differences between clients. It prints its port, and ends when its
+standard input does, so that it ends with the process that started it.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 What belongs here: the choice of benchmarks, the header, the clean environment. What is measured, and how, stands in one
 module for each benchmark, whose ``run()`` yields the lines to print. To add one, write it and name it in BENCHMARKS.
 
-No figure fails the command: times differ between machines. The exit code says only whether a benchmark could not be run.
+No figure fails the command: times differ between machines. The exit code is 1 only if a benchmark could not be run.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ BENCHMARKS = {
     "imports": "how long importing the operators takes, next to HttpOperator and requests",
     "request": "how long one update takes on an open connection, next to requests and HttpHook",
     "pacing": "how the rate limiter uses limits that it does not know, on a simulated clock",
-    "sync": "how long 300 toggles take under a limit, next to mapped tasks and requests; 10,000 that are in the desired state",
+    "sync": "how long 300 toggles take under a limit, next to mapped tasks and requests; 10,000 that need no change",
     "faults": "what a task does when something goes wrong, next to HttpOperator and requests; only where it is named",
     "storm": "whether 200 toggles that wait under a limit leave the slots to others, next to HttpOperator; likewise",
 }

@@ -161,7 +161,7 @@ def run() -> Iterator[str]:
     yield f"  {TOGGLES} mapped toggles, off to on, start together: LocalExecutor, parallelism {SLOTS}, SQLite."
     yield "  min_heartbeat_interval is 1 s: a task's end is seen soon, so two slots do enough to exceed the limit."
     yield f"  The sandbox: a process of its own, {RATE:g} requests a second, bursts of {BURST:g}, no Retry-After."
-    yield "  HttpOperator: one request for a toggle; this provider also reads before the update and after it. 10 retries,"
+    yield "  HttpOperator: one request for a toggle; this provider also reads before the update and after. 10 retries,"
     yield "  from 10 s on, doubling. The probe: a small task of another DAG. Its run is the younger one, so Airflow"
     yield "  prefers what is ready of the storm. Timed from the moment its run is due to the task's start; one at a"
     yield f"  time, the next {PROBE_PAUSE:.0f} s after that. All of it takes a quarter of an hour."

@@ -68,7 +68,7 @@ def run() -> Iterator[str]:
     yield f"  x limit: against what the limit allows for the subject's own requests, (n - {BURST:.0f}) / {RATE:.0f} s."
     yield f"  sync: {ROUNDS} rounds, a process without a scheduler. {SESSION}: once, without one too."
     yield f"  mapped: once, a real scheduler, LocalExecutor with parallelism {PARALLELISM}, SQLite; from the end of"
-    yield "  the task that gives the list to the end of the run. HttpOperator reads neither before the update nor after."
+    yield "  the task that gives the list to the end of the run. HttpOperator does not read the campaigns."
     yield "  All of it takes a quarter of an hour."
     toggled: dict[str, list[Toggled]] = {KNOWN: [], UNKNOWN: []}
     for _ in range(ROUNDS):
