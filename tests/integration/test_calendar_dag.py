@@ -60,7 +60,7 @@ def test_a_calendar_dag_has_one_task_and_runs_at_each_change_and_every_15_minute
     assert errors == ""
     assert (dag.catchup, dag.max_active_runs, dag.task_ids) == (False, 1, ["sync"])
     assert Serialization.from_dict(Serialization.to_dict(dag)).timetable.summary == (
-        "0 9 * * 1-5, 0 18 * * 1-5, 0 10 4 7 *, 0 20 5 7 *, */15 * * * *"
+        "*/15 * * * *, 2 single moments"
     )
     sync = dag.get_task("sync")
     assert (sync.calendar, sync.campaigns) == (str(tmp_path / "calendar.yaml"), None)
