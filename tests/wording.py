@@ -13,8 +13,8 @@ import tokenize
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-CHECKED = ("*.md",)
-"""Files that are checked, as patterns of ``git ls-files``. To widen: add ``airflow_batch/*.py``, ``tests/*.py``, ..."""
+CHECKED = ("*.md", "*.py")
+"""Files that are checked, as patterns of ``git ls-files``."""
 EXCEPT = ("CHANGELOG.md", "tests/wording.py", "tests/unit/test_wording.py")
 """The changelog describes earlier versions in their words; the others have the words as data."""
 WIDTH = 120

@@ -164,7 +164,7 @@ class Change:
         """Return why a confirmed write is not compared with what view shows then; empty where it is.
 
         The check finds what a write has lost, before a push goes out without its targeting. A stop sends nothing to
-        anybody, and Batch has confirmed it: where it held all that was read, ``verify="auto"`` leaves the check out.
+        anybody, and Batch has confirmed it: where it had all that was read, ``verify="auto"`` leaves the check out.
         """
         if self.unchecked or self.request.verify == "never":
             return self.unchecked or "verify='never'"

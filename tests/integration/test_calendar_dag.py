@@ -59,9 +59,7 @@ def test_a_calendar_dag_has_one_task_and_runs_at_each_change_and_every_15_minute
     dag, errors = load()
     assert errors == ""
     assert (dag.catchup, dag.max_active_runs, dag.task_ids) == (False, 1, ["sync"])
-    assert Serialization.from_dict(Serialization.to_dict(dag)).timetable.summary == (
-        "*/15 * * * *, 2 single moments"
-    )
+    assert Serialization.from_dict(Serialization.to_dict(dag)).timetable.summary == ("*/15 * * * *, 2 single moments")
     sync = dag.get_task("sync")
     assert (sync.calendar, sync.campaigns) == (str(tmp_path / "calendar.yaml"), None)
     assert (sync.batch_conn_id, sync.max_changes, sync.max_failures) == ("batch_default", None, 0)

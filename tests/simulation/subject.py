@@ -1,4 +1,4 @@
-"""The clients that are run: the package's core, one that sends blindly, and one that sends nothing."""
+"""The clients that are run: the package's core, one that sends without checking, and one that sends nothing."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ class SyncApi(FakeApi):
                 self.world.note("a sync saw that a parameter was lost")
                 self.seen.lost.add(self.app)
         if self.threads.is_listing:
-            # What stands in for the list only tells what is to be done. What is lost shows the check of each change.
+            # What stands in for the list only shows what is to be done. What is lost shows the check of each change.
             self.seen.fresh_at = fresh_at
         return view
 
