@@ -46,21 +46,6 @@ def window_words(window: CampaignWindow) -> str:
     return f"{words}; not on {days}" if days else words
 
 
-def excluded_dates(campaign: CalendarCampaign, first: date, last: date) -> list[date]:
-    """Return the dates from ``first`` to ``last`` that all windows of a campaign exclude."""
-    days = set.intersection(*(set(window.except_dates) for window in campaign.windows))
-    return sorted(day for day in days if first <= day <= last)
-
-
-def _with_apps(found: Iterable[tuple[str, CalendarCampaign]]) -> Iterator[tuple[str, str, str]]:
-    """Yield text, name and apps: the campaigns of one text and one name that have an app share a line."""
-    lines: dict[tuple[str, str | int], list[CalendarCampaign]] = {}
-    for text, campaign in found:
-        lines.setdefault((text, campaign.name if campaign.app else id(campaign)), []).append(campaign)
-    for (text, _), together in lines.items():
-        yield text, name_words(together[0], MAX_NAME), ", ".join(campaign.app or "" for campaign in together)
-
-
 def _cron_words(cron: str) -> str:
     from airflow.timetables.trigger import CronTriggerTimetable
 
@@ -69,7 +54,7 @@ def _cron_words(cron: str) -> str:
 
 
 def show_lines(calendar: CampaignCalendar, now: datetime, days: int) -> Iterator[str]:
-    """Yield the lines that show a calendar: the state at ``now``, the changes and excluded dates of the next days.
+    """Yield the lines that show a calendar: the state at ``now``, then the changes of the next ``days`` days.
 
     :param now: An aware datetime.
     :raises BatchConfigurationError: when it is naive or no datetime.
@@ -122,3 +107,18 @@ def _clocks(day: date, zone: str) -> str:
     way = "forward" if shift > timedelta(0) else "back"
     before, then = offset_words(midnight, zone), offset_words(after, zone)
     return f"  (the clocks go {way} {abs(shift) // timedelta(minutes=1)} min: {before} to {then})"
+
+
+def excluded_dates(campaign: CalendarCampaign, first: date, last: date) -> list[date]:
+    """Return the dates from ``first`` to ``last`` that all windows of a campaign exclude."""
+    days = set.intersection(*(set(window.except_dates) for window in campaign.windows))
+    return sorted(day for day in days if first <= day <= last)
+
+
+def _with_apps(found: Iterable[tuple[str, CalendarCampaign]]) -> Iterator[tuple[str, str, str]]:
+    """Yield text, name and apps: the campaigns of one text and one name that have an app share a line."""
+    lines: dict[tuple[str, str | int], list[CalendarCampaign]] = {}
+    for text, campaign in found:
+        lines.setdefault((text, campaign.name if campaign.app else id(campaign)), []).append(campaign)
+    for (text, _), together in lines.items():
+        yield text, name_words(together[0], MAX_NAME), ", ".join(campaign.app or "" for campaign in together)
