@@ -50,18 +50,7 @@ def build_app(engine: Engine, stopping: asyncio.Event) -> ASGIApp:
         return JSONResponse({"campaigns": engine.overview()})
 
     async def faults(request: Request) -> JSONResponse | PlainTextResponse:
-        # A web page cannot send this type to another origin without a permission, which the sandbox does not give.
-        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-            return PlainTextResponse("Send the faults as application/json.\n", HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
-        try:
-            plan = FaultPlan.from_json((await request.body()).decode())
-            if plan.chances:
-                raise ValueError("faults: chances are set when the sandbox starts")
-        except ValueError as error:
-            return PlainTextResponse(f"{error}\n", HTTPStatus.BAD_REQUEST)
-        with engine.lock:
-            engine.faults.add(plan.script)
-        return JSONResponse({"added": len(plan.script)})
+        return await _add_faults(engine, request)
 
     async def batch(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -91,6 +80,21 @@ def build_app(engine: Engine, stopping: asyncio.Event) -> ASGIApp:
         await (routes if is_local(host) else refusal)(scope, receive, send)
 
     return guarded
+
+
+async def _add_faults(engine: Engine, request: Request) -> JSONResponse | PlainTextResponse:
+    # A web page cannot send this type to another origin without a permission, which the sandbox does not give.
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        return PlainTextResponse("Send the faults as application/json.\n", HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
+    try:
+        plan = FaultPlan.from_json((await request.body()).decode())
+        if plan.chances:
+            raise ValueError("faults: chances are set when the sandbox starts")
+    except ValueError as error:
+        return PlainTextResponse(f"{error}\n", HTTPStatus.BAD_REQUEST)
+    with engine.lock:
+        engine.faults.add(plan.script)
+    return JSONResponse({"added": len(plan.script)})
 
 
 async def _read(request: Request) -> Call:
