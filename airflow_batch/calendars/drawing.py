@@ -13,7 +13,7 @@ import pendulum
 
 from airflow_batch.calendars.model import CampaignCalendar
 from airflow_batch.calendars.schedule import clock_changes
-from airflow_batch.calendars.words import name_words, offset_words
+from airflow_batch.calendars.words import excluded_dates, name_words, offset_words
 from airflow_batch.exceptions import BatchConfigurationError
 
 if TYPE_CHECKING:
@@ -74,7 +74,9 @@ def _figure(calendar: CampaignCalendar, now: pendulum.DateTime, days: int) -> Fi
     clocks = [moment for moment, _ in clock_changes(zone, first, last)]
     figure = Figure((WIDTH_INCHES, rows * ROW_INCHES + FRAME_INCHES), facecolor="white", layout="constrained")
     axes = figure.add_subplot()
+    is_hatched = any(excluded_dates(campaign, first.date(), last.date()) for campaign in calendar.campaigns)
     title = f"{calendar.path.name}: the bars are when campaigns are live"
+    title += "; hatched: excluded dates" if is_hatched else ""
     axes.set_title(title, loc="left", pad=45 if clocks else 30, fontsize=13, fontweight="bold", parse_math=False)
     axes.set_ylim(rows - 0.5, -0.5)
     labels = [name_words(item, MAX_NAME) + (f" ({item.app})" if item.app else "") for item in calendar.campaigns]
@@ -118,12 +120,17 @@ def _rows(axes: Axes, calendar: CampaignCalendar, first: datetime, last: datetim
     }
     for moment, campaign, _ in calendar.changes(first, last):
         edges[id(campaign)].append(_x(moment))
-    for row, moments in enumerate(edges.values()):
+    for row, (campaign, moments) in enumerate(zip(calendar.campaigns, edges.values(), strict=True)):
         if row % 2 == 0:
             axes.axhspan(row - 0.5, row + 0.5, color="#F4F4F4", linewidth=0, zorder=0)
         bars = [(begin, end - begin) for begin, end in zip(moments[::2], [*moments[1::2], _x(last)], strict=False)]
         # The edge keeps a bar of minutes visible in a picture of weeks.
         axes.broken_barh(bars, (row - 0.31, 0.62), facecolor=BAR, edgecolor=BAR, linewidth=0.8, zorder=3)
+        for day in excluded_dates(campaign, first.date(), last.date()):
+            midnight = pendulum.datetime(day.year, day.month, day.day, tz=calendar.timezone)
+            begin, end = _x(max(midnight, first)), _x(min(midnight.add(days=1), last))
+            place: Any = ([(begin, end - begin)], (row - 0.31, 0.62))
+            axes.broken_barh(*place, facecolor="none", edgecolor=CLOCKS, hatch="///", linewidth=0)
         if not bars:
             axes.text(_x(last), row, "not live in this time", ha="right", va="center", style="italic", color=CLOCKS)
 

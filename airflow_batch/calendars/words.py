@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import date, datetime, timedelta
 from functools import cache
 from itertools import groupby
+from operator import itemgetter
 
 import pendulum
 
@@ -76,10 +77,22 @@ def show_lines(calendar: CampaignCalendar, now: datetime, days: int) -> Iterator
     for day, of_day in groupby(changes, key=lambda change: change[0].date()):
         yield ""
         yield f"{day:%a} {day.isoformat()}{_clocks(day, zone)}"
-        for moment, campaign, live in of_day:
-            state = "on" if live else "off"
-            clock = f"{moment.format('HH:mm')} {offset_words(moment, zone)}"
-            yield f"  {clock}  {state:<3}  {names[id(campaign)]:<{width}}  {campaign.app or ''}".rstrip()
+        found = (
+            (f"{moment.format('HH:mm')} {offset_words(moment, zone)}  {'on' if live else 'off':<3}", campaign)
+            for moment, campaign, live in of_day
+        )
+        for text, name, apps in _with_apps(found):
+            yield f"  {text}  {name:<{width}}  {apps}".rstrip()
+    excluded = [
+        (day.isoformat(), campaign)
+        for campaign in calendar.campaigns
+        for day in excluded_dates(campaign, local.date(), until.date())
+    ]
+    if excluded:
+        yield ""
+        yield "Excluded dates (except_dates)"
+    for text, name, apps in _with_apps(sorted(excluded, key=itemgetter(0))):
+        yield f"  {text}  {name:<{width}}  {apps}".rstrip()
     yield ""
     count = len(changes) or "No"
     span = "1 day" if days == 1 else f"{days} days"
@@ -96,3 +109,18 @@ def _clocks(day: date, zone: str) -> str:
     way = "forward" if shift > timedelta(0) else "back"
     before, then = offset_words(midnight, zone), offset_words(after, zone)
     return f"  (the clocks go {way} {abs(shift) // timedelta(minutes=1)} min: {before} to {then})"
+
+
+def excluded_dates(campaign: CalendarCampaign, first: date, last: date) -> list[date]:
+    """Return the dates from ``first`` to ``last`` that all windows of a campaign exclude."""
+    days = set.intersection(*(set(window.except_dates) for window in campaign.windows))
+    return sorted(day for day in days if first <= day <= last)
+
+
+def _with_apps(found: Iterable[tuple[str, CalendarCampaign]]) -> Iterator[tuple[str, str, str]]:
+    """Yield text, name and apps: the campaigns of one text and one name that have an app share a line."""
+    lines: dict[tuple[str, str | int], list[CalendarCampaign]] = {}
+    for text, campaign in found:
+        lines.setdefault((text, campaign.name if campaign.app else id(campaign)), []).append(campaign)
+    for (text, _), together in lines.items():
+        yield text, name_words(together[0], MAX_NAME), ", ".join(campaign.app or "" for campaign in together)

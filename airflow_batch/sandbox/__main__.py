@@ -56,7 +56,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--update-mode", choices=("merge", "strict", "replace"), default="merge")
     parser.add_argument("--app", action="append", metavar="NAME", help="an app (default: app); repeatable")
     parser.add_argument(
-        "--campaign", action="append", default=[], type=Path, metavar="FILE", help="a definition as JSON; repeatable"
+        "--campaign",
+        action="append",
+        default=[],
+        metavar="[APP=]FILE",
+        help="a definition as JSON, of that app (default: the first); repeatable",
     )
     parser.add_argument(
         "--fault",
@@ -106,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             faults=FaultPlan((*plan.script, *options.fault), plan.chances),
             on_record=_reporter(log),
         )
-        tokens = [sandbox.add_campaign(_definition(path)) for path in options.campaign]
+        tokens = [_add_campaign(sandbox, text) for text in options.campaign]
     except (OSError, ValueError) as error:
         parser.error(str(error))
     stopped = threading.Event()
@@ -118,6 +122,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if log is not None:
         log.close()
     return 0
+
+
+def _add_campaign(sandbox: BatchSandbox, text: str) -> str:
+    app, separator, path = text.partition("=")
+    if not separator or app not in sandbox.apps:
+        return sandbox.add_campaign(_definition(Path(text)))
+    return sandbox.add_campaign(_definition(Path(path)), app=app)
 
 
 def _definition(path: Path) -> dict[str, Any]:
@@ -136,7 +147,7 @@ def _ready(sandbox: BatchSandbox, tokens: Sequence[str]) -> dict[str, object]:
         "rest_key": sandbox.rest_key,
         "app_keys": {app: {kind: sandbox.app_key(app, kind) for kind in KINDS} for app in sandbox.apps},
         "campaigns": list(tokens),
-        "connection": sandbox.connection(),
+        "connection": sandbox.connection("login" if len(sandbox.apps) == 1 else "api_keys"),
     }
 
 

@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from airflow_batch.sandbox.delivery import Connection, respond
 from airflow_batch.sandbox.engine import Engine
+from airflow_batch.sandbox.faults import FaultPlan
 from airflow_batch.sandbox.loopback import is_local
 from airflow_batch.sandbox.page import HEADERS, PAGE, snapshot
 from airflow_batch.sandbox.routes import resolve
@@ -31,6 +32,7 @@ def build_app(engine: Engine, stopping: asyncio.Event) -> ASGIApp:
     """Return the application. `stopping` ends every wait, so that a silent connection does not hold up the end.
 
     The page and what is under /sandbox answer GET only, need no key and show none; they are not in the request log.
+    /sandbox/faults alone takes a POST, which adds faults.
     A Host header that names another machine gets a 421, so that no web page reads the sandbox by DNS rebinding.
     """
 
@@ -46,6 +48,9 @@ def build_app(engine: Engine, stopping: asyncio.Event) -> ASGIApp:
 
     async def campaigns(request: Request) -> JSONResponse:
         return JSONResponse({"campaigns": engine.overview()})
+
+    async def faults(request: Request) -> JSONResponse | PlainTextResponse:
+        return await _add_faults(engine, request)
 
     async def batch(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -63,6 +68,7 @@ def build_app(engine: Engine, stopping: asyncio.Event) -> ASGIApp:
             Route("/sandbox/state", state),
             Route("/sandbox/requests", requests),
             Route("/sandbox/campaigns", campaigns),
+            Route("/sandbox/faults", faults, methods=["POST"]),
             Mount("/", app=batch),
         ]
     )
@@ -74,6 +80,21 @@ def build_app(engine: Engine, stopping: asyncio.Event) -> ASGIApp:
         await (routes if is_local(host) else refusal)(scope, receive, send)
 
     return guarded
+
+
+async def _add_faults(engine: Engine, request: Request) -> JSONResponse | PlainTextResponse:
+    # A web page cannot send this type to another origin without a permission, which the sandbox does not give.
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        return PlainTextResponse("Send the faults as application/json.\n", HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
+    try:
+        plan = FaultPlan.from_json((await request.body()).decode())
+        if plan.chances:
+            raise ValueError("faults: chances are set when the sandbox starts")
+    except ValueError as error:
+        return PlainTextResponse(f"{error}\n", HTTPStatus.BAD_REQUEST)
+    with engine.lock:
+        engine.faults.add(plan.script)
+    return JSONResponse({"added": len(plan.script)})
 
 
 async def _read(request: Request) -> Call:
