@@ -17,7 +17,6 @@ UI_FIELD_BEHAVIOUR: dict[str, Any] = {
         "password": "sent as X-Authorization; Batch dashboard > Settings > General",
         "login": "Live, Dev or SDK key of one app (leave empty when extra has api_keys)",
         "host": "https://api.batch.com",
-        "port": "443, if Test says Bad Request",
         "extra": '{"api_keys": {"ios": "...", "android": "..."}, "timeout": [10, 30]}',
     },
 }

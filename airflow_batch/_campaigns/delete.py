@@ -98,7 +98,7 @@ class Deletion:
             else:
                 break
         self._save(True)
-        self.log.info("Deleted %s. Batch confirmed with %s.", self.title, status)
+        self.log.info("%s was deleted: Batch confirmed with %s.", self.title, status)
         return self.outcome(True, status)
 
     def missing(self, error: BatchNotFoundError) -> Outcome:

@@ -166,6 +166,8 @@ class CampaignSync:
             if any(not self.states.is_on(index) for index in self.writer.again):
                 raise BatchSyncIncompleteError(f"Some campaigns are still to be stopped. {error}")
             raise error
+        if changed := sorted(self.progress.changed):
+            self.log.info("Changed: %s.", short_list(changed, MAX_NAMED, show=lambda index: self.desired[index].token))
         self.progress.raise_for_failures([campaign.token for campaign in self.desired], self.max_failures, self.log)
         return self.progress
 
