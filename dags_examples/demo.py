@@ -26,7 +26,7 @@ from airflow_batch.sandbox import BatchSandbox, Fault
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 DAG_ID = "scheduled_campaign_toggle"
-RETRY_AFTER = 6
+RETRY_AFTER = 10  # longer than a task waits in its slot, so that it is rescheduled
 CAMPAIGN = {
     "name": "Summer sale",
     "live": False,
