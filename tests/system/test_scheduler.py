@@ -57,8 +57,9 @@ class Scenario:
     other_run_id: str = ""
 
 
-def refuse(times: int | None = 1) -> Fault:
-    return Fault("answer", "update", status=429, headers={"Retry-After": "6"}, times=times)
+def refuse(seconds: int = 9) -> Fault:
+    """A 429 of an update. One of up to 8 s is waited out in the worker slot."""
+    return Fault("answer", "update", status=429, headers={"Retry-After": str(seconds)})
 
 
 def prepare(scenarios: dict[str, Scenario]) -> None:
@@ -68,7 +69,7 @@ def prepare(scenarios: dict[str, Scenario]) -> None:
     scenarios["mapped"].sandbox.set_throttle(0.001, ADMITTED)
     scenarios["reset"].sandbox.inject(Fault("reset_after", "update"))
     scenarios["created_once"].sandbox.inject(Fault("reset_after", "create"))
-    scenarios["dag_callback"].sandbox.inject(refuse())
+    scenarios["dag_callback"].sandbox.inject(refuse(6))
     scenarios["sync_killed"].sandbox.inject(Fault("delay", delay=0.2, times=None))
     long_wait = Fault("answer", "update", status=429, headers={"Retry-After": "35"})
     scenarios["sync_throttled"].sandbox.inject(long_wait)
@@ -199,7 +200,7 @@ def test_a_throttled_task_is_rescheduled_by_the_scheduler_without_a_retry(airflo
     assert (state, attempt["try_number"], len(attempt["reschedules"])) == ("success", 1, 1)
     (gap,) = gaps(scenario)
     planned = attempt["reschedules"][0]["reschedule_date"] - attempt["reschedules"][0]["end_date"]
-    assert gap >= 6
+    assert gap >= 9
     # What the attempt takes to end counts against it, so a busy machine makes it shorter.
     assert timedelta(0) < planned <= timedelta(seconds=20)
     assert airflow.xcom("throttled", scenario.run_id, "update")["attempt"] == 1
@@ -211,12 +212,12 @@ def test_a_throttled_task_with_throttle_retry_is_retried_after_retry_after_and_t
     tries = airflow.tries("throttled_retry", scenario.run_id, "update")
     assert state == "success"
     (gap,) = gaps(scenario)
-    assert gap >= 6
+    assert gap >= 9
     if compat.HAS_RETRY_POLICY:
         assert operations(scenario) == ["view", "update", "view", "update", "view"]
         assert [attempt["try_number"] for attempt in tries] == [1, 2]
         assert "429 TOO_MANY_REQUESTS" in tries[0]["retry_reason"]
-        assert "Retry-After 6 s" in tries[0]["retry_reason"]
+        assert "Retry-After 9 s" in tries[0]["retry_reason"]
 
 
 def test_a_task_with_an_invalid_key_sends_one_request_and_fails_without_a_retry(airflow, ran):
@@ -232,18 +233,16 @@ def test_mapped_updates_succeed_without_a_retry_under_a_throttle_and_not_in_lock
     mismatches = airflow.query("SELECT extra FROM log WHERE event = 'state mismatch'")
     assert (state, [task["try_number"] for task in tasks]) == ("success", [1] * MAPPED), mismatches
     assert all(scenario.sandbox.campaign(token)["live"] for token in scenario.campaigns)
-    planned, waits = [], []
+    waits = []
     for index, token in enumerate(scenario.campaigns):
         asked = [record for record in scenario.sandbox.requests if record.campaign_token == token]
         refused = [(record, following) for record, following in pairwise(asked) if record.status == 429]
         (attempt,) = airflow.tries("mapped", scenario.run_id, "update", index)
-        again = [row["reschedule_date"] for row in attempt["reschedules"]]
-        planned += [(later - record.time).total_seconds() for (record, _), later in zip(refused, again, strict=True)]
+        # The first one of each part of an attempt is waited out in the worker slot.
+        assert len(attempt["reschedules"]) <= len(refused) <= 2 * len(attempt["reschedules"]) + 1
         waits += [(following.time - record.time).total_seconds() for record, following in refused]
     assert len(waits) >= MAPPED - ADMITTED
-    assert min(planned) >= 10
-    assert min(waits) >= 10
-    assert max(waits) - min(waits) > 4
+    assert min(waits) >= 5
     assert len({round(wait, 1) for wait in waits}) > len(waits) / 2
 
 
@@ -287,7 +286,7 @@ def test_the_example_scheduled_campaign_toggle_switches_the_campaign_and_its_sen
     assert state == "success"
     asked = [(record.operation, record.status) for record in scenario.sandbox.requests]
     assert asked[:2] == [("view", 200), ("update", 429)]
-    assert asked[2:] == [("view", 200), ("update", 200), ("view", 200), ("view", 200)]
+    assert asked[2:] == [("view", 200), ("update", 200), ("view", 200)]
     toggled = airflow.xcom("scheduled_campaign_toggle", scenario.run_id, "toggle")
     confirmed = airflow.xcom("scheduled_campaign_toggle", scenario.run_id, "confirm")
     assert (toggled["campaign_token"], confirmed["campaign_token"]) == (token, token)
