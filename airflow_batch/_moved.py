@@ -21,7 +21,7 @@ def moved(module: str, *places: str, **new_names: str) -> Callable[[str], Any]:
             if hasattr(found := importlib.import_module(place), new_name):
                 warnings.warn(
                     f"{module}.{name} is deprecated and goes with the next release. It is internal now, as "
-                    f"{place}.{new_name}; docs/common.md lists what is public.",
+                    f"{place}.{new_name}.",
                     DeprecationWarning,
                     stacklevel=2,
                 )

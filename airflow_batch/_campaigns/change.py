@@ -99,8 +99,6 @@ class Change:
     """The write that Batch confirmed in this attempt."""
     is_throttled: bool = field(init=False)
     """Whether Batch has throttled this task."""
-    keeps_view: bool = False
-    """Whether only the write is to be repeated: it was throttled, and the view before it is some seconds old."""
 
     def __post_init__(self, budget: timedelta | None, waits: bool) -> None:
         spread = zlib.crc32(f"{self.request.token} {self.attempt.number}".encode()) / 2**32
@@ -112,12 +110,9 @@ class Change:
         """Read, plan, send, and begin again until nothing is left to do. The last read is the check."""
         self.waiting.started = self.clock.now()
         while True:
-            seen = self.seen
-            if not self.keeps_view:
-                seen, self.failure = self._read()
-                if self.failure is None:
-                    self.seen = seen
-            self.keeps_view = False
+            seen, self.failure = self._read()
+            if self.failure is None:
+                self.seen = seen
             step = self._plan()
             if isinstance(step, Done):
                 return self._finish(step, seen)
@@ -127,6 +122,8 @@ class Change:
                 raise self.unanswered
             elif self.request.dry_run:
                 return self._outcome(step.desired, seen, sent=step.payloads[0], changed=False, would_change=True)
+            elif self.waiting.is_closed():
+                self.waiting.until_allowed()
             else:
                 self._send(step)
                 is_confirmed = self.sent is not None and self.sent.step is step
@@ -186,6 +183,7 @@ class Change:
         # A single 403 may come from a proxy. An attempt that does not know what was sent reads once more (rule 6).
         refusals = 0 if self.history.is_known or stops else 1
         while True:
+            self.waiting.until_allowed()
             try:
                 if self.waiting.budget:
                     left = self.waiting.left()
@@ -200,15 +198,14 @@ class Change:
                 self.log.info("The campaign cannot be read, so it is neither compared nor checked: %s", error)
                 return None, None
             except BatchApiError as error:
-                self.is_throttled |= error.throttled
+                self._note_throttle(error)
                 is_needed = self.history.has_unconfirmed or (self.waiting.budget is not None and not has_sent)
-                if error.throttled and is_needed and self.waiting.for_throttle(error):
+                wait = self.waiting.for_throttle if is_needed else self.waiting.for_short_throttle
+                if error.throttled and (is_needed or not has_sent) and wait():
+                    stops = self._is_to_stop()
                     continue
                 if has_sent:
                     return None, error
-                if error.throttled and self.waiting.for_short_throttle(error):
-                    stops = self._is_to_stop()
-                    continue
                 if error.throttled:
                     raise
                 stops = self._is_to_stop()
@@ -224,6 +221,13 @@ class Change:
                     raise
                 self.log.warning("Reading the campaign failed; it is stopped without. %s", error)
                 return self.seen, None
+
+    def _note_throttle(self, error: BatchApiError) -> None:
+        """Note a throttle; the requests of a sync wait in its rate limiter."""
+        if error.throttled:
+            self.is_throttled = True
+            if self.waiting.allowed:
+                self.waiting.note_throttle(error)
 
     def _is_to_stop(self) -> bool:
         clocks = Clocks(self.clock.now(), self.api.batch_now())
@@ -291,9 +295,9 @@ class Change:
         has_sent = self.history.has_unconfirmed or self.sent is not None
         is_only_chance = self.waiting.budget is not None or (self.request.is_new and not self.journal.is_saved)
         if isinstance(error, BatchApiError) and error.throttled:
-            self.is_throttled = True
-            self.keeps_view = not (has_sent or is_only_chance) and self.waiting.for_short_throttle(error)
-            if self.keeps_view or ((has_sent or is_only_chance) and self.waiting.for_throttle(error)):
+            self._note_throttle(error)
+            must_wait = has_sent or is_only_chance
+            if self.waiting.for_throttle() if must_wait else self.waiting.for_short_throttle():
                 return
         if self.unanswered is None and _is_for_content(error) and self.seen is not None and not self._is_to_stop():
             raise error.explained(
@@ -310,9 +314,11 @@ class Change:
         if isinstance(step, AskBatch):
             if self.waiting.budget:
                 self.api.time_limit = max(0.5, self.waiting.left() - WRITE_RESERVE)
+            self.waiting.until_allowed()
             try:
                 self.asked = self.api.get_campaign(self.request.token)
             except BatchApiError as error:
+                self._note_throttle(error)
                 # The window may have closed meanwhile; a stop needs no answer.
                 if (error.transient or not self.api.has_answered) and not self._is_to_stop():
                     raise

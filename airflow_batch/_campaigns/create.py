@@ -59,7 +59,8 @@ def create_campaign(
 
 
 class Creation:
-    """One attempt at a creation. ``history.extra`` keeps the token, the payload's digest, app and ``max_tries``."""
+    """One attempt at a creation. ``history.extra`` keeps the token, the payload's digest, app, ``max_tries``
+    and whether it was repeated."""
 
     def __init__(self, api: CampaignApi, clock: Clock, attempt: Attempt, request: CreateRequest, log: Log) -> None:
         self.api, self.clock, self.attempt, self.log = api, clock, attempt, log
@@ -69,6 +70,7 @@ class Creation:
         self.started = clock.now()
         self.history = History(began=self.started) if request.dry_run else self.journal.load()
         self.token = ""
+        self.is_throttled = False
         self.status: int | None = None
 
     @property
@@ -87,10 +89,14 @@ class Creation:
             return self._outcome(changed=False, would_change=True)
         if kept is None:
             self._create_draft()
-        if not self.goes_live:
+        if self.goes_live:
+            outcome = self._go_live()
+        else:
             self.log.info("%s was created.", self._title)
-            return self._outcome(changed=True)
-        return self._go_live()
+            outcome = self._outcome(changed=True)
+        if self.history.extra and self.history.extra.get("was_repeated") and not self.is_throttled:
+            self._log_other_drafts()
+        return outcome
 
     def _kept(self) -> dict[str, Any] | None:
         """Return what an earlier attempt kept of the campaign that it created, None where there is nothing to use.
@@ -187,13 +193,12 @@ class Creation:
                 self.log.warning("%s Creating the draft again in %.0f s%s.", error, pause, remains)
                 self.clock.sleep(pause)
         self.status = self.api.last_status
-        if unconfirmed:
-            self._log_other_drafts()
         extra = {
             "token": self.token,
             "app": self.api.app,
             "digest": self.digest,
             "max_tries": self.attempt.max_tries,
+            "was_repeated": unconfirmed,
         }
         self.history = replace(self.history, extra=extra)
         if not self.journal.save(self.history) and self.goes_live and self.attempt.store is not None:
@@ -245,7 +250,7 @@ class Creation:
                 self.log.warning("%s Trying again in %.0f s.", error, pause)
                 self.clock.sleep(pause)
             finally:
-                self.history = change.history
+                self.history, self.is_throttled = change.history, change.is_throttled
 
     def _final(self, error: BatchApiError) -> BatchApiError:
         """Return the error of a draft that no later attempt may make live."""

@@ -8,7 +8,7 @@ from datetime import datetime
 from airflow_batch._campaigns.diff import Campaign
 from airflow_batch._campaigns.plan import Send
 from airflow_batch._campaigns.protocol import Log
-from airflow_batch._campaigns.rules import check_written
+from airflow_batch._campaigns.rules import check_lost, check_written
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,10 +30,13 @@ def check_sent(token: str, sent: Sent, seen: Campaign | None, unchecked: str, lo
 
     :param seen: None where the campaign was not read again.
     :param unchecked: Why not; empty where it cannot be read.
-    :raises BatchParametersLostError: for a campaign that lacks what it had.
+    :raises BatchParametersLostError: for a campaign that lacks what it had, and for a stopped one that had no
+        messages before (rule 4).
     :raises BatchVerificationError: for a campaign that is not as written.
     """
     if seen is None:
+        if sent.step.stops and sent.before is not None and not sent.before.get("messages"):
+            check_lost(token, None, sent.before, sent.step.desired)
         return f"; checked: no ({unchecked or 'the campaign cannot be read'})"
     step = sent.step
     other = check_written(token, sent.before, seen, step.desired, at_once=step.at_once, is_new=step.is_new)

@@ -43,37 +43,57 @@ class Waiting:
     waited: timedelta = timedelta(0)
     has_waited_out: bool = False
     started: datetime = field(init=False)
+    not_before: datetime = field(init=False)
+    """When Batch allows the next request."""
+    throttle: BatchApiError | None = None
+    """The last throttle."""
 
     def __post_init__(self) -> None:
-        self.started = self.clock.now()
+        self.started = self.not_before = self.clock.now()
 
     def left(self) -> float:
         """Return how many seconds of a callback's time are left for a request, at least half a second."""
         left = self.started + (self.budget or timedelta(0)) - self.clock.now()
         return max(0.5, left.total_seconds())
 
-    def for_throttle(self, error: BatchApiError) -> bool:
-        """Wait as long as Batch asks; return False where that is too long."""
-        return self.pause(max(THROTTLE_FLOOR, error.retry_after or 0.0), str(error), may_be_cut=False)
+    def note_throttle(self, error: BatchApiError) -> None:
+        """Note when Batch allows the next request."""
+        self.throttle = error
+        self.not_before = self.clock.now() + timedelta(seconds=max(THROTTLE_FLOOR, error.retry_after or 0.0))
 
-    def for_short_throttle(self, error: BatchApiError) -> bool:
+    def until_allowed(self) -> None:
+        """Wait until Batch allows the next request.
+
+        :raises BatchApiError: the throttle, where that is longer than the attempt may wait.
+        """
+        if self.throttle is not None and self.is_closed() and not self.for_throttle():
+            raise self.throttle
+
+    def is_closed(self) -> bool:
+        """Return whether Batch does not allow a request yet."""
+        return self.clock.now() < self.not_before
+
+    def for_throttle(self, longer: float = 0.0) -> bool:
+        """Wait as long as Batch asks, past a change of the window as well; return False where that is too long."""
+        seconds = (self.not_before - self.clock.now()).total_seconds() + longer
+        return bool(self.allowed) and self.pause(seconds, str(self.throttle), may_be_cut=False)
+
+    def for_short_throttle(self) -> bool:
         """Wait as long as Batch asks after a 429, once in an attempt and where that is short; else return False."""
-        seconds = max(THROTTLE_FLOOR, error.retry_after or 0.0)
-        is_short = isinstance(error, BatchRateLimitError) and seconds <= MAX_SHORT_THROTTLE
+        seconds = (self.not_before - self.clock.now()).total_seconds()
+        is_short = isinstance(self.throttle, BatchRateLimitError) and seconds <= MAX_SHORT_THROTTLE
         if self.has_waited_out or not is_short or self.budget is not None:
             return False
-        self.has_waited_out = self.pause(seconds + SPREAD * self.spread, str(error), may_be_cut=False)
+        self.has_waited_out = self.for_throttle(SPREAD * self.spread)
         return self.has_waited_out
 
     def pause(self, seconds: float, why: str, *, may_be_cut: bool = True) -> bool:
         """Wait, no further than the next change of the window; return False where the wait is too long."""
         now = self.clock.now()
         changes = getattr(self.live, "changes", None)
-        change = next(iter(changes(now)), None) if changes else None
-        until_change = seconds if change is None else (change[0] - now).total_seconds() + 0.1
-        if until_change < seconds and not may_be_cut:
-            return False
-        seconds = min(seconds, until_change)
+        change = next(iter(changes(now)), None) if changes and may_be_cut else None
+        if change is not None:
+            seconds = min(seconds, (change[0] - now).total_seconds() + 0.1)
         left = self.left() - WRITE_RESERVE if self.budget else (self.allowed - self.waited).total_seconds()
         if seconds > left:
             return False

@@ -15,6 +15,7 @@ from airflow_batch.exceptions import (
     BatchApiError,
     BatchApiMisuseError,
     BatchAuthenticationError,
+    BatchError,
     BatchNotFoundError,
 )
 
@@ -55,14 +56,20 @@ class Reader:
         """Where the requests wait for their turn."""
         return self.hooks.limiter
 
-    def renew(self) -> bool:
-        """Read the connection again after a 401, once: the key may have been rotated."""
+    def renew(self, error: BatchAuthenticationError) -> BatchError | None:
+        """Read the connection again after a 401, once: the key may have been rotated.
+
+        :return: What to raise where that was done before, or fails; None where the request is to be repeated.
+        """
         if self._is_renewed:
-            return False
+            return error
         self._log.warning("Batch refuses the keys (401). Reading the connection again, once.")
         self._is_renewed = True
-        self.hooks = self._connect(self.limiter)
-        return True
+        try:
+            self.hooks = self._connect(self.limiter)
+        except BatchError as problem:
+            return problem
+        return None
 
     @contextmanager
     def threads(self) -> Iterator[Executor]:
@@ -85,8 +92,9 @@ class Reader:
         """
         try:
             return self._read(app, tokens)
-        except BatchAuthenticationError:
-            if not self.renew():
+        except BatchAuthenticationError as error:
+            if (problem := self.renew(error)) is not None:
+                self._log.warning("The keys are refused, and no others can be read: %s", problem)
                 raise
             return self._read(app, tokens)
 

@@ -133,12 +133,13 @@ class Writer:
                         self._note_result(index, future, queue)
                     except BatchAuthenticationError as error:
                         # Those that were on their way with the old keys say nothing of the new ones.
-                        if hooks is not self.reader.hooks or self.reader.renew():
+                        problem = None if hooks is not self.reader.hooks else self.reader.renew(error)
+                        if problem is None:
                             queue.appendleft(index)
                         elif switched_on is not None:
-                            self.note_failure(index, error)  # The key of this app alone may be wrong.
+                            self.note_failure(index, problem)  # The key of this app alone may be wrong.
                         else:
-                            stopped = stopped or error
+                            stopped = stopped or problem
                     except RateLimiterClosed as error:
                         stopped = stopped or error
                 self.progress.log(self.reader.limiter)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import pytest
 from task import context_of
 
 from airflow_batch._airflow.compat import AirflowRescheduleException
+from airflow_batch.exceptions import BatchParametersLostError
+from airflow_batch.hooks.batch import BatchHook
 from airflow_batch.operators.campaigns import BatchSetCampaignLiveOperator, BatchUpdateCampaignOperator
 from airflow_batch.sandbox import Fault
 from airflow_batch.windows import CampaignWindow
@@ -37,9 +40,9 @@ def throttle(sandbox, operation, *retry_after, times=1):
 
 
 class TestShortThrottle:
-    def test_a_throttled_write_is_waited_out_in_the_slot_and_only_the_write_is_repeated(self, batch, clock, capsys):
+    def test_a_throttled_write_is_waited_out_in_the_slot_and_planned_anew(self, batch, clock, capsys):
         throttle(batch, "update")
-        assert switch(batch, True) == (True, ["view", "update", "update"])
+        assert switch(batch, True) == (True, ["view", "update", "view", "update"])
         (slept,) = clock.slept
         assert 5 <= slept <= 7
         log = capsys.readouterr().out
@@ -53,7 +56,7 @@ class TestShortThrottle:
 
     def test_a_stop_that_is_throttled_says_that_it_was_not_checked_without_a_warning(self, batch, clock, capsys):
         throttle(batch, "update")
-        assert switch(batch, False) == (False, ["view", "update", "update"])
+        assert switch(batch, False) == (False, ["view", "update", "view", "update"])
         log = capsys.readouterr().out
         assert "checked: no" in log
         assert "not compared" not in log
@@ -62,7 +65,7 @@ class TestShortThrottle:
         throttle(batch, "update", times=2)
         with pytest.raises(AirflowRescheduleException):
             switch(batch, True)
-        assert [record.operation for record in batch.requests] == ["view", "update", "update"]
+        assert [record.operation for record in batch.requests] == ["view", "update", "view", "update"]
         assert len(clock.slept) == 1
 
     def test_a_wait_of_more_than_eight_seconds_frees_the_slot_at_once(self, batch, clock):
@@ -91,7 +94,7 @@ class TestShortThrottle:
         clock.while_asleep = lambda seconds: clock.move(timedelta(minutes=3))
         live, requests = switch(batch, window, was=False)
         assert live is False
-        assert requests == ["view", "update"]
+        assert requests == ["view", "update", "view"]
 
     def test_after_a_reschedule_the_check_is_left_out_as_well(self, batch):
         assert switch(batch, True, reschedules=1) == (True, ["view", "update"])
@@ -139,3 +142,40 @@ class TestCheck:
         assert "is now not live: Batch confirmed with 200; checked: no (a stop of all that was read)" in (
             capsys.readouterr().out
         )
+
+
+class TestNothingIsSentBeforeBatchAllowsIt:
+    """What an attack found: after a lost answer or a confirmed write, a throttled read was followed at once."""
+
+    def gaps(self, sandbox):
+        """Return the seconds from each 429 to the next request."""
+        records = sandbox.requests
+        return [(b.time - a.time).total_seconds() for a, b in pairwise(records) if a.status == 429]
+
+    def test_a_stop_whose_answer_was_lost_is_repeated_after_the_wait_of_a_throttled_read(self, sandbox_with, clock):
+        def on_record(record):
+            if record.operation == "update" and len(sandbox.requests) < 4:
+                throttle(sandbox, "view", 40, times=2)
+
+        sandbox = sandbox_with(on_record=on_record)
+        sandbox.inject(Fault("reset_before", "update"))
+        live, requests = switch(sandbox, False)
+        assert live is False
+        assert requests.count("update") == 2
+        assert min(self.gaps(sandbox)) >= 40
+
+    def test_a_stop_of_a_campaign_without_messages_fails_also_where_it_is_not_checked(self, batch, clock):
+        token = batch.add_campaign({**DEFINITION, "live": True})
+        batch.inject(Fault("answer", "view", status=200, body={"campaign_token": token, "name": "Sale", "live": True}))
+        task = BatchSetCampaignLiveOperator(task_id="stop", campaign=token, live=False, verify="never")
+        with pytest.raises(BatchParametersLostError, match="messages"):
+            task.execute(context_of(task))
+        assert batch.campaign(token)["live"] is False
+
+    def test_what_somebody_edits_during_the_short_wait_is_kept(self, batch, clock):
+        token = batch.add_campaign({**DEFINITION, "live": True})
+        throttle(batch, "update")
+        clock.while_asleep = lambda seconds: BatchHook().update_campaign(token, {**DEFINITION, "live": False})
+        task = BatchUpdateCampaignOperator(task_id="rename", campaign=token, payload={"name": "New name"})
+        task.execute(context_of(task))
+        assert batch.campaign(token)["live"] is False

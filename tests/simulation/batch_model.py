@@ -43,6 +43,8 @@ OTHERS = [
 DEV_APP = "dev"
 """The app of which the connection has a Dev key, whatever that of the others is."""
 MAX_CALLS = 250
+BATCH_FLOOR_SECONDS = 5.0
+"""Seconds that Batch asks to wait after a 429."""
 """Requests of one attempt after which it counts as endless."""
 
 
@@ -405,6 +407,8 @@ class Seen:
     lost: set[str | None] = field(default_factory=set)
     """Apps of which a view showed that a write has lost something."""
     calls: int = 0
+    not_before: float = 0.0
+    """When Batch allows the next request after a throttle."""
 
 
 class FakeApi:
@@ -591,6 +595,9 @@ class FakeApi:
             raise Endless
         fault = world.fault(side)
         world.log(f"  {what}" + (f"   [{fault}]" if fault else ""))
+        if self.instance.sync is None and world.batch.time < self.seen.not_before - 0.01:
+            early = self.seen.not_before - world.batch.time
+            world.violation("sent before Batch allows it", f"{self.instance.name}: {early:.1f} s early: {what}")
         if fault == "crash_before":
             self._crash("before a request")
         if fault == "killed" and self.instance.sync is not None:
@@ -635,6 +642,7 @@ class FakeApi:
         status = int(fault[:3])
         self._answered(status)
         after = float(fault.split(":")[1]) if ":" in fault else None
+        self.seen.not_before = self.world.batch.time + max(BATCH_FLOOR_SECONDS, after or 0.0)
         error = BatchRateLimitError if status == 429 else BatchMaintenanceError
         return error(f"{endpoint}: {status}", status_code=status, retry_after=after, endpoint=endpoint)
 
