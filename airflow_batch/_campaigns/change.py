@@ -91,8 +91,8 @@ class Change:
     failure: BatchApiError | None = None
     """The error of the last read, where it failed."""
     asked: Campaign | None = None
-    planned: Campaign | None = None
-    """The desired state of the write that was planned last."""
+    planned: Send | None = None
+    """The write that was planned last."""
     unanswered: BatchApiError | None = None
     """The error of the unconfirmed write."""
     sent: Sent | None = None
@@ -126,8 +126,8 @@ class Change:
                 self.waiting.until_allowed()
             else:
                 self._send(step)
-                is_confirmed = self.sent is not None and self.sent.step is step
-                if is_confirmed and not self._goes_on(step) and (why := self._why_unchecked(step)):
+                is_done = self.sent is not None and self.sent.step is step and self._desired() == step.desired
+                if is_done and not self._goes_on(step) and (why := self._why_unchecked(step)):
                     return self._finish(Done(True, desired=step.desired, error=step.error), None, unchecked=why)
 
     def _plan(self) -> Plan:
@@ -147,10 +147,10 @@ class Change:
 
     def still_sends(self) -> bool:
         """Return whether what was planned is still to be sent, for a hook whose requests wait for their turn."""
-        if self.planned is None:
+        if (last := self.planned) is None:
             return True
         step = self._plan()
-        return isinstance(step, Send) and step.desired == self.planned
+        return isinstance(step, Send) and (step.desired, step.at_once) == (last.desired, last.at_once)
 
     def _goes_on(self, step: Send) -> bool:
         """Return whether more is to be done after a confirmed write (rules 4 and 7)."""
@@ -224,23 +224,26 @@ class Change:
 
     def _note_throttle(self, error: BatchApiError) -> None:
         """Note a throttle; the requests of a sync wait in its rate limiter."""
-        if error.throttled:
-            self.is_throttled = True
-            if self.waiting.allowed:
-                self.waiting.note_throttle(error)
+        self.is_throttled |= error.throttled
+        if error.throttled and self.waiting.allowed:
+            self.waiting.note_throttle(error)
 
-    def _is_to_stop(self) -> bool:
+    def _desired(self) -> Campaign | None:
+        """Return what should be set now; None where the clocks disagree about it."""
         clocks = Clocks(self.clock.now(), self.api.batch_now())
         try:
-            return planning.desired_now(self.request, clocks, self.attempt.run_after)[0].get("live") is False
+            return planning.desired_now(self.request, clocks, self.attempt.run_after)[0]
         except BatchError:
-            return False
+            return None
+
+    def _is_to_stop(self) -> bool:
+        return (self._desired() or {}).get("live") is False
 
     def _send(self, step: Send) -> None:
         """Record and send a write; what came of it is in ``history``, ``sent`` and ``unanswered``."""
         for warning in step.warnings:
             self.log.warning(warning)
-        self.planned, seen = step.desired, self.seen
+        self.planned, seen = step, self.seen
         # A write that is repeated, or unconfirmed, is compared with what was there before the first one.
         self.before = self.before or seen
         for index, payload in enumerate(step.payloads):
@@ -319,12 +322,19 @@ class Change:
                 self.asked = self.api.get_campaign(self.request.token)
             except BatchApiError as error:
                 self._note_throttle(error)
+                if error.throttled and self.waiting.for_short_throttle():
+                    return
                 # The window may have closed meanwhile; a stop needs no answer.
                 if (error.transient or not self.api.has_answered) and not self._is_to_stop():
                     raise
         elif not isinstance(step, Wait) or not self.waiting.pause(step.time.total_seconds(), step.why):
-            raise self.unanswered or BatchVerificationError(
-                f"What an earlier request did to campaign {self.request.token!r} is not known yet."
+            throttle = self.failure if self.failure is not None and self.failure.throttled else None
+            raise (
+                throttle
+                or self.unanswered
+                or BatchVerificationError(
+                    f"What an earlier request did to campaign {self.request.token!r} is not known yet."
+                )
             )
 
     def _finish(self, step: Done, seen: Campaign | None, *, unchecked: str = "") -> Outcome:

@@ -74,7 +74,7 @@ class Wait:
 
 @dataclass(frozen=True)
 class StillUnconfirmed:
-    """The last write stays unconfirmed: the attempt ends with its error, for Airflow to retry."""
+    """What the last write did stays unknown: the attempt ends with its error, for Airflow to retry."""
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ STOP_READ_LIMIT, WRITE_RESERVE = 5.0, 5.0
 class Waiting:
     """The waits of one attempt.
 
-    :param live: The desired state: no wait passes the next change of a window.
+    :param live: The desired state: only a wait that Batch asks for passes the next change of a window.
     :param budget: How long the whole attempt may take, for a callback. None: only the waits are limited.
     :param allowed: How long the attempt may wait in all, where there is no budget.
     :param spread: From 0 to 1, different for each task.
@@ -88,7 +88,10 @@ class Waiting:
         return self.has_waited_out
 
     def pause(self, seconds: float, why: str, *, may_be_cut: bool = True) -> bool:
-        """Wait, no further than the next change of the window; return False where the wait is too long."""
+        """Wait; return False where the wait is too long.
+
+        :param may_be_cut: Whether to wait no further than the next change of the window.
+        """
         now = self.clock.now()
         changes = getattr(self.live, "changes", None)
         change = next(iter(changes(now)), None) if changes and may_be_cut else None

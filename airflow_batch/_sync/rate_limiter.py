@@ -172,6 +172,8 @@ class RateLimitedApi(CampaignApi, Protocol):
 
     still_desired: Callable[[], bool]
     """Asked when a write's turn has come; where it says no, the write raises :class:`Outdated`."""
+    refusals_at_read: int
+    """How many requests had been throttled when this hook read last: what was read before a throttle is old."""
 
 
 class HooksForApps(Protocol):

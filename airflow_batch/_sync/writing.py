@@ -186,8 +186,11 @@ class Writer:
         change.unchecked = "the list is compared at the end" if app in self.proven else ""
         if change.sent is not None and change.sent.step.desired["live"] is not self.states.is_on(index):
             change.sent = None  # It is a write of the other kind that is to be confirmed now.
+        hook.refusals_at_read = self.reader.limiter.refusals
         hook.still_desired = lambda: (
-            change.still_sends() and not ((stops or app in self.lost) and self.states.is_on(index))
+            hook.refusals_at_read == self.reader.limiter.refusals
+            and change.still_sends()
+            and not ((stops or app in self.lost) and self.states.is_on(index))
         )
         try:
             outcome = change.make()

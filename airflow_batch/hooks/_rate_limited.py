@@ -21,12 +21,15 @@ class RateLimitedHook(BatchHook):
         self.limiter = limiter
         self.clock_offset = limiter.clock_offset
         self.still_desired: Callable[[], bool] = lambda: True
+        self.refusals_at_read = 0
 
     def _request(self, endpoint: Endpoint, token: str, **request: Any) -> Answer:
         send = partial(super()._request, endpoint, token, **request)
         try:
             return self.limiter.send(endpoint, send, lambda: self.still_desired())
         finally:
+            if not endpoint.writes:
+                self.refusals_at_read = self.limiter.refusals
             if self.has_answered:
                 self.limiter.clock_offset = self.clock_offset
 

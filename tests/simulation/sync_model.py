@@ -37,10 +37,15 @@ class SyncApi(FakeApi):
         self.root, self.seen, self.limiter, self.date_gap = root, root.seen, limiter, root.date_gap
         self.threads = threads
         self.still_desired: Callable[[], bool] = lambda: True
+        self.refusals_at_read = 0
         self.has_just_written: str | None = None
 
     def _send(self, endpoint: Endpoint, request: Callable[[], Any]) -> Any:
-        return self.limiter.send(endpoint, request, lambda: self.still_desired())
+        try:
+            return self.limiter.send(endpoint, request, lambda: self.still_desired())
+        finally:
+            if not endpoint.writes:
+                self.refusals_at_read = self.limiter.refusals
 
     def get_campaign(self, campaign_token: str) -> dict[str, Any]:
         """View a campaign; keep in mind for the invariants where the check of a write shows a loss."""

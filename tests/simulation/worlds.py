@@ -91,7 +91,7 @@ class World:
 
     def violation(self, kind: str, text: str) -> None:
         """Record a violation."""
-        if self.overslept and kind in ("green, but not live", "green, but not stopped"):
+        if self.overslept and kind in ("green, but not live", "green, but not stopped", "red, and no stop was tried"):
             kind = f"unavoidable: a worker was suspended: {kind}"
         self.log(f"!!! {kind}: {text}")
         self.result.violations.append((kind, text))
