@@ -173,7 +173,7 @@ class RateLimitedApi(CampaignApi, Protocol):
     still_desired: Callable[[], bool]
     """Asked when a write's turn has come; where it says no, the write raises :class:`Outdated`."""
     refusals_at_read: int
-    """How many requests had been throttled when this hook read last: what was read before a throttle is old."""
+    """How many requests had been throttled when this hook began to read: what was read before a throttle is old."""
 
 
 class HooksForApps(Protocol):

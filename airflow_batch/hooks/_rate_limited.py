@@ -24,12 +24,12 @@ class RateLimitedHook(BatchHook):
         self.refusals_at_read = 0
 
     def _request(self, endpoint: Endpoint, token: str, **request: Any) -> Answer:
+        if not endpoint.writes:
+            self.refusals_at_read = self.limiter.refusals
         send = partial(super()._request, endpoint, token, **request)
         try:
             return self.limiter.send(endpoint, send, lambda: self.still_desired())
         finally:
-            if not endpoint.writes:
-                self.refusals_at_read = self.limiter.refusals
             if self.has_answered:
                 self.limiter.clock_offset = self.clock_offset
 

@@ -656,6 +656,22 @@ class TestThrottled:
         assert len(in_flight) <= LATE_REQUESTS
         assert report["throttled_seconds"] == 1.0
 
+    def test_what_somebody_edits_while_a_sync_waits_for_a_429_is_kept(self, sandbox_with, short_floor):
+        def edit():
+            for token in tokens:
+                BatchHook().update_campaign(token, {"name": "Corrected"})
+
+        def on_record(record):
+            if record.status == 429:
+                threading.Timer(0.3, edit).start()
+
+        sandbox = sandbox_with(on_record=on_record)
+        tokens = add(sandbox, 12, live=True)
+        sandbox.inject(Fault("answer", "update", status=429, headers={"Retry-After": "2"}))
+        assert run(sync(desired(tokens, False)))["changed"] == 12
+        assert {sandbox.campaign(token)["name"] for token in tokens} == {"Corrected"}
+        assert live_ones(sandbox, tokens) == []
+
     def test_a_sync_waits_in_its_slot_for_a_short_429_of_the_list(self, batch, short_floor):
         batch.inject("list:429", "list:429")
         assert run(sync(desired(add(batch, 5, live=True))))["unchanged"] == 5

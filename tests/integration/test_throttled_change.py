@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 import pytest
-from task import context_of
+from task import Store, context_of
 
 from airflow_batch._airflow.compat import AirflowRescheduleException
 from airflow_batch.exceptions import BatchParametersLostError
@@ -23,12 +23,12 @@ DEFINITION = {
 }
 
 
-def switch(sandbox, live, *, was=None, reschedules=0, max_tries=6, **arguments):
+def switch(sandbox, live, *, was=None, reschedules=0, max_tries=6, store=None, **arguments):
     """Run one attempt on a new campaign; return it, and the requests that it made."""
     token = sandbox.add_campaign({**DEFINITION, "live": (not live) if was is None else was})
     task = BatchSetCampaignLiveOperator(task_id="toggle", campaign=token, live=live, **arguments)
     try:
-        task.execute(context_of(task, reschedules=reschedules, max_tries=max_tries))
+        task.execute(context_of(task, reschedules=reschedules, max_tries=max_tries, store=store))
     finally:
         requests = [record.operation for record in sandbox.requests]
     return sandbox.campaign(token)["live"], requests
@@ -53,6 +53,21 @@ class TestShortThrottle:
         throttle(batch, "view")
         assert switch(batch, True) == (True, ["view", "view", "update"])
         assert len(clock.slept) == 1
+
+    def test_with_read_never_the_read_for_batchs_date_is_waited_out_in_the_slot_as_well(self, batch, clock):
+        throttle(batch, "view")
+        assert switch(batch, True, read="never", definition=DEFINITION) == (True, ["view", "update"])
+        assert len(clock.slept) == 1
+
+    def test_a_throttled_check_of_a_partial_stop_is_rescheduled(self, sandbox_with, clock):
+        def on_record(record):
+            if record.operation == "update" and record.status == 200:
+                throttle(sandbox, "view", 40, times=3)
+
+        sandbox = sandbox_with(on_record=on_record)
+        sandbox.inject(Fault("answer", "update", status=400))
+        with pytest.raises(AirflowRescheduleException):
+            switch(sandbox, False, store=Store())
 
     def test_a_stop_that_is_throttled_says_that_it_was_not_checked_without_a_warning(self, batch, clock, capsys):
         throttle(batch, "update")

@@ -41,11 +41,9 @@ class SyncApi(FakeApi):
         self.has_just_written: str | None = None
 
     def _send(self, endpoint: Endpoint, request: Callable[[], Any]) -> Any:
-        try:
-            return self.limiter.send(endpoint, request, lambda: self.still_desired())
-        finally:
-            if not endpoint.writes:
-                self.refusals_at_read = self.limiter.refusals
+        if not endpoint.writes:
+            self.refusals_at_read = self.limiter.refusals
+        return self.limiter.send(endpoint, request, lambda: self.still_desired())
 
     def get_campaign(self, campaign_token: str) -> dict[str, Any]:
         """View a campaign; keep in mind for the invariants where the check of a write shows a loss."""
