@@ -1,7 +1,7 @@
 """Change one campaign: read, plan, send, verify. Acts; what is decided is in ``plan.py``.
 
-Operators and notifier call :func:`change_campaign`; a sync of many campaigns uses the same plan and
-:func:`send_payloads`. When a failed attempt is repeated is Airflow's business.
+Operators and notifier call :func:`change_campaign`; a sync of many campaigns makes each of
+its changes with :class:`Change`. When a failed attempt is repeated is decided by Airflow.
 """
 
 from __future__ import annotations
@@ -305,7 +305,7 @@ class Change:
         if self.unanswered is None and _is_for_content(error) and self.seen is not None and not self._is_to_stop():
             raise error.explained(
                 "What was sent is the campaign as Batch's view shows it, with the change. If that form is what Batch "
-                "refuses, pass definition=, what the campaign was created from, and read='never'."
+                "refuses, pass definition=, the payload that created the campaign, and read='never'."
             ) from None
         raise error
 
@@ -328,13 +328,10 @@ class Change:
                 if (error.transient or not self.api.has_answered) and not self._is_to_stop():
                     raise
         elif not isinstance(step, Wait) or not self.waiting.pause(step.time.total_seconds(), step.why):
-            throttle = self.failure if self.failure is not None and self.failure.throttled else None
-            raise (
-                throttle
-                or self.unanswered
-                or BatchVerificationError(
-                    f"What an earlier request did to campaign {self.request.token!r} is not known yet."
-                )
+            if self.failure is not None and self.failure.throttled:
+                raise self.failure
+            raise self.unanswered or BatchVerificationError(
+                f"What an earlier request did to campaign {self.request.token!r} is not known yet."
             )
 
     def _finish(self, step: Done, seen: Campaign | None, *, unchecked: str = "") -> Outcome:

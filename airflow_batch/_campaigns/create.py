@@ -12,6 +12,7 @@ from datetime import timedelta
 from itertools import islice
 from typing import Any
 
+from airflow_batch._airflow.backoff import BATCH_FLOOR
 from airflow_batch._campaigns import rules
 from airflow_batch._campaigns.change import Change
 from airflow_batch._campaigns.diff import Campaign, same_name
@@ -21,7 +22,7 @@ from airflow_batch._campaigns.plan import repeat_refused
 from airflow_batch._campaigns.protocol import Attempt, CampaignApi, Clock, Log
 from airflow_batch._campaigns.request import ChangeRequest, CreateRequest, Outcome, TooLateError
 from airflow_batch._campaigns.rules import Clocks
-from airflow_batch._campaigns.waiting import AGAIN_AFTER, MAX_IN_SLOT, THROTTLE_FLOOR
+from airflow_batch._campaigns.waiting import AGAIN_AFTER, MAX_IN_SLOT
 from airflow_batch.exceptions import (
     BatchApiError,
     BatchApiMisuseError,
@@ -244,7 +245,7 @@ class Creation:
             except BatchApiError as error:
                 if isinstance(error, BatchRepeatRefusedError) or self.attempt.store is not None:
                     raise
-                pause = max(THROTTLE_FLOOR, error.retry_after or 0.0)
+                pause = max(BATCH_FLOOR, error.retry_after or 0.0)
                 if not error.transient or self.clock.now() - began + timedelta(seconds=pause) > MAX_IN_SLOT:
                     raise self._final(error) from None
                 self.log.warning("%s Trying again in %.0f s.", error, pause)

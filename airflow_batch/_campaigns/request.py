@@ -23,7 +23,7 @@ class ChangeRequest:
 
     :param live: What ``live`` should be; a schedule is evaluated anew for each plan. None where it does not change.
     :param parameters: The other parameters to set, checked.
-    :param definition: What the campaign was created from, checked; used only where the campaign cannot be read.
+    :param definition: The payload that created the campaign, checked; used only where the campaign cannot be read.
     :param read: Whether the campaign may be read before the write. False: ``read="never"``.
     :param verify: Whether a confirmed write is compared with what view shows then: ``auto``, but for a stop of all that
         was read and while Batch throttles the task; ``always``; ``never``.

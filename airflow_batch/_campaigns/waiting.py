@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from airflow_batch._airflow.backoff import BATCH_FLOOR
 from airflow_batch._campaigns.protocol import Clock, Log, Schedule
 from airflow_batch.exceptions import BatchApiError, BatchRateLimitError
 
@@ -15,8 +16,6 @@ AGAIN_AFTER = (5.0, 15.0)
 """Seconds before a request is repeated of which nothing was sent, and a read before a stop (rules 4 and 7)."""
 MAX_IN_SLOT = timedelta(minutes=5)
 """How long an attempt waits in its worker slot in all (rule 7)."""
-THROTTLE_FLOOR = 5.0
-"""Seconds that Batch asks to wait after a 429 (https://doc.batch.com/developer/api/mep/campaigns/update, Failure)."""
 MAX_SHORT_THROTTLE, SPREAD = 8.0, 2.0
 """Seconds: a throttle of up to so long is waited out once in the slot, and up to so much longer, so that tasks that
 were refused together do not come back together. Another start of a worker takes longer, and reads again."""
@@ -59,7 +58,7 @@ class Waiting:
     def note_throttle(self, error: BatchApiError) -> None:
         """Note when Batch allows the next request."""
         self.throttle = error
-        self.not_before = self.clock.now() + timedelta(seconds=max(THROTTLE_FLOOR, error.retry_after or 0.0))
+        self.not_before = self.clock.now() + timedelta(seconds=max(BATCH_FLOOR, error.retry_after or 0.0))
 
     def until_allowed(self) -> None:
         """Wait until Batch allows the next request.

@@ -22,7 +22,7 @@ from airflow_batch._sync.desired import DesiredCampaign
 from airflow_batch._sync.memory import Memory
 from airflow_batch._sync.progress import Progress
 from airflow_batch._sync.rate_limiter import TRIES, RateLimiter, RateLimiterClosed
-from airflow_batch._sync.reading import VIEW_INSTEAD_OF_LIST, Connect, Reader, State
+from airflow_batch._sync.reading import Connect, Reader, State
 from airflow_batch._sync.states import DesiredStates
 from airflow_batch._sync.writing import Writer
 from airflow_batch._values import short_list
@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 details_log = logging.getLogger(f"{__name__}.changes")
 details_log.setLevel(logging.WARNING)
 
-MAX_TRIALS = VIEW_INSTEAD_OF_LIST
+MAX_TRIALS = 3
 """How many "on" of an app are sent one after the other until one is confirmed and checked."""
 MAX_NAMED = 10
 MAX_PAUSE_SECONDS = 15.0
@@ -202,7 +202,7 @@ class CampaignSync:
                 if state is not None and rules.names_agree(state, campaign.expect_name) is False:
                     raise rules.other_name_error(campaign.token, state, campaign.expect_name)
             except BatchError as error:
-                (self.writer.again if error.transient else self.progress.failed)[index] = error
+                self.writer.note_failure(index, error)
                 continue
             if not isinstance(self.states.requests[index].live, bool):
                 self.states.noted[index] = live
@@ -240,8 +240,7 @@ class CampaignSync:
         named = short_list(pending, MAX_NAMED, show=lambda index: self.desired[index].token)
         raise BatchChangeRefusedError(
             f"{len(pending)} of {len(self.desired)} campaigns are not as desired, more than max_changes="
-            f"{self.max_changes}: {named}. Nothing was sent. Check the "
-            "desired states, or raise max_changes."
+            f"{self.max_changes}: {named}. Nothing was sent. Check the desired states, or raise max_changes."
         )
 
     def _write_all(self, pending: Sequence[int]) -> None:

@@ -160,7 +160,7 @@ class TestCheck:
 
 
 class TestNothingIsSentBeforeBatchAllowsIt:
-    """What an attack found: after a lost answer or a confirmed write, a throttled read was followed at once."""
+    """After a lost answer or a confirmed write, no request follows a throttled read before its wait has passed."""
 
     def gaps(self, sandbox):
         """Return the seconds from each 429 to the next request."""
