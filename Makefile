@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 
-.PHONY: demo test test-all lint simulate simulate-mutations bench bench-faults bench-storm test-celery matrix docs clean
+.PHONY: demo test test-all lint simulate simulate-mutations bench bench-faults bench-mapped bench-storm test-celery matrix docs clean
 
 demo: .venv/installed
 	$(BIN)/python dags_examples/demo.py
@@ -52,6 +52,9 @@ bench: .venv/installed
 
 bench-faults: .venv/installed
 	$(BIN)/python benchmarks/run.py faults
+
+bench-mapped: .venv/installed
+	$(BIN)/python benchmarks/run.py mapped
 
 bench-storm: .venv/installed
 	$(BIN)/python benchmarks/run.py storm

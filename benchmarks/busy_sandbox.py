@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import IO, Any, NamedTuple
 
 DEFINITION = {
@@ -22,13 +23,16 @@ DEFINITION = {
 
 
 class Counts(NamedTuple):
-    """What the sandbox was asked, and how many of its campaigns are not live."""
+    """What the sandbox was asked, and in what state its campaigns are."""
 
     requests: int
     refused: int
     lists: int
     writes: int
-    not_live: int
+    unchanged: int
+    """How many campaigns have the state that they had at the start."""
+    last_stop: float
+    """When the last stop was answered, as a share of the time from the first request to the last write; 0 if none."""
 
 
 class BusySandbox:
@@ -49,10 +53,16 @@ class BusySandbox:
 
 @contextmanager
 def running(
-    campaigns: int, *, live: bool = False, delay: float = 0, rate: float | None = None, burst: float | None = None
+    campaigns: int,
+    *,
+    live: bool | None = False,
+    delay: float = 0,
+    rate: float | None = None,
+    burst: float | None = None,
 ) -> Iterator[BusySandbox]:
     """Start a sandbox with so many campaigns.
 
+    :param live: Whether they are live at the start; None: every second one.
     :param delay: Seconds by which every answer is late.
     :param rate: Requests a second that are answered; None: all are.
     :param burst: Requests that are answered at once.
@@ -68,22 +78,28 @@ def running(
             process.terminate()
 
 
-def _serve(campaigns: int, live: bool, delay: float, rate: float | None, burst: float | None) -> None:
+def _serve(campaigns: int, live: bool | None, delay: float, rate: float | None, burst: float | None) -> None:
     from airflow_batch.sandbox import BatchSandbox, Fault
 
     with BatchSandbox(rate=rate, burst=burst) as sandbox:
-        tokens = [sandbox.add_campaign({**DEFINITION, "live": live}) for _ in range(campaigns)]
+        states = [bool(number % 2) if live is None else live for number in range(campaigns)]
+        tokens = [sandbox.add_campaign({**DEFINITION, "live": state}) for state in states]
+        live_at_first = {token for token, state in zip(tokens, states, strict=True) if state}
         if delay:
             sandbox.inject(Fault("delay", delay=delay, times=None))
         print(json.dumps([sandbox.connection(), tokens]), flush=True)
         for _ in sys.stdin:
             asked = sandbox.requests
+            writes = [record for record in asked if record.operation == "update" and record.applied]
+            stops = [record for record in writes if record.campaign_token in live_at_first]
+            began = asked[0].time if asked else datetime.now(UTC)
             counts = Counts(
                 requests=len(asked),
                 refused=sum(record.status == 429 for record in asked),
                 lists=sum(record.operation == "list" for record in asked),
                 writes=sum(record.operation in ("create", "update", "delete") for record in asked),
-                not_live=sum(not sandbox.campaign(token)["live"] for token in tokens),
+                unchanged=sum(sandbox.campaign(token)["live"] == (token in live_at_first) for token in tokens),
+                last_stop=(stops[-1].time - began) / (writes[-1].time - began) if stops else 0.0,
             )
             print(json.dumps(counts), flush=True)
 

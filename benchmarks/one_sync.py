@@ -1,7 +1,7 @@
 """One sync in a fresh interpreter: its seconds, and the memory it took beyond Airflow and the operator's module.
 
-Reads the tokens of the campaigns that are to be live as JSON from its standard input, the connection ``batch_default``
-from the environment. Prints a JSON object. No scheduler and no worker: what those cost is the same for every operator.
+Reads the desired campaigns as JSON from its standard input, the connection ``batch_default`` from the environment.
+Prints a JSON object. No scheduler and no worker: what those cost is the same for every operator.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def peak_megabytes() -> float:
 
 if __name__ == "__main__":
     before = peak_megabytes()
-    desired = [{"campaign": token, "live": True} for token in json.load(sys.stdin)]
+    desired = json.load(sys.stdin)
     ExecutorSafeguard.test_mode = True
     operator = BatchSyncCampaignsOperator(task_id="sync", campaigns=desired, max_failures=len(desired))
     task = SimpleNamespace(try_number=1, max_tries=6, map_index=-1, get_first_reschedule_date=lambda context: None)

@@ -22,13 +22,17 @@ from importlib.metadata import version
 BENCHMARKS = {
     "imports": "how long importing the operators takes, next to HttpOperator and requests",
     "request": "how long one update takes on an open connection, next to requests and HttpHook",
+    "toggle": "how long a task for one campaign takes, import and execution, next to HttpOperator",
+    "calendars": "what a calendar of hundreds of campaigns costs Airflow, next to HttpOperator",
     "pacing": "how the rate limiter uses limits that it does not know, on a simulated clock",
-    "sync": "how long 300 toggles take under a limit, next to mapped tasks and requests; 10,000 that need no change",
-    "faults": "what a task does when something goes wrong, next to HttpOperator and requests; only where it is named",
+    "sync": "how long 300 toggles take under a limit, and when the last stop is sent, next to requests",
+    "crowd": "how long 60 mapped toggles take under a limit that bites, next to HttpOperator",
+    "mapped": "how long 300 mapped toggles take under that limit, next to HttpOperator; only where it is named",
+    "faults": "what a task does when something goes wrong, next to HttpOperator and requests; likewise",
     "storm": "whether 200 toggles that wait under a limit leave the slots to others, next to HttpOperator; likewise",
 }
-BY_NAME_ONLY = {"faults", "storm"}
-"""The one prints some hundreds of lines, the other takes a quarter of an hour."""
+BY_NAME_ONLY = {"mapped", "faults", "storm"}
+"""They take minutes, or print some hundreds of lines."""
 
 
 def main() -> int:

@@ -94,7 +94,7 @@ class Storm:
     """What happened to one subject's toggles."""
 
     began: datetime
-    calm: Sequence[float]
+    calm: Sequence[float] = ()
     """Seconds of the probes that went before it, when there was nothing else to do."""
     samples: list[Sample] = field(default_factory=list)
     probes: list[Probe] = field(default_factory=list)
@@ -117,6 +117,11 @@ class Storm:
     def ended(self) -> datetime:
         """The moment at which the last toggle ended, or at which the benchmark was stopped."""
         return self.samples[-1].time
+
+    @property
+    def seconds(self) -> float:
+        """From its begin to its end."""
+        return (self.ended - self.began).total_seconds()
 
     @property
     def counted(self) -> list[Probe]:
@@ -180,10 +185,10 @@ def run() -> Iterator[str]:
 # ---------------------------------------------------------------- measuring
 
 
-def _serve(pipe: Connection, toggles: int, rate: float, burst: float) -> None:
+def _serve(pipe: Connection, toggles: int) -> None:
     from airflow_batch.sandbox import BatchSandbox
 
-    with BatchSandbox(rate=rate, burst=burst) as sandbox:
+    with BatchSandbox(rate=RATE, burst=BURST) as sandbox:
         tokens = [sandbox.add_campaign({**DEFINITION, "live": False}) for _ in range(toggles)]
         pipe.send((sandbox.connection(), tokens))
         while pipe.poll(None):
@@ -196,11 +201,14 @@ def _serve(pipe: Connection, toggles: int, rate: float, burst: float) -> None:
 
 
 @contextmanager
-def _sandbox() -> Iterator[Connection]:
-    """Start the sandbox in a process of its own; it ends with the pipe."""
+def running_sandbox(toggles: int) -> Iterator[Connection]:
+    """Start a sandbox with so many campaigns in a process of its own; it ends with the pipe.
+
+    It sends its connection and its tokens, and after each message a list of :class:`Asked` and how many are not live.
+    """
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(theirs, TOGGLES, RATE, BURST))
+    process = context.Process(target=_serve, args=(theirs, toggles))
     process.start()
     theirs.close()
     try:
@@ -211,31 +219,44 @@ def _sandbox() -> Iterator[Connection]:
 
 
 def _storm(dag_id: str) -> Storm:
-    with _sandbox() as sandbox, tempfile.TemporaryDirectory(prefix="airflow-storm-") as home:
-        connection, tokens = sandbox.recv()
-        items = list(tokens)
-        if dag_id == "storm_http":
-            items = [f"/1.1/{connection['login']}/campaigns/update/{token}" for token in tokens]
-            headers = {"X-Authorization": connection["password"], "Content-Type": "application/json"}
-            connection = {"conn_type": "http", "host": connection["host"], "extra": headers}
-        private = PrivateAirflow(
-            Path(home),
-            dags=[HERE / "dags" / "storm.py"],
-            connections={"toggles": connection},
-            config=CONFIG,
-        )
+    with running_sandbox(TOGGLES) as sandbox, tempfile.TemporaryDirectory(prefix="airflow-storm-") as home:
+        connection, items = connection_and_items(dag_id, *sandbox.recv())
+        private = private_airflow(home, {dag_id: connection})
         with private.running(timeout=PATIENCE):
             calm = [_probe_alone(private) for _ in range(PROBES)]
-            storm = Storm(datetime.now(UTC), calm)
-            run_id = private.trigger(dag_id, {"toggles": items}, logical_date=storm.began, timeout=PATIENCE)
-            _watch(storm, private, dag_id, run_id)
-            tasks = private.task_instances(dag_id, run_id)
-            storm.tasks = [task for task in tasks if task["task_id"] == "toggle"]
-            races = "SELECT map_index, extra FROM log WHERE event = ? AND dag_id = ? AND task_id = 'toggle'"
-            storm.races = private.query(races, RACE, dag_id)
-        sandbox.send(None)
-        storm.asked, storm.not_live = sandbox.recv()
-        return storm
+            storm = measure(private, dag_id, items, sandbox, with_probes=True)
+            storm.calm = calm
+            return storm
+
+
+def private_airflow(home: str, connections: Mapping[str, Any]) -> PrivateAirflow:
+    """Return an Airflow with the DAGs of all subjects; the connection of each has the name of its DAG."""
+    return PrivateAirflow(Path(home), dags=[HERE / "dags" / "storm.py"], connections=connections, config=CONFIG)
+
+
+def connection_and_items(dag_id: str, connection: Any, tokens: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """Return the connection of a subject, and what its tasks are mapped over."""
+    if dag_id != SUBJECTS[HTTP]:
+        return connection, list(tokens)
+    headers = {"X-Authorization": connection["password"], "Content-Type": "application/json"}
+    items = [f"/1.1/{connection['login']}/campaigns/update/{token}" for token in tokens]
+    return {"conn_type": "http", "host": connection["host"], "extra": headers}, items
+
+
+def measure(
+    private: PrivateAirflow, dag_id: str, items: Sequence[str], sandbox: Connection, *, with_probes: bool = False
+) -> Storm:
+    """Run the toggles of one subject to their end."""
+    storm = Storm(datetime.now(UTC))
+    run_id = private.trigger(dag_id, {"toggles": items}, logical_date=storm.began, timeout=PATIENCE)
+    _watch(storm, private, dag_id, run_id, with_probes=with_probes)
+    tasks = private.task_instances(dag_id, run_id)
+    storm.tasks = [task for task in tasks if task["task_id"] == "toggle"]
+    races = "SELECT map_index, extra FROM log WHERE event = ? AND dag_id = ? AND task_id = 'toggle'"
+    storm.races = private.query(races, RACE, dag_id)
+    sandbox.send(None)
+    storm.asked, storm.not_live = sandbox.recv()
+    return storm
 
 
 def _probe_alone(private: PrivateAirflow) -> float:
@@ -245,7 +266,7 @@ def _probe_alone(private: PrivateAirflow) -> float:
     return seconds
 
 
-def _watch(storm: Storm, private: PrivateAirflow, dag_id: str, run_id: str) -> None:
+def _watch(storm: Storm, private: PrivateAirflow, dag_id: str, run_id: str, *, with_probes: bool) -> None:
     """Note the states, and send one probe after the other, until the storm is over."""
     states = (
         "SELECT state, count(*) AS number FROM task_instance WHERE run_id = ? AND task_id = 'toggle' GROUP BY state"
@@ -266,7 +287,7 @@ def _watch(storm: Storm, private: PrivateAirflow, dag_id: str, run_id: str) -> N
             then = min(storm.samples, key=lambda sample: abs(sample.time - due))
             storm.probes.append(Probe(due, seconds, then.count(*WAITING)))
             probe, next_probe = "", time.monotonic() + PROBE_PAUSE
-        if found and not probe and time.monotonic() > next_probe:
+        if with_probes and found and not probe and time.monotonic() > next_probe:
             probe = private.trigger("storm_probe", logical_date=now, timeout=PATIENCE)
         time.sleep(1)
     found = {str(row["state"]): row["number"] for row in private.query(states, run_id)}
@@ -346,7 +367,7 @@ def _summary(storms: Mapping[str, Storm]) -> str:
         rows.append(
             (
                 name,
-                f"{_since(storm, storm.ended):.0f}",
+                f"{storm.seconds:.0f}",
                 str(len(storm.failed)),
                 str(storm.not_live),
                 str(len(storm.retried)),

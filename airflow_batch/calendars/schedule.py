@@ -12,7 +12,7 @@ minutes are added as such a cron: ``30 2 * * *`` adds ``30 * * * *``. The period
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
@@ -65,7 +65,9 @@ def _check(every: Any) -> str:
     )
 
 
-def _minutes_at_risk(crons: Iterable[str], timezone: str) -> set[int]:
+def _minutes_at_risk(crons: Collection[str], timezone: str) -> set[int]:
+    if not crons:
+        return set()
     moved, shifts = _moved(timezone)
     uneven = {shift % HOUR for shift in shifts} - {0}
     found: set[int] = set()
@@ -99,10 +101,11 @@ def clock_changes(timezone: str, first: datetime, last: datetime) -> Iterator[tu
         return moment.astimezone(zone).utcoffset() or timedelta(0)
 
     day, end = (datetime.fromtimestamp(moment.timestamp(), UTC) for moment in (first, last))
+    new = offset(day)
     while day < end:
         before, after = day, min(day + timedelta(days=1), end)
-        day, old = after, offset(before)
-        if offset(after) == old:
+        day, old, new = after, new, offset(after)
+        if new == old:
             continue
         while after - before > timedelta(minutes=1):
             middle = before + timedelta(minutes=(after - before) // timedelta(minutes=2))

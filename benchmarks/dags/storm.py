@@ -1,4 +1,5 @@
-"""Mapped toggles that all start together, and the DAG that asks for a slot beside them: for the benchmark ``storm``.
+"""Mapped toggles that all start together, and the DAG that asks for a slot beside them: for the benchmarks
+``storm`` and ``crowd``. The connection of each DAG has its name.
 
 Not examples to copy.
 """
@@ -24,7 +25,7 @@ with DAG("storm_http", schedule=None, params={"toggles": []}):
     # The growth is that of this provider's retries. Ten of them, so that a toggle runs out of patience, not of retries.
     HttpOperator.partial(
         task_id="toggle",
-        http_conn_id="toggles",
+        http_conn_id="storm_http",
         method="POST",
         data='{"live": true}',
         retries=10,
@@ -32,10 +33,16 @@ with DAG("storm_http", schedule=None, params={"toggles": []}):
         retry_exponential_backoff=2.0,
     ).expand(endpoint=toggles())
 
-with DAG("storm_batch", schedule=None, params={"toggles": []}):
-    BatchSetCampaignLiveOperator.partial(task_id="toggle", batch_conn_id="toggles", live=True).expand(
-        campaign=toggles()
-    )
+SUBJECTS: dict[str, dict[str, Any]] = {
+    "storm_batch": {},
+    "storm_unverified": {"verify": "never"},
+    "storm_blind": {"read": "never"},
+}
+for name, arguments in SUBJECTS.items():
+    with DAG(name, schedule=None, params={"toggles": []}):
+        BatchSetCampaignLiveOperator.partial(task_id="toggle", batch_conn_id=name, live=True, **arguments).expand(
+            campaign=toggles()
+        )
 
 with DAG("storm_probe", schedule=None):
 
