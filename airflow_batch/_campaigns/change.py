@@ -103,8 +103,9 @@ class Change:
     def __post_init__(self, budget: timedelta | None, waits: bool) -> None:
         spread = zlib.crc32(f"{self.request.token} {self.attempt.number}".encode()) / 2**32
         allowed = MAX_IN_SLOT if waits else timedelta(0)
-        self.waiting = Waiting(self.clock, self.log, self.request.live, budget, allowed, spread)
         self.is_throttled = self.attempt.is_rescheduled
+        waits_out = self.is_throttled or not self.attempt.is_mapped
+        self.waiting = Waiting(self.clock, self.log, self.request.live, budget, allowed, spread, waits_out)
 
     def make(self) -> Outcome:
         """Read, plan, send, and begin again until nothing is left to do. The last read is the check."""
@@ -114,6 +115,8 @@ class Change:
             if self.failure is None:
                 self.seen = seen
             step = self._plan()
+            if isinstance(step, Send) and self.is_throttled and not self.request.dry_run and self.waiting.space_out():
+                step = self._plan()
             if isinstance(step, Done):
                 return self._finish(step, seen)
             if not isinstance(step, Send):

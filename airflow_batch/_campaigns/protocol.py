@@ -103,6 +103,7 @@ class Attempt:
     :param number: 1 for the first. A reschedule keeps the number, a retry and a cleared task raise it.
     :param max_tries: The number of the last attempt less one; clearing the task raises it.
     :param is_rescheduled: Whether an earlier part of this attempt gave its slot back.
+    :param is_mapped: Whether others of the same task may wait for a slot.
     :param run_after: Moment for which the run stands; clearing the task keeps it.
     :param store: None where Airflow keeps nothing between attempts (below 3.3).
     """
@@ -110,6 +111,7 @@ class Attempt:
     number: int = 1
     max_tries: int = 0
     is_rescheduled: bool = False
+    is_mapped: bool = False
     run_after: datetime | None = None
     store: StateStore | None = None
 

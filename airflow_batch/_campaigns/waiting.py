@@ -19,6 +19,9 @@ MAX_IN_SLOT = timedelta(minutes=5)
 MAX_SHORT_THROTTLE, SPREAD = 8.0, 2.0
 """Seconds: a throttle of up to so long is waited out once in the slot, and up to so much longer, so that tasks that
 were refused together do not come back together. Another start of a worker takes longer, and reads again."""
+SPACING = 1.0
+"""Seconds between the read and the write of a task that Batch throttles. Tasks that send both at once mostly get one
+through, and have to read again: 60 of them took twice as long."""
 STOP_READ_LIMIT, WRITE_RESERVE = 5.0, 5.0
 """In a callback: seconds that the read before a stop gets at most, and that are left for the write (rule 11)."""
 
@@ -31,6 +34,8 @@ class Waiting:
     :param budget: How long the whole attempt may take, for a callback. None: only the waits are limited.
     :param allowed: How long the attempt may wait in all, where there is no budget.
     :param spread: From 0 to 1, different for each task.
+    :param waits_out: Whether a short throttle is still to be waited out. Not by a mapped task that was never
+        rescheduled: its siblings need the slot.
     """
 
     clock: Clock
@@ -39,8 +44,8 @@ class Waiting:
     budget: timedelta | None = None
     allowed: timedelta = MAX_IN_SLOT
     spread: float = 0.0
+    waits_out: bool = True
     waited: timedelta = timedelta(0)
-    has_waited_out: bool = False
     started: datetime = field(init=False)
     not_before: datetime = field(init=False)
     """When Batch allows the next request."""
@@ -81,10 +86,18 @@ class Waiting:
         """Wait as long as Batch asks after a 429, once in an attempt and where that is short; else return False."""
         seconds = (self.not_before - self.clock.now()).total_seconds()
         is_short = isinstance(self.throttle, BatchRateLimitError) and seconds <= MAX_SHORT_THROTTLE
-        if self.has_waited_out or not is_short or self.budget is not None:
+        if not self.waits_out or not is_short or self.budget is not None:
             return False
-        self.has_waited_out = self.for_throttle(SPREAD * self.spread)
-        return self.has_waited_out
+        self.waits_out = False
+        return self.for_throttle(SPREAD * self.spread)
+
+    def space_out(self) -> bool:
+        """Wait between the read and the write of a throttled task; return False for one that may not wait."""
+        if self.budget is not None or not self.allowed:
+            return False
+        self.waited += timedelta(seconds=SPACING)
+        self.clock.sleep(SPACING)
+        return True
 
     def pause(self, seconds: float, why: str, *, may_be_cut: bool = True) -> bool:
         """Wait; return False where the wait is too long.

@@ -308,6 +308,7 @@ def attempt_of(context: Context) -> Attempt:
         number=ti.try_number,
         max_tries=ti.max_tries,
         is_rescheduled=bool(context.get("task_reschedule_count")),
+        is_mapped=ti.map_index >= 0,
         run_after=run_after,
         store=None if store is None else TaskState(store),
     )

@@ -533,7 +533,8 @@ class TestThrottled:
     ):
         batch.inject(f"{fault};times=2")
         assert without_store.run(create(NOW))["changed"] is True
-        assert (states(batch), pushes(batch), clock.slept) == ([True], 1, [40.0, 40.0])
+        assert (states(batch), pushes(batch)) == ([True], 1)
+        assert [seconds for seconds in clock.slept if seconds > 1] == [40.0, 40.0]
 
     @pytest.mark.parametrize("operation", ["view", "update"])
     def test_without_a_store_a_creation_throttled_for_more_than_five_minutes_fails_and_names_the_draft(

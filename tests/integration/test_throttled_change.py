@@ -23,12 +23,12 @@ DEFINITION = {
 }
 
 
-def switch(sandbox, live, *, was=None, reschedules=0, max_tries=6, store=None, **arguments):
+def switch(sandbox, live, *, was=None, reschedules=0, max_tries=6, store=None, map_index=-1, **arguments):
     """Run one attempt on a new campaign; return it, and the requests that it made."""
     token = sandbox.add_campaign({**DEFINITION, "live": (not live) if was is None else was})
     task = BatchSetCampaignLiveOperator(task_id="toggle", campaign=token, live=live, **arguments)
     try:
-        task.execute(context_of(task, reschedules=reschedules, max_tries=max_tries, store=store))
+        task.execute(context_of(task, reschedules=reschedules, max_tries=max_tries, store=store, map_index=map_index))
     finally:
         requests = [record.operation for record in sandbox.requests]
     return sandbox.campaign(token)["live"], requests
@@ -43,8 +43,9 @@ class TestShortThrottle:
     def test_a_throttled_write_is_waited_out_in_the_slot_and_planned_anew(self, batch, clock, capsys):
         throttle(batch, "update")
         assert switch(batch, True) == (True, ["view", "update", "view", "update"])
-        (slept,) = clock.slept
+        slept, spacing = clock.slept
         assert 5 <= slept <= 7
+        assert spacing == 1
         log = capsys.readouterr().out
         assert "checked: no (Batch throttles this task)" in log
         assert "not compared: Batch throttles this task" in log
@@ -52,12 +53,12 @@ class TestShortThrottle:
     def test_a_throttled_read_is_waited_out_in_the_slot_and_repeated(self, batch, clock):
         throttle(batch, "view")
         assert switch(batch, True) == (True, ["view", "view", "update"])
-        assert len(clock.slept) == 1
+        assert len(clock.slept) == 2
 
     def test_with_read_never_the_read_for_batchs_date_is_waited_out_in_the_slot_as_well(self, batch, clock):
         throttle(batch, "view")
         assert switch(batch, True, read="never", definition=DEFINITION) == (True, ["view", "update"])
-        assert len(clock.slept) == 1
+        assert len(clock.slept) == 2
 
     def test_a_throttled_check_of_a_partial_stop_is_rescheduled(self, sandbox_with, clock):
         def on_record(record):
@@ -81,7 +82,22 @@ class TestShortThrottle:
         with pytest.raises(AirflowRescheduleException):
             switch(batch, True)
         assert [record.operation for record in batch.requests] == ["view", "update", "view", "update"]
-        assert len(clock.slept) == 1
+        assert len(clock.slept) == 2
+
+    def test_a_mapped_task_frees_its_slot_for_its_siblings_at_once(self, batch, clock):
+        throttle(batch, "update")
+        with pytest.raises(AirflowRescheduleException):
+            switch(batch, True, map_index=3)
+        assert [record.operation for record in batch.requests] == ["view", "update"]
+        assert clock.slept == []
+
+    def test_a_mapped_task_that_was_rescheduled_waits_in_its_slot(self, batch, clock):
+        throttle(batch, "view")
+        assert switch(batch, True, map_index=3, reschedules=1) == (True, ["view", "view", "update"])
+
+    def test_a_rescheduled_task_leaves_a_second_between_its_read_and_its_write(self, batch, clock):
+        assert switch(batch, True, reschedules=1) == (True, ["view", "update"])
+        assert clock.slept == [1]
 
     def test_a_wait_of_more_than_eight_seconds_frees_the_slot_at_once(self, batch, clock):
         throttle(batch, "update", 9)
@@ -100,16 +116,17 @@ class TestShortThrottle:
             switch(batch, True)
         assert clock.slept == []
 
-    def test_the_desired_state_is_computed_again_after_the_wait(self, batch, clock):
+    @pytest.mark.parametrize(
+        ("reschedules", "requests"), [(0, ["view", "update", "view"]), (1, ["view"])], ids=["long wait", "one second"]
+    )
+    def test_the_desired_state_is_computed_again_after_a_wait(self, batch, clock, reschedules, requests):
         """The window closes during the wait, so its "on" is not sent any more."""
         closes = datetime.now(UTC).replace(microsecond=0) + timedelta(minutes=2)
         start, end = closes - timedelta(hours=1), closes
         window = CampaignWindow(start=start.replace(second=0), end=end.replace(second=0), timezone="UTC")
         throttle(batch, "update")
         clock.while_asleep = lambda seconds: clock.move(timedelta(minutes=3))
-        live, requests = switch(batch, window, was=False)
-        assert live is False
-        assert requests == ["view", "update", "view"]
+        assert switch(batch, window, was=False, reschedules=reschedules) == (False, requests)
 
     def test_after_a_reschedule_the_check_is_left_out_as_well(self, batch):
         assert switch(batch, True, reschedules=1) == (True, ["view", "update"])

@@ -255,6 +255,7 @@ def _call(world: World, instance: TaskInstance, api: FakeApi, clock: WorkerClock
             number=instance.number,
             max_tries=instance.max_tries,
             is_rescheduled=instance.refusals > 0,
+            is_mapped=world.spec.seed % 2 == 0,
             run_after=moment(instance.run_after),
             store=instance.store,
         )
