@@ -198,9 +198,9 @@ class CampaignSync:
                 continue
             state = seen.get(index)
             try:
-                live = self.states.is_to_be_live(index)
                 if state is not None and rules.names_agree(state, campaign.expect_name) is False:
                     raise rules.other_name_error(campaign.token, state, campaign.expect_name)
+                live = self.states.is_to_be_live(index)
             except BatchError as error:
                 self.writer.note_failure(index, error)
                 continue
