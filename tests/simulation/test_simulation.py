@@ -100,6 +100,7 @@ FAILING_SEEDS = [
         760001663,
         200052125,
         300124866,
+        901035519,
     ),
 ]
 """Seeds that once showed a violation."""
