@@ -110,7 +110,7 @@ def wait_and_approve(airflow, dag_id, run_id, timeout=240):
         assert time.monotonic() < deadline, airflow.task_instances(dag_id, run_id)
         for question in airflow.query(QUESTIONS, run_id):
             since = asked.setdefault(question["task_id"], time.monotonic())
-            if time.monotonic() - since > 3:
+            if time.monotonic() - since > 8:
                 task = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{question['task_id']}/-1/hitlDetails"
                 with suppress(HTTPError):  # answered already
                     airflow.api("PATCH", task, {"chosen_options": ["Approve"], "params_input": {}})
