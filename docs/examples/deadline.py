@@ -1,4 +1,4 @@
-"""A campaign is stopped when its data is not ready in time, and a person is told."""
+"""A campaign is stopped when its data is not ready in time, and a person is notified."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from airflow_batch.notifications.campaigns import SetCampaignLiveNotifier
 # [START deadline]
 due = {"reference": DeadlineReference.DAGRUN_LOGICAL_DATE, "interval": timedelta(minutes=30)}
 stop = SyncCallback(SetCampaignLiveNotifier, kwargs={"campaign": "545fce15f8b04d5b9b1d5c8e3a7c9d20"})
-tell = SyncCallback(
+notify = SyncCallback(
     SmtpNotifier,
     kwargs={
         "to": "on-call@example.com",
@@ -26,7 +26,7 @@ with DAG(
     "offers",
     schedule=CronTriggerTimetable("0 8 * * *", timezone="Europe/Paris"),
     catchup=False,
-    deadline=[DeadlineAlert(**due, callback=stop), DeadlineAlert(**due, callback=tell)],
+    deadline=[DeadlineAlert(**due, callback=stop), DeadlineAlert(**due, callback=notify)],
 ) as dag:
     # [END deadline]
 

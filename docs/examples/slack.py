@@ -1,4 +1,4 @@
-"""A channel of Slack is told when a stop has failed for good. Needs apache-airflow-providers-slack."""
+"""A channel of Slack is notified when a stop has failed for good. Needs apache-airflow-providers-slack."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from airflow.sdk import DAG
 from airflow_batch.operators.campaigns import BatchSetCampaignLiveOperator
 
 # [START slack]
-tell = SlackWebhookNotifier(
+notify = SlackWebhookNotifier(
     slack_webhook_conn_id="slack_on_call",
     text=(
         "Campaign {{ task.campaign }} may still be live: {{ ti.task_id }} of {{ ti.dag_id }} failed.\n"
@@ -18,4 +18,6 @@ tell = SlackWebhookNotifier(
 )
 # [END slack]
 with DAG("slack", schedule=None, params={"campaign": ""}):
-    BatchSetCampaignLiveOperator(task_id="stop", campaign="{{ params.campaign }}", live=False, on_failure_callback=tell)
+    BatchSetCampaignLiveOperator(
+        task_id="stop", campaign="{{ params.campaign }}", live=False, on_failure_callback=notify
+    )

@@ -1,4 +1,4 @@
-"""The how-tos of docs/alerts.md on a real Airflow: a deadline stops a campaign, a person is told of a failed stop."""
+"""The how-tos of docs/alerts.md on a real Airflow: a deadline stops a campaign, a person hears of a failed stop."""
 
 from __future__ import annotations
 
@@ -69,12 +69,12 @@ def posts():
 
 @pytest.fixture(scope="module")
 def campaigns(sandbox):
-    return {name: sandbox.add_campaign({**MORNING_NEWS, "live": True}) for name in (*BODIES, "tell")}
+    return {name: sandbox.add_campaign({**MORNING_NEWS, "live": True}) for name in (*BODIES, "stop_failed")}
 
 
 @pytest.fixture(scope="module")
 def airflow(sandbox, mails, posts, campaigns, tmp_path_factory):
-    dags = [EXAMPLES / "tell_a_person.py", *([EXAMPLES / "slack.py"] if HAS_SLACK else [])]
+    dags = [EXAMPLES / "notify_a_person.py", *([EXAMPLES / "slack.py"] if HAS_SLACK else [])]
     if compat.HAS_RETRY_POLICY:
         source = (EXAMPLES / "deadline.py").read_text()
         for name, body in BODIES.items():
@@ -113,7 +113,7 @@ def text_of(mail):
 
 @needs_deadlines
 @pytest.mark.parametrize("name", ["late", "failed"])
-def test_a_campaign_is_stopped_at_the_deadline_while_its_data_is_not_ready_and_a_person_is_told(
+def test_a_campaign_is_stopped_at_the_deadline_while_its_data_is_not_ready_and_a_person_is_notified(
     airflow, sandbox, mails, campaigns, runs, name
 ):
     def ended():
@@ -139,25 +139,25 @@ def test_a_campaign_stays_live_if_its_data_is_ready_in_time(airflow, sandbox, ma
 @pytest.fixture(scope="module")
 def refused(sandbox, campaigns):
     """Batch refuses every update of the campaign, for good."""
-    sandbox.inject(Fault("answer", "update", status=404, token=campaigns["tell"], times=None))
-    return campaigns["tell"]
+    sandbox.inject(Fault("answer", "update", status=404, token=campaigns["stop_failed"], times=None))
+    return campaigns["stop_failed"]
 
 
-def test_a_person_is_told_by_mail_that_a_stop_has_failed(airflow, sandbox, mails, refused):
-    run = airflow.trigger("tell_a_person", {"campaign": refused}, timeout=180)
-    assert airflow.wait_for_run("tell_a_person", run, timeout=180) == "failed"
+def test_a_person_is_notified_by_mail_that_a_stop_has_failed(airflow, sandbox, mails, refused):
+    run = airflow.trigger("notify_a_person", {"campaign": refused}, timeout=180)
+    assert airflow.wait_for_run("notify_a_person", run, timeout=180) == "failed"
     wait_until(lambda: about(mails, refused), 60)
     (mail,) = about(mails, refused)
     text = text_of(mail)
     assert mail["Subject"] == f"NOT stopped: campaign {refused}"
-    assert "Task stop of tell_a_person failed" in text
+    assert "Task stop of notify_a_person failed" in text
     assert "Batch refused the update" in text
-    assert f"/dags/tell_a_person/runs/{run}/tasks/stop" in text
+    assert f"/dags/notify_a_person/runs/{run}/tasks/stop" in text
     assert sandbox.campaign(refused)["live"] is True
 
 
 @pytest.mark.skipif(not HAS_SLACK, reason="apache-airflow-providers-slack is not installed")
-def test_a_channel_is_told_that_a_stop_has_failed(airflow, posts, refused):
+def test_a_channel_is_notified_that_a_stop_has_failed(airflow, posts, refused):
     run = airflow.trigger("slack", {"campaign": refused}, timeout=180)
     assert airflow.wait_for_run("slack", run, timeout=180) == "failed"
     wait_until(lambda: posts[1], 60)

@@ -1,4 +1,4 @@
-"""A person is told by e-mail when a stop has failed for good."""
+"""A person is notified by e-mail when a stop has failed for good."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from airflow.sdk import DAG
 from airflow_batch.operators.campaigns import BatchSetCampaignLiveOperator
 
 # [START mail]
-tell = SmtpNotifier(
+notify = SmtpNotifier(
     to="on-call@example.com",
     from_email="airflow@example.com",
     subject="NOT stopped: campaign {{ task.campaign }}",
@@ -19,6 +19,8 @@ tell = SmtpNotifier(
         <p><a href="{{ ti.log_url }}">Log</a></p>
     """,
 )
-with DAG("tell_a_person", schedule=None, params={"campaign": ""}):
-    BatchSetCampaignLiveOperator(task_id="stop", campaign="{{ params.campaign }}", live=False, on_failure_callback=tell)
+with DAG("notify_a_person", schedule=None, params={"campaign": ""}):
+    BatchSetCampaignLiveOperator(
+        task_id="stop", campaign="{{ params.campaign }}", live=False, on_failure_callback=notify
+    )
 # [END mail]
