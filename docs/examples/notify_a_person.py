@@ -11,9 +11,9 @@ from airflow_batch.operators.campaigns import BatchSetCampaignLiveOperator
 notify = SmtpNotifier(
     to="on-call@example.com",
     from_email="airflow@example.com",
-    subject="NOT stopped: campaign {{ task.campaign }}",
+    subject="NOT stopped: campaign {{ params.campaign }}",
     html_content="""
-        <p>Task {{ ti.task_id }} of {{ ti.dag_id }} failed: campaign {{ task.campaign }} may still be live.
+        <p>Task {{ ti.task_id }} of {{ ti.dag_id }} failed: campaign {{ params.campaign }} may still be live.
         Switch it off in Batch's dashboard.</p>
         <p>{{ exception | default("The worker has ended.") | e }}</p>
         <p><a href="{{ ti.log_url }}">Log</a></p>

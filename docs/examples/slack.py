@@ -11,7 +11,7 @@ from airflow_batch.operators.campaigns import BatchSetCampaignLiveOperator
 notify = SlackWebhookNotifier(
     slack_webhook_conn_id="slack_on_call",
     text=(
-        "Campaign {{ task.campaign }} may still be live: {{ ti.task_id }} of {{ ti.dag_id }} failed.\n"
+        "Campaign {{ params.campaign }} may still be live: {{ ti.task_id }} of {{ ti.dag_id }} failed.\n"
         "{{ exception | default('The worker has ended.') }}\n"
         "Switch it off in Batch's dashboard. <{{ ti.log_url }}|Log>"
     ),
