@@ -9,20 +9,31 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any, TypeVar
 
-from airflow_batch.exceptions import BatchConfigurationError, BatchPayloadError
+from airflow_batch.exceptions import BatchConfigurationError, BatchNotCreatedError, BatchPayloadError
 
 FIRST_DATE, LAST_DATE = datetime(1900, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
 """To which a moment that Batch names is cut, so that time can be added to it and taken from it."""
 MAX_DURATION = timedelta(days=366)
 """The longest duration that an argument may have."""
 RESERVED_TOKENS = frozenset({"list", "create", "update", "delete", "stats"})
+DRY_RUN_PREFIX = "dry-run-"
+"""With which the token begins that a dry run of a creation returns."""
 _TOKEN = re.compile(r"[A-Za-z0-9._~-]{1,200}")
+_DRY_RUN_TOKEN = re.compile(rf"{DRY_RUN_PREFIX}[0-9a-f]{{32}}")
+_BOOLEANS = {"true": True, "false": False}
 Item = TypeVar("Item")
 
 
 def rendered_or_none(value: str | None) -> str | None:
     """Return a rendered argument; None where it rendered to nothing or to the text ``None``."""
     return None if value in (None, "", "None") else value
+
+
+def as_boolean(value: Any) -> bool | None:
+    """Return a boolean, or that of the text ``true`` or ``false``, in any case; None for anything else."""
+    if isinstance(value, str):
+        return _BOOLEANS.get(value.strip().lower())
+    return value if isinstance(value, bool) else None
 
 
 def type_name(value: Any) -> str:
@@ -63,6 +74,7 @@ def check_token(token: Any) -> str:
 
     :raises BatchPayloadError: when it is empty or the text ``None``, holds anything but letters, digits and ``._~-``,
         or is a word of the API's own routes.
+    :raises BatchNotCreatedError: for the token that a dry run of a creation returned.
     """
     if not isinstance(token, str):
         raise BatchPayloadError(f"A campaign token must be text, not {type_name(token)}.")
@@ -78,6 +90,10 @@ def check_token(token: Any) -> str:
         )
     if token.lower() in RESERVED_TOKENS:
         raise BatchPayloadError(f"{token!r} is a route of Batch's API, not a campaign token. {hint}.")
+    if _DRY_RUN_TOKEN.fullmatch(token):
+        raise BatchNotCreatedError(
+            f"Campaign {token!r} does not exist, because its creation was a dry run. Nothing was sent."
+        )
     return token
 
 

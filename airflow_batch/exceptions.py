@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Self
 
-from airflow_batch._airflow.compat import AirflowException, AirflowFailException
+from airflow_batch._airflow.compat import AirflowException, AirflowFailException, AirflowSkipException
 
 
 class BatchError(AirflowException):
@@ -34,6 +34,14 @@ class BatchConfigurationError(AirflowFailException, BatchError):
 
 class BatchPayloadError(AirflowFailException, BatchError):
     """The campaign or its payload is wrong. Raised before anything is sent."""
+
+
+class BatchReadOnlyError(AirflowFailException, BatchError):
+    """The connection never writes (extra ``dry_run``). Raised before anything is sent."""
+
+
+class BatchNotCreatedError(AirflowSkipException, BatchError):
+    """The campaign was not created, because its creation was a dry run. Airflow skips the task."""
 
 
 class BatchVerificationError(BatchError):

@@ -22,6 +22,35 @@ UI_FIELD_BEHAVIOUR: dict[str, Any] = {
 }
 
 
+CONNECTION_FIELDS: dict[str, Any] = {
+    "api_keys": {
+        "label": "App API keys by app",
+        "description": 'JSON such as {"ios": "...", "android": "..."}, instead of App API key',
+        "schema": {"type": ["string", "null"], "format": "password"},
+    },
+    "timeout": {
+        "label": "Timeout in seconds",
+        "description": "A number, or [connect, read]; left empty, [10, 30]",
+        "schema": _TEXT,
+    },
+    "requests_per_second": {
+        "label": "Ceiling of requests per second",
+        "description": "For many requests in one task; left empty, the pace is found",
+        "schema": {"type": ["number", "null"]},
+    },
+    "burst": {
+        "label": "Requests at once",
+        "description": "How many may go out together before the ceiling holds; left empty, 1",
+        "schema": {"type": ["integer", "null"]},
+    },
+    "dry_run": {
+        "label": "Never write (dry run)",
+        "description": "Tasks compare and report; nothing is sent that changes a campaign",
+        "schema": {"type": "boolean", "default": False},
+    },
+}
+
+
 def _modules(*names: str) -> list[dict[str, Any]]:
     return [{"integration-name": "Batch", "python-modules": list(names)}]
 
@@ -50,28 +79,7 @@ def get_provider_info() -> dict[str, Any]:
                 "hook-name": "Batch (batch.com)",
                 "connection-type": "batch",
                 "ui-field-behaviour": UI_FIELD_BEHAVIOUR,
-                "conn-fields": {
-                    "api_keys": {
-                        "label": "App API keys by app",
-                        "description": 'JSON such as {"ios": "...", "android": "..."}, instead of App API key',
-                        "schema": {"type": ["string", "null"], "format": "password"},
-                    },
-                    "timeout": {
-                        "label": "Timeout in seconds",
-                        "description": "A number, or [connect, read]; left empty, [10, 30]",
-                        "schema": _TEXT,
-                    },
-                    "requests_per_second": {
-                        "label": "Ceiling of requests per second",
-                        "description": "For many requests in one task; left empty, the pace is found",
-                        "schema": {"type": ["number", "null"]},
-                    },
-                    "burst": {
-                        "label": "Requests at once",
-                        "description": "How many may go out together before the ceiling holds; left empty, 1",
-                        "schema": {"type": ["integer", "null"]},
-                    },
-                },
+                "conn-fields": CONNECTION_FIELDS,
             }
         ],
     }

@@ -26,7 +26,8 @@ class CampaignResult(TypedDict):
     ``live``, ``name``, ``changed`` and ``http_status`` are null where they cannot be known. ``attempt`` is the number
     of Airflow's try; waiting out a throttle does not raise it. ``requested_at`` and ``completed_at`` are the moments of
     the last request, ISO 8601 in UTC with offset. ``payload_digest`` is the SHA-256 of the payload that was sent, or
-    of what was asked for where nothing was. ``differences`` is there after a dry run alone.
+    of what was asked for where nothing was. ``differences`` is there after a dry run alone; the token that a dry run of
+    a creation returns begins with ``dry-run-``.
     """
 
     campaign_token: str

@@ -48,6 +48,15 @@ HELP: Mapping[str, Help] = {
         "The message names the parameter and what is allowed. Check the rendered fields of the task; see "
         "[payload and definition](operators/common.md#payload-and-definition).",
     ),
+    "BatchReadOnlyError": Help(
+        "connection … has dry_run",
+        "Use an operator, which makes a dry run through such a connection, or set `dry_run` to false: "
+        "[a connection that never writes](connection.md#a-connection-that-never-writes).",
+    ),
+    "BatchNotCreatedError": Help(
+        "does not exist, because its creation was a dry run",
+        "Nothing: the task is skipped, because an earlier one was a [dry run](operators/common.md#dry-run).",
+    ),
     "BatchVerificationError": Help(
         "Batch confirmed the update of campaign …",
         "Wait for the retry, which reads the campaign again. If it fails, check in Batch's dashboard whether somebody "
@@ -249,6 +258,8 @@ def _section(failure: Failure) -> str:
         kind = "Transient: Airflow's retries run the task again."
     else:
         kind = "Permanent: the task fails at once."
+    if failure.name == "BatchNotCreatedError":
+        kind = "No failure: Airflow skips the task."
     if failure.name in ("BatchError", "BatchApiError"):
         kind = "A base class: its subclasses say whether they are transient."
     message = help_.message.replace("{status}", BY_STATUS.get(failure.name, ", or ".join(failure.statuses)))

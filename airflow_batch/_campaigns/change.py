@@ -13,7 +13,8 @@ from datetime import timedelta
 
 from airflow_batch._campaigns import plan as planning
 from airflow_batch._campaigns.diff import Campaign
-from airflow_batch._campaigns.history import History, Journal, Write, note_nothing_sent, run_attempt
+from airflow_batch._campaigns.dry_run import log_unsent, prepare
+from airflow_batch._campaigns.history import History, Journal, Write, run_attempt
 from airflow_batch._campaigns.payload import payload_digest
 from airflow_batch._campaigns.plan import AskBatch, Done, Plan, Refuse, Send, Situation, TooLate, Wait
 from airflow_batch._campaigns.protocol import Attempt, CampaignApi, Clock, Log
@@ -56,9 +57,7 @@ def change_campaign(
     :raises BatchVerificationError: when it is not as written.
     :raises BatchApiError: one of its other subclasses, for each failed request.
     """
-    if request.dry_run:
-        note_nothing_sent(attempt, clock, request.token, api.app, log)
-        attempt = replace(attempt, store=None)
+    attempt, request, budget = prepare(api, clock, attempt, request, log, budget)
     journal = Journal(attempt, clock, request.token, api.app, log)
     history = History(began=clock.now()) if request.dry_run else journal.load()
     change = Change(api, clock, attempt, request, journal, log, history=history, budget=budget)
@@ -124,7 +123,8 @@ class Change:
             elif self.unanswered is not None and self.waiting.budget and self.waiting.left() < 1:
                 raise self.unanswered
             elif self.request.dry_run:
-                return self._outcome(step.desired, seen, sent=step.payloads[0], changed=False, would_change=True)
+                outcome = self._outcome(step.desired, seen, sent=step.payloads[0], changed=False, would_change=True)
+                return log_unsent(outcome, step.desired, self.request, self.api.app, self.log)
             elif self.waiting.is_closed():
                 self.waiting.until_allowed()
             else:

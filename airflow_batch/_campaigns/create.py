@@ -16,8 +16,9 @@ from airflow_batch._airflow.backoff import BATCH_FLOOR
 from airflow_batch._campaigns import rules
 from airflow_batch._campaigns.change import Change
 from airflow_batch._campaigns.diff import Campaign, same_name
-from airflow_batch._campaigns.history import History, Journal, note_nothing_sent, run_attempt
-from airflow_batch._campaigns.payload import payload_digest
+from airflow_batch._campaigns.dry_run import prepare
+from airflow_batch._campaigns.history import History, Journal, run_attempt
+from airflow_batch._campaigns.payload import dry_run_token, payload_digest
 from airflow_batch._campaigns.plan import repeat_refused
 from airflow_batch._campaigns.protocol import Attempt, CampaignApi, Clock, Log
 from airflow_batch._campaigns.request import ChangeRequest, CreateRequest, Outcome, TooLateError
@@ -47,15 +48,15 @@ def create_campaign(
 ) -> Outcome:
     """Create a campaign as a draft, and make it live where the payload says so.
 
+    A dry run returns a token that begins with ``dry-run-``, which the other operators and the sensors know.
+
     :raises TooLateError: where ``push_time`` is ``now`` and the run is too late.
     :raises BatchChangeRefusedError: for a push time that has passed, and for a kept token with another payload.
     :raises BatchRepeatRefusedError: where the campaign may have gone live already, or an attempt without saved state
         may not make it live any more.
     :raises BatchApiError: one of its other subclasses, for each failed request.
     """
-    if request.dry_run:
-        note_nothing_sent(attempt, clock, None, api.app, log)
-        attempt = replace(attempt, store=None)
+    attempt, request, _ = prepare(api, clock, attempt, request, log)
     return run_attempt(Creation(api, clock, attempt, request, log))
 
 
@@ -87,6 +88,7 @@ class Creation:
         self._check_and_send()
         if self.dry_run:
             self.log.info("Dry run: campaign %r would be created. Nothing was sent.", self.payload["name"])
+            self.token = dry_run_token(self.payload, self.api.app)
             return self._outcome(changed=False, would_change=True)
         if kept is None:
             self._create_draft()

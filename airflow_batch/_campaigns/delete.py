@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from airflow_batch._campaigns import rules
 from airflow_batch._campaigns.diff import Campaign
+from airflow_batch._campaigns.dry_run import read_only_reason
 from airflow_batch._campaigns.history import History, Journal
 from airflow_batch._campaigns.protocol import Attempt, CampaignApi, Clock, Log
 from airflow_batch._campaigns.request import Outcome
@@ -42,6 +43,7 @@ def delete_campaign(
     :raises BatchChangeRefusedError: for another name, or one that cannot be read.
     :raises BatchApiError: one of its subclasses, for each failed request.
     """
+    dry_run = dry_run or bool(read_only_reason(api, clock, attempt, token, log))
     journal = Journal(attempt, clock, token, api.app, log)
     history = History(began=clock.now()) if dry_run else journal.load()
     deletion = Deletion(api, clock, token, missing_ok, dry_run, journal, history, log)

@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Any
 
 from airflow_batch._campaigns.protocol import Log
-from airflow_batch._values import check_token, short_repr, type_name
+from airflow_batch._values import DRY_RUN_PREFIX, as_boolean, check_token, short_repr, type_name
 from airflow_batch.exceptions import BatchConfigurationError, BatchPayloadError
 
 MIN_NAME = 3
@@ -25,7 +25,6 @@ MAX_NUMBER = 10**308
 
 _MAX_PLACE = 200
 """Characters of a place in a payload that a message shows."""
-_LIVE = {"true": True, "false": False}
 _PARAMETERS = frozenset((
     "name", "live", "labels", "priority", "push_type", "time_to_live", "gcm_collapse_key", "push_time",
     "local_push_time", "recurrence", "messages", "targeting", "deeplink", "custom_payload", "media", "landing",
@@ -41,9 +40,7 @@ def read_live(value: Any) -> bool:
 
     :raises BatchPayloadError: for anything else.
     """
-    if isinstance(value, bool):
-        return value
-    live = _LIVE.get(value.strip().lower()) if isinstance(value, str) else None
+    live = as_boolean(value)
     if live is None:
         raise BatchPayloadError(
             f"live must be true or false, not {short_repr(value)}. Does its template render as intended?"
@@ -59,7 +56,7 @@ def check_live_argument(value: Any) -> None:
     # Airflow's XComArg, the output of another task, has "resolve".
     known = not isinstance(value, type) and (hasattr(value, "is_live_at") or hasattr(value, "resolve"))
     if isinstance(value, str):
-        known = "{{" in value or "{%" in value or value.strip().lower() in _LIVE
+        known = "{{" in value or "{%" in value or as_boolean(value) is not None
     if not known and not isinstance(value, bool):
         raise BatchConfigurationError(
             f"live is {short_repr(value)}. Allowed are True, False, their text, a CampaignWindow, a template and the "
@@ -141,6 +138,11 @@ def check_new(payload: dict[str, Any]) -> dict[str, Any]:
 def payload_digest(payload: Mapping[str, Any]) -> str:
     """Return the SHA-256 of a checked payload, the same for equal payloads in any order of keys."""
     return hashlib.sha256(json.dumps(payload, sort_keys=True, allow_nan=False).encode()).hexdigest()
+
+
+def dry_run_token(payload: Mapping[str, Any], app: str | None) -> str:
+    """Return the token that stands for a campaign that a dry run does not create: the same for the same payload."""
+    return f"{DRY_RUN_PREFIX}{payload_digest({'app': app, 'payload': payload})[:32]}"
 
 
 class _Values:
@@ -244,6 +246,7 @@ def read_reference(campaign: Any) -> tuple[str, str | None]:
     """Return (token, app) of what was passed as ``campaign=``: a token, or the result dict of another task.
 
     :raises BatchPayloadError: when it is neither.
+    :raises BatchNotCreatedError: for the token that a dry run of a creation returned.
     """
     if isinstance(campaign, Mapping):
         if "campaign_token" not in campaign:

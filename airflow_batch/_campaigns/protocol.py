@@ -23,6 +23,10 @@ class CampaignApi(Protocol):
     def has_answered(self) -> bool:
         """Whether Batch has answered any request made through this object, a refusal included."""
 
+    @property
+    def read_only_reason(self) -> str:
+        """Why nothing may be written; empty where writes are allowed. Reads the connection, if that is not done yet."""
+
     def batch_now(self) -> datetime:
         """Return the present moment by the ``Date`` of Batch's last answer; by the local clock where there is none."""
 

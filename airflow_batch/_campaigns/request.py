@@ -32,6 +32,7 @@ class ChangeRequest:
     :param latest_on: Moment after which nothing that leaves the campaign live is sent any more; None for no limit.
     :param latest_off: Moment after which nothing that stops the campaign is sent any more; None for no limit.
     :param dry_run: Plan and compare, but send nothing.
+    :param read_only_reason: Why it is a dry run, where that is the connection.
     :param is_new: ``parameters`` is the whole of a draft that this task instance has created (rule 8): it is sent as it
         is, and view only shows whether it is live.
     """
@@ -46,6 +47,7 @@ class ChangeRequest:
     latest_on: datetime | None = None
     latest_off: datetime | None = None
     dry_run: bool = False
+    read_only_reason: str = ""
     is_new: bool = False
 
 
@@ -60,6 +62,7 @@ class CreateRequest:
     payload: Campaign
     latest_on: datetime | None = None
     dry_run: bool = False
+    read_only_reason: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,6 +23,7 @@ from airflow_batch.exceptions import (
     BatchAmbiguousError,
     BatchApiError,
     BatchConnectionError,
+    BatchNotCreatedError,
     BatchPayloadError,
     BatchResponseError,
     BatchServerError,
@@ -199,7 +200,7 @@ def expect_campaign(answer: Answer, token: str) -> dict[str, Any]:
 def expect_token(answer: Answer) -> str:
     """Return the token of a campaign that was created: one that a later request can name."""
     content = read_json(answer.body)
-    with suppress(BatchPayloadError):
+    with suppress(BatchPayloadError, BatchNotCreatedError):
         return check_token(content.get("campaign_token") if isinstance(content, dict) else None)
     raise _unexpected(answer, "a campaign_token (in a JSON object)")
 

@@ -19,7 +19,7 @@ from urllib.parse import quote, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from airflow_batch._values import short_list, short_repr
+from airflow_batch._values import as_boolean, short_list, short_repr, type_name
 from airflow_batch.exceptions import BatchConfigurationError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ LEAST_RATE = 0.001
 """Requests a second: one in a quarter of an hour. What is far below cannot be reckoned with."""
 MAX_SHOWN = 10
 """Names that one message shows."""
-EXTRA_KEYS = ("api_keys", "timeout", "requests_per_second", "burst")
+EXTRA_KEYS = ("api_keys", "timeout", "requests_per_second", "burst", "dry_run")
 REDACTED = "***"
 LEAST_PREFIX = 12
 """Characters from the start of a key that are taken out of a text even where the rest of the key is missing."""
@@ -68,6 +68,7 @@ class BatchSettings(BaseModel):
     :param timeout: Seconds to connect and seconds between two reads.
     :param requests_per_second: Ceiling for many calls in a row, None when unknown.
     :param burst: How many requests Batch accepts at once before that ceiling holds.
+    :param dry_run: Whether nothing is written through this connection.
     """
 
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
@@ -81,6 +82,7 @@ class BatchSettings(BaseModel):
     timeout: tuple[_Seconds, _Seconds] = DEFAULT_TIMEOUT
     requests_per_second: _Rate | None = None
     burst: _Burst = 1
+    dry_run: bool = False
 
     @cached_property
     def secrets(self) -> frozenset[str]:
@@ -89,6 +91,11 @@ class BatchSettings(BaseModel):
         in_json = {json.dumps(key)[1:-1] for key in keys}
         in_urls = {quote(key, safe=safe) for key in keys for safe in ("", "/")}
         return frozenset(keys | in_urls | in_json | {text.replace("/", "\\/") for text in in_json})
+
+    @property
+    def read_only_reason(self) -> str:
+        """Why nothing may be written, for a log line; empty where writes are allowed."""
+        return f"connection {self.conn_id!r} has dry_run" if self.dry_run else ""
 
     def api_key(self, app: str | None) -> str:
         """Return the app API key for ``app``. The single key of ``login`` serves any app: the name is a label then.
@@ -183,7 +190,8 @@ def _read_extra(conn_id: str, text: str | None) -> dict[str, Any]:
         raise _wrong(conn_id, "extra", "a JSON object", "it is not JSON") from None
     if not isinstance(extra, dict):
         raise _wrong(conn_id, "extra", "a JSON object", f"it is a {type(extra).__name__}")
-    given = {name: value for name, value in extra.items() if value not in (None, "")}
+    dry_run = _read_dry_run(conn_id, extra)
+    given = {name: value for name, value in extra.items() if name != "dry_run" and value not in (None, "")}
     unknown = next((name for name in given if name not in EXTRA_KEYS), None)
     if unknown is not None:
         raise BatchConfigurationError(
@@ -192,7 +200,21 @@ def _read_extra(conn_id: str, text: str | None) -> dict[str, Any]:
     for name, value in given.items():
         with suppress(ValueError, RecursionError):
             given[name] = json.loads(value) if isinstance(value, str) else value
-    return {name: value for name, value in given.items() if value not in (None, "")}
+    return {name: value for name, value in given.items() if value not in (None, "")} | {"dry_run": dry_run}
+
+
+def _read_dry_run(conn_id: str, extra: dict[str, Any]) -> bool:
+    """Return whether nothing may be written. Anything unclear is an error, because it may mean that nothing may."""
+    given = extra.get("dry_run", False)
+    dry_run = as_boolean(given)
+    if dry_run is not None:
+        return dry_run
+    # A long text, a list or an object may hold a key.
+    is_shown = isinstance(given, int | float) or (isinstance(given, str) and len(given) < LEAST_PREFIX)
+    found = short_repr(given) if is_shown else "a longer text" if isinstance(given, str) else type_name(given)
+    raise BatchConfigurationError(
+        f"Connection {conn_id!r}: extra dry_run must be true or false, not {found}. Nothing is sent until it is."
+    )
 
 
 def _read_base_url(connection: Connection) -> tuple[str, bool]:

@@ -29,7 +29,7 @@ from airflow_batch import __version__
 from airflow_batch._http.endpoints import Endpoint
 from airflow_batch._http.responses import MAX_BODY, Answer, no_answer
 from airflow_batch._http.settings import TOTAL_TIMEOUT, BatchSettings, redact, show_name
-from airflow_batch.exceptions import BatchConfigurationError
+from airflow_batch.exceptions import BatchConfigurationError, BatchReadOnlyError
 
 MAX_RECEIVED = 2 * MAX_BODY
 """Bytes of one answer that are read from the socket. http.client and urllib3 do not limit the lines between chunks."""
@@ -38,6 +38,8 @@ NO_PYSOCKS = (
     "The environment names a SOCKS proxy (such as ALL_PROXY), for which PySocks is not installed: "
     "run pip install 'requests[socks]', or add Batch's host to NO_PROXY."
 )
+
+HOW_TO_WRITE = "To write, set dry_run to false in the connection's extra, or remove it."
 
 _secrets: set[str] = set()
 """The keys of all sessions of this process, for urllib3's log."""
@@ -151,6 +153,13 @@ class _Adapter(requests.adapters.HTTPAdapter):
     """requests' own adapter, without a retry of its own, with the connections above, and with the key of one origin."""
 
     rest_key: str | None = None
+    read_only_reason = ""
+
+    def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
+        """Send a request, but no write where the connection allows none. Every request of the session comes here."""
+        if self.read_only_reason and request.method not in ("GET", "HEAD", "OPTIONS"):
+            raise BatchReadOnlyError(f"Nothing was sent, because {self.read_only_reason}. {HOW_TO_WRITE}")
+        return super().send(request, *args, **kwargs)
 
     def add_headers(self, request: requests.PreparedRequest, **kwargs: Any) -> None:
         """Add the REST key, where the session uses this adapter for the connection's own scheme, host and port."""
@@ -184,7 +193,7 @@ class BatchSession(requests.Session):
         })  # fmt: skip
         _secrets.update(settings.secrets)
         self._adapter = _Adapter()
-        self._adapter.rest_key = settings.rest_key
+        self._adapter.rest_key, self._adapter.read_only_reason = settings.rest_key, settings.read_only_reason
         self.mount("/".join([*settings.base_url.split("/")[:3], ""]), self._adapter)
 
     def get_redirect_target(self, resp: requests.Response) -> str | None:
@@ -198,6 +207,7 @@ class BatchSession(requests.Session):
 
         :param time_limit: Seconds for the whole exchange, where that is less than TOTAL_TIMEOUT.
         :raises BatchConfigurationError: for an unknown app, and for a SOCKS proxy without PySocks.
+        :raises BatchReadOnlyError: for a write, where the connection allows none.
         :raises BatchConnectionError: when nothing was sent.
         :raises BatchAmbiguousError: when something was sent, and no answer could be read.
         """
@@ -226,6 +236,8 @@ class BatchSession(requests.Session):
                 return Answer(status, headers, content, endpoint, subject, settings.redact)
         except requests.exceptions.InvalidSchema:  # What requests makes of a missing PySocks
             problem = BatchConfigurationError(NO_PYSOCKS)
+        except BatchReadOnlyError as error:
+            problem = error
         except Exception as error:
             problem = no_answer(endpoint, subject, settings.base_url, _reason(error), sent=watch.sent)
             for cause in _causes(error):  # Else the libraries' frames and the session would hold each other.

@@ -13,7 +13,7 @@ from typing import Any
 from airflow_batch._campaigns.payload import read_definition, read_expected_name, read_live, read_reference
 from airflow_batch._campaigns.protocol import Schedule
 from airflow_batch._values import short_repr, type_name
-from airflow_batch.exceptions import BatchError, BatchPayloadError
+from airflow_batch.exceptions import BatchError, BatchNotCreatedError, BatchPayloadError
 
 log = logging.getLogger(__name__)
 
@@ -38,21 +38,28 @@ def read_desired(items: Any, default_app: str | None = None) -> list[DesiredCamp
     Each has ``campaign`` (a token, or the result of another Batch task) and ``live`` (a boolean, text that renders to
     one, or a window), and may have ``app``, ``expect_name`` and ``definition`` (its original payload).
 
+    Those whose creation was a dry run are left out, with a line in the log.
+
     :param default_app: For those that name no app.
     :raises BatchPayloadError: for anything else, and for a campaign that is there twice; the message has its place.
     """
     if not isinstance(items, Sequence) or isinstance(items, str | bytes | bytearray):
         raise BatchPayloadError(f"campaigns must be a list of objects such as {_EXAMPLE}, not {type_name(items)}.")
     # Sliced: Airflow's lazy sequence takes one request for a slice, but one for each item when it is iterated.
-    campaigns = [_read_one(item, f"campaigns[{index}]", default_app) for index, item in enumerate(items[:])]
+    campaigns: dict[int, DesiredCampaign] = {}
+    for index, item in enumerate(items[:]):
+        try:
+            campaigns[index] = _read_one(item, f"campaigns[{index}]", default_app)
+        except BatchNotCreatedError as missing:
+            log.warning("campaigns[%d] is left out. %s", index, missing)
     places: dict[tuple[str | None, str], int] = {}
-    for index, campaign in enumerate(campaigns):
+    for index, campaign in campaigns.items():
         first = places.setdefault((campaign.app, campaign.token), index)
         if first != index:
             raise BatchPayloadError(
                 f"campaigns[{index}] is campaign {campaign.token!r} of campaigns[{first}] again. Name each once."
             )
-    return campaigns
+    return list(campaigns.values())
 
 
 def _read_one(item: Any, place: str, default_app: str | None) -> DesiredCampaign:
@@ -70,6 +77,8 @@ def _read_one(item: Any, place: str, default_app: str | None) -> DesiredCampaign
         if isinstance(live, bool | str | type) or not isinstance(live, Schedule):
             live = read_live(live)
         definition = read_definition(item.get("definition"), stops=live is not True, log=log)
+    except BatchNotCreatedError:
+        raise
     except BatchError as error:
         raise BatchPayloadError(f"{place}: {error}") from None
     for key in ("app", "expect_name"):

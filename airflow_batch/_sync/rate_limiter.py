@@ -181,6 +181,10 @@ class HooksForApps(Protocol):
 
     limiter: RateLimiter
 
+    @property
+    def read_only_reason(self) -> str:
+        """Why nothing may be written through the connection; empty where writes are allowed."""
+
     def for_app(self, app: str | None) -> RateLimitedApi:
         """Return this thread's hook for an app.
 

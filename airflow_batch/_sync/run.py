@@ -59,7 +59,7 @@ class CampaignSync:
     :param throttled_until: The same, for a task that Batch has throttled for long.
     :param max_changes: With more differences than that nothing is written.
     :param max_failures: With more failures than that the sync fails as a whole.
-    :param dry_run: Compare, but write nothing.
+    :param dry_run: Compare, but write nothing. True also where the connection allows no write.
     :param max_in_flight: Requests at a time.
     """
 
@@ -82,7 +82,6 @@ class CampaignSync:
         self.progress = Progress(len(self.desired))
         self.memory = Memory(self.attempt, self.clock, self.log)
         self.is_known = self.memory.was_known
-        self.wrote_before = self.memory.wrote and not self.dry_run
         self.reader = Reader(
             self.connect,
             partial(self.executor, self.max_in_flight),
@@ -91,6 +90,10 @@ class CampaignSync:
             log=self.log,
             details=self.details,
         )
+        if reason := self.reader.hooks.read_only_reason:
+            self.log.info("Dry run, because %s.", reason)
+            self.dry_run = True
+        self.wrote_before = self.memory.wrote and not self.dry_run
         self.states = DesiredStates(
             self.desired,
             self.clock,
@@ -147,10 +150,7 @@ class CampaignSync:
             pending = self._compare(state)
             self._check_count([index for index in pending if not self._shows_desired(index, state)])
             if self.dry_run:
-                self.progress.would_change.update(pending)
-                for index in pending:
-                    live = self.states.is_to_be_live(index)
-                    self.progress.outcomes[index] = self._unsent(index, state.get(index, {}), live, would_change=True)
+                self._compare_only(pending, state)
             else:
                 self._write_all(pending)
         except RateLimiterClosed as closed:
@@ -216,6 +216,17 @@ class CampaignSync:
                 self.progress.as_desired.add(index)
                 self.progress.outcomes[index] = self._unsent(index, state, live, would_change=False)
         return [index for _, index in sorted(pending)]
+
+    def _compare_only(self, pending: Sequence[int], seen: Mapping[int, State]) -> None:
+        """Note what would be written. Stops that the connection does not allow are a warning."""
+        self.progress.would_change.update(pending)
+        for index in pending:
+            live = self.states.is_to_be_live(index)
+            self.progress.outcomes[index] = self._unsent(index, seen.get(index, {}), live, would_change=True)
+        stops = [index for index in pending if self.progress.outcomes[index].sent["live"] is False]
+        if stops and (reason := self.reader.hooks.read_only_reason):
+            named = short_list(stops, MAX_NAMED, show=lambda index: self.desired[index].token)
+            self.log.warning("%d campaigns are NOT stopped, because %s: %s.", len(stops), reason, named)
 
     def _unsent(self, index: int, seen: State, live: bool, *, would_change: bool) -> Outcome:
         now = self.clock.now()

@@ -42,6 +42,11 @@ class ThreadHooks:
         self.limiter = limiter
         self._local = threading.local()
 
+    @property
+    def read_only_reason(self) -> str:
+        """Why nothing may be written through the connection; empty where writes are allowed."""
+        return self.base.read_only_reason
+
     def for_app(self, app: str | None) -> RateLimitedHook:
         """Return this thread's hook for an app: a session is not shared between threads."""
         hooks: dict[str | None, RateLimitedHook] = self._local.__dict__.setdefault("hooks", {})

@@ -62,7 +62,8 @@ class BatchHook(BaseHook):
 
     Each method raises a subclass of ``BatchApiError`` for each failed request and, before anything is sent,
     ``BatchPayloadError`` for a token or payload that cannot be sent and ``BatchConfigurationError`` for a wrong
-    connection.
+    connection. If the connection's extra has ``dry_run: true``, the methods that write raise ``BatchReadOnlyError`` and
+    send nothing.
     """
 
     conn_name_attr = "batch_conn_id"
@@ -119,6 +120,17 @@ class BatchHook(BaseHook):
     def batch_now(self) -> datetime:
         """Return the present moment by Batch's clock, in UTC. Compare Batch's times with it."""
         return datetime.now(UTC) + self.clock_offset
+
+    @property
+    def read_only_reason(self) -> str:
+        """Why nothing may be written through the connection, such as ``connection 'batch_default' has dry_run``.
+
+        Empty where writes are allowed.
+
+        :raises BatchConfigurationError: when the connection is wrong.
+        :raises BatchConnectionError: when it does not exist, or Airflow could not read it.
+        """
+        return self.settings.read_only_reason
 
     def create_campaign(self, payload: Mapping[str, Any], *, checked: bool = False) -> str:
         """Create a campaign and return its token.
@@ -209,9 +221,10 @@ class BatchHook(BaseHook):
         try:
             apps: list[str | None] = [self.app] if self.app else list(self.settings.api_keys)
             answers = [self._test_app(app) for app in apps]
+            first = ["This connection never writes (dry_run)."] if self.settings.dry_run else []
         except BatchError as error:
-            answers = [(False, str(error))]
-        text = " ".join(text for _, text in answers)
+            answers, first = [(False, str(error))], []
+        text = " ".join([*first, *(text for _, text in answers)])
         # Airflow tests under a temporary random id, which the user has never seen.
         for start, this in (("C", "This c"), ("c", "this c")):
             text = text.replace(f"{start}onnection {self.batch_conn_id!r}", f"{this}onnection")

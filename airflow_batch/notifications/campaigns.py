@@ -21,7 +21,7 @@ from airflow_batch._campaigns.change import change_campaign
 from airflow_batch._campaigns.payload import read_definition, read_expected_name, read_reference
 from airflow_batch._campaigns.protocol import Attempt, SystemClock
 from airflow_batch._campaigns.request import ChangeRequest
-from airflow_batch.exceptions import BatchConfigurationError, BatchError
+from airflow_batch.exceptions import BatchConfigurationError, BatchError, BatchNotCreatedError
 from airflow_batch.hooks.batch import BatchHook, rendered_or_none
 from airflow_batch.operators._arguments import (
     CampaignReference,
@@ -53,6 +53,8 @@ class SetCampaignLiveNotifier(BaseNotifier):
     seconds; failed requests are repeated within that time. If the campaign was not switched, the notifier logs an error
     and raises. Airflow logs the exception of a task's callback, so it does not hide why the task failed, and records
     the callback of a deadline as failed.
+
+    Through a connection with ``dry_run`` the campaign is compared, and a warning says that it was not stopped.
 
     Callbacks of tasks do not fire for ``upstream_failed``, and a worker that dies may lose them. So let a task with
     ``trigger_rule="one_failed"`` stop the campaign, and use this in addition.
@@ -146,6 +148,8 @@ class SetCampaignLiveNotifier(BaseNotifier):
             left = TIME_LIMIT - timedelta(seconds=time.monotonic() - started)
             attempt = Attempt(run_after=run_after_of(context))
             change_campaign(hook, SystemClock(), attempt, request, log=log, budget=left)
+        except BatchNotCreatedError as missing:
+            log.warning("The callback has nothing to switch. %s", missing)
         except Exception as error:
             log.error("The campaign %r was NOT switched by the callback: %s", self.campaign, error)
             if isinstance(error, BatchError):

@@ -53,7 +53,7 @@ class BatchSyncCampaignsOperator(BaseCampaignOperator):
         reported as skipped.
     :param max_changes: Write nothing if more campaigns differ: bad data must not switch thousands. Default None.
     :param max_failures: How many campaigns may fail without failing the task. Default 0.
-    :param dry_run: Compare and report, but write nothing. Default False.
+    :param dry_run: Compare and report, but write nothing. Default False. True if the connection has ``dry_run``.
     :param max_in_flight: Requests at a time, 1 to 32. Default 4, so that the API's latency is not the limit.
     :param batch_conn_id: Airflow connection of type ``batch``, with Live API keys. Default ``batch_default``. Its
         ``requests_per_second`` is never exceeded; without one the task finds the limit. Templated.
@@ -187,7 +187,7 @@ class BatchSyncCampaignsOperator(BaseCampaignOperator):
             "unchanged": len(progress.unchanged),
             "failed": len(progress.failed),
             "skipped": len(progress.skipped),
-            **({"would_change": len(progress.would_change)} if self.only_compare else {}),
+            **({"would_change": len(progress.would_change)} if sync.dry_run else {}),
             "requests": sync.limiter.requests,
             "throttled_seconds": round(sync.limiter.paused, 1),
         }

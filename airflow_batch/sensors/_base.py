@@ -5,7 +5,7 @@ How long to wait is in ``policies/retry.py``, how a deferred sensor waits in ``t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -13,13 +13,19 @@ from airflow.configuration import conf
 from airflow.sdk import BaseSensorOperator, PokeReturnValue
 
 from airflow_batch._airflow.backoff import delay_floor, jitter
-from airflow_batch._airflow.compat import AirflowRescheduleException, AirflowSensorTimeout, reschedule_at
+from airflow_batch._airflow.compat import (
+    AirflowRescheduleException,
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    reschedule_at,
+)
 from airflow_batch._airflow.task_context import set_map_index_name
+from airflow_batch._campaigns.payload import read_reference
 from airflow_batch._values import FIRST_DATE, LAST_DATE, duration_text, iso_utc
 from airflow_batch.exceptions import BatchApiError
 from airflow_batch.hooks.batch import BatchHook, rendered_or_none
 from airflow_batch.operators._arguments import Duration, SensorMode, TaskArguments
-from airflow_batch.triggers._poll import Hooks, Poll
+from airflow_batch.triggers._poll import Hooks, Poll, Reference
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -64,9 +70,16 @@ class BaseCampaignSensor(TaskArguments, BaseSensorOperator):
         """
         raise NotImplementedError
 
-    def app_for(self, app: str | None) -> str | None:
-        """Return the app to read for: the task's own ``app`` takes precedence over the given one."""
-        return rendered_or_none(rendered_or_none(self.app) or app)
+    def reference(self, campaign: Any) -> Reference:
+        """Return a campaign's token, and its app; the task's own ``app`` takes precedence over that of a result.
+
+        :raises BatchPayloadError: when it is neither a token nor a result.
+        :raises AirflowSkipException: for what a dry run returned: nothing was sent, so there is nothing to wait for.
+        """
+        token, app = read_reference(campaign)
+        if isinstance(campaign, Mapping) and campaign.get("action") == "dry_run":
+            raise AirflowSkipException(f"Not waiting for {token!r}: the task that should change it was a dry run.")
+        return Reference(token, rendered_or_none(rendered_or_none(self.app) or app))
 
     def execute(self, context: Context) -> Any:
         """Poke until done, like every sensor, but never before Batch's wait has passed."""

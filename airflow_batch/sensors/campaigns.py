@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import XComArg
 
+from airflow_batch._airflow.compat import AirflowSkipException
 from airflow_batch._airflow.task_context import run_after_of
-from airflow_batch._campaigns.payload import read_reference
 from airflow_batch._values import short_repr
 from airflow_batch.exceptions import BatchPayloadError
 from airflow_batch.hooks.batch import BatchHook
@@ -56,6 +56,8 @@ class BatchCampaignLiveSensor(BaseCampaignSensor):
     not in the desired state; the log names it. At most 12 requests a minute are made: the pause after a poll is at
     least 6 s for each of its requests, and a minute after a failed one, however short the ``poke_interval``.
 
+    What a dry run returned is skipped: nothing was sent, so there is nothing to wait for. In a list it is left out.
+
     The result in XCom is a :class:`~airflow_batch.results.CampaignSummary`; for a list, a list of them in the given
     order, each campaign once. Batch's list has no ``push_time``, so it is null there.
 
@@ -96,28 +98,29 @@ class BatchCampaignLiveSensor(BaseCampaignSensor):
         """Return what the sensor waits for."""
         given: Any = self.campaign
         many = isinstance(given, Sequence) and not isinstance(given, str | bytes | bytearray | memoryview)
-        references = self._references(given) if many else (self._reference(given),)
+        references = self._references(given) if many else (self.reference(given),)
         return LivePoll(references, many, read_desired_live(self.live), run_after_of(context))
 
     def _references(self, campaigns: Sequence[Any]) -> tuple[Reference, ...]:
         """Return the campaigns of the list, each once, in the order given."""
-        references = []
+        references, left_out = [], 0
         # Sliced: Airflow's lazy sequence takes one request for a slice, but one for each item when it is iterated, and
         # logs an error at its end.
         for index, campaign in enumerate(campaigns[:]):
             try:
-                references.append(self._reference(campaign))
+                references.append(self.reference(campaign))
+            except AirflowSkipException as skipped:
+                left_out += 1
+                self.log.warning("campaign[%d] is left out. %s", index, skipped)
             except BatchPayloadError as error:
                 raise BatchPayloadError(f"campaign[{index}]: {error}") from None
+        if left_out and not references:
+            raise AirflowSkipException("Not waiting: the tasks that should change these campaigns were dry runs.")
         if not references:
             raise BatchPayloadError(
                 "campaign is an empty list: there is nothing to wait for. Did the task that returns it run?"
             )
         return tuple(dict.fromkeys(references))
-
-    def _reference(self, campaign: Any) -> Reference:
-        token, app = read_reference(campaign)
-        return Reference(token, self.app_for(app))
 
 
 class BatchCampaignStatsSensor(BaseCampaignSensor):
@@ -142,6 +145,8 @@ class BatchCampaignStatsSensor(BaseCampaignSensor):
 
     A 429, a 5xx, a failed connection and an unreadable answer mean "not yet": the sensor backs off for as long as Batch
     asks. If that is longer than the timeout leaves, it times out at once.
+
+    What a dry run returned is skipped: nothing was sent, so there is nothing to wait for.
 
     The result in XCom is ``{"campaign_token", "app", "sent", "detail": [row, ...]}``: the sum, and the rows as
     :meth:`~airflow_batch.hooks.batch.BatchHook.get_campaign_stats` gives them.
@@ -179,9 +184,9 @@ class BatchCampaignStatsSensor(BaseCampaignSensor):
 
     def poll_for(self, context: Context) -> StatsPoll:
         """Return what the sensor waits for."""
-        token, app = read_reference(self.campaign)
+        reference = self.reference(self.campaign)
         if count := read_count(self.min_sent):
-            return StatsPoll(Reference(token, self.app_for(app)), count)
+            return StatsPoll(reference, count)
         raise BatchPayloadError(
             f"min_sent must be a whole number of at least 1, not {short_repr(self.min_sent)}. Does its template "
             "render as intended?"

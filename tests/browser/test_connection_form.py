@@ -295,3 +295,31 @@ def test_the_rendered_templates_in_the_ui_show_the_arguments_and_no_key(page, sa
         expect(page.get_by_role("row").filter(has=name)).to_contain_text(value)
     picture(page, "rendered_template", clip={"x": 64, "y": 0, "width": 1216, "height": 655})
     assert_free(page.content(), "the rendered templates")
+
+
+@pytest.mark.skipif(not HAS_EXTRA_FIELDS, reason="Airflow 3.1 shows the extra as JSON alone")
+def test_the_switch_of_the_connection_form_makes_a_connection_that_never_writes(page, airflow, sandbox):
+    host, _, port = sandbox.url.rpartition(":")
+    for conn_id, is_on in (("writes", False), ("never_writes", True)):
+        form = open_form(page, conn_id)
+        form.get_by_label("Base URL").fill(host)
+        form.get_by_label("Port").fill(port)
+        form.get_by_label("Company REST API key").fill(REST_KEY)
+        extra_field(form, "api_keys").fill(APPS)
+        if is_on:
+            form.locator("label").filter(has=page.locator("[name=element_dry_run]")).click()
+        save(form)
+        assert stored_extra(airflow, conn_id).get("dry_run", False) is is_on
+        never = "This connection never writes (dry_run). " if is_on else ""
+        expect(press_test(page, conn_id)).to_contain_text(f"{never}Connected to")
+        page.reload()
+
+    form = edit(page, "never_writes")
+    extra_field(form, "dry_run")
+    form.locator("label").filter(has=page.locator("[name=element_dry_run]")).click()
+    save(form)
+    assert stored_extra(airflow, "never_writes")["dry_run"] is False
+
+
+def stored_extra(airflow, conn_id):
+    return json.loads(airflow.api("GET", f"/api/v2/connections/{conn_id}")["extra"])

@@ -96,10 +96,12 @@ def test_a_pipeline_that_failed_and_stopped_its_campaign_is_a_failed_run():
 
 
 @pytest.mark.skipif(not HAS_RETRY_POLICY, reason="SyncCallback runs under a supervisor from Airflow 3.3 on")
-def test_the_deadline_in_the_documents_is_a_dag_with_the_notifier():
+def test_the_deadline_in_the_documents_is_a_dag_with_both_notifiers():
     dag = runpy.run_path(str(CHECKOUT / "docs/examples/deadline.py"))["dag"]
-    (alert,) = dag.deadline
-    assert alert.callback.path == "airflow_batch.notifications.campaigns.SetCampaignLiveNotifier"
+    assert [alert.callback.path.rpartition(".")[2] for alert in dag.deadline] == [
+        "SetCampaignLiveNotifier",
+        "SmtpNotifier",
+    ]
 
 
 def test_the_toggle_example_switches_off_on_weekends():

@@ -45,7 +45,13 @@ class TestCreate:
             hook.create_campaign({"name": "Summer sale"})
         assert caught.value.may_have_been_applied is False
 
-    @pytest.mark.parametrize("body", [b"", b"{}", b'{"campaign_token": ""}', b'{"campaign_token": 5}', b"[]", b"<p>"])
+    @pytest.mark.parametrize(
+        "body",
+        [
+            *(b"", b"{}", b'{"campaign_token": ""}', b'{"campaign_token": 5}', b"[]", b"<p>"),
+            b'{"campaign_token": "dry-run-00000000000000000000000000000000"}',
+        ],
+    )
     def test_create_campaign_may_have_created_one_where_the_answer_has_no_token(self, batch, hook, body):
         batch.inject(Fault("answer", "create", status=201, body=body))
         with pytest.raises(BatchResponseError) as caught:

@@ -55,6 +55,8 @@ class Plan:
     timed: bool = True
     worker_offsets: tuple[float, ...] = (0.0,)
     clears: tuple[Clear, ...] = ()
+    read_only_since: int | None = None
+    """The run of the task instance, from 1, before which its connection gets ``dry_run``. None: it never does."""
 
 
 class ModelStore:
@@ -176,6 +178,11 @@ class TaskInstance:
     ends: list[str] = field(default_factory=list)
 
     @property
+    def is_read_only(self) -> bool:
+        """Whether the connection of the present run allows no write."""
+        return self.plan.read_only_since is not None and self.runs >= self.plan.read_only_since
+
+    @property
     def run_after(self) -> float:
         """The moment for which the run stands."""
         return self.plan.start - self.plan.lateness
@@ -269,7 +276,9 @@ def _call(world: World, instance: TaskInstance, api: FakeApi, clock: WorkerClock
         return None
     client: Callable[..., Outcome] = subject.CLIENTS[world.client][task.action]
     if task.action == "delete":
-        return client(api, clock, attempt, task.token, missing_ok=task.missing_ok, log=subject.LOG)
+        return client(
+            api, clock, attempt, task.token, missing_ok=task.missing_ok, dry_run=task.dry_run, log=subject.LOG
+        )
     request = task.request(plan, instance.run_after, corrected=instance.corrected)
     if task.kind == "notifier":
         return client(api, clock, attempt, request, log=subject.LOG, budget=NOTIFIER_BUDGET)

@@ -427,6 +427,15 @@ class FakeApi:
         self.time_limit: float | None = None
         self.seen = Seen()
 
+    @property
+    def read_only_reason(self) -> str:
+        """Why nothing may be written; empty where writes are allowed."""
+        if not self.instance.is_read_only:
+            return ""
+        since = "" if self.instance.plan.read_only_since == 1 else ", from a later attempt on"
+        self.world.note(f"a connection that never writes{since}")
+        return "connection 'batch' has dry_run"
+
     def batch_now(self) -> datetime:
         """Return the present moment by Batch's Date, by the worker's clock where there is none."""
         return moment(self.world.batch.time + self.worker_offset + (self.date_gap or 0.0))

@@ -37,6 +37,7 @@ class Ended:
     report: Report | None
     began: float
     now: float
+    is_read_only: bool = False
 
 
 def normal(name: str, value: Any) -> Any:
@@ -76,6 +77,8 @@ def check_sent(world: World, write: Write, api: FakeApi) -> None:
         return
     if task.dry_run:
         world.violation("a dry run sent something", f"{instance.name}: {write}")
+    if instance.is_read_only:
+        world.violation("written through a read-only connection", f"{instance.name}: {write}")
     campaign = batch.campaigns.get(write.token or "")
     if write.kind == "create":
         if task.kind != "create":
@@ -248,7 +251,9 @@ def _check_skip(world: World, instance: TaskInstance, task: Task, ended: Ended) 
 def _check_part(world: World, instance: TaskInstance, task: Task, ended: Ended, outcome: Outcome | None) -> None:
     """Check what became of one campaign."""
     batch, api, end, began, now = world.batch, instance.last_api, ended.end, ended.began, ended.now
-    if api is None or task.dry_run:
+    if api is None or task.dry_run or ended.is_read_only:
+        if outcome is not None and outcome.would_change is None:
+            world.violation("a dry run is not reported as one", instance.name)
         if outcome is not None and outcome.changed is not False:
             world.violation("changed is not false", f"{instance.name}: {outcome.changed} in a dry run")
         return

@@ -55,6 +55,7 @@ class Mutation:
 PLAN, CHANGE, CREATE, RULES, HISTORY = (
     f"_campaigns/{name}.py" for name in ("plan", "change", "create", "rules", "history")
 )
+DRY_RUN, DELETE = "_campaigns/dry_run.py", "_campaigns/delete.py"
 SYNC, MEMORY, STATES, WRITING = (f"_sync/{name}.py" for name in ("run", "memory", "states", "writing"))
 
 MUTATIONS = (
@@ -132,6 +133,13 @@ MUTATIONS = (
              'not self.was_known or bool(kept.get("wrote")) or attempt.is_rescheduled', "False"),
     Mutation("sync: the name that the list shows is not compared", SYNC,
              "if state is not None and rules.names_agree(state, campaign.expect_name) is False:", "if False:"),
+    Mutation("a connection that never writes is written through", DRY_RUN,
+             "if request.dry_run or reason:", "if request.dry_run:"),
+    Mutation("a deletion is sent through a connection that never writes", DELETE,
+             "dry_run = dry_run or bool(read_only_reason(api, clock, attempt, token, log))",
+             "read_only_reason(api, clock, attempt, token, log)"),
+    Mutation("sync: a connection that never writes is written through", SYNC,
+             "            self.dry_run = True\n", "            pass\n"),
     Mutation("sync: no lateness", STATES, "if is_fixed else None", "if False else None"),
 )  # fmt: skip
 

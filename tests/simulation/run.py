@@ -17,6 +17,8 @@ CHUNK = 250
 KEPT_SEEDS = 5
 
 RARE = (
+    "a connection that never writes",
+    "a connection that never writes, from a later attempt on",
     "a dashboard campaign",
     "a dry run",
     "a second page of the list",

@@ -86,6 +86,11 @@ class Hooks:
         self.root, self.threads, self.limiter = root, threads, limiter
         self.hooks: dict[tuple[int, str | None], SyncApi] = {}
 
+    @property
+    def read_only_reason(self) -> str:
+        """Why nothing may be written; empty where writes are allowed."""
+        return self.root.read_only_reason
+
     def for_app(self, app: str | None) -> SyncApi:
         """Return the hook of the thread at hand."""
         key = (self.threads.current, app)

@@ -146,6 +146,7 @@ def test_the_simulator_finds_what_a_client_without_any_checks_does_wrong():
         "changed is not false",
         "green, but not stopped",
         "a dry run sent something",
+        "written through a read-only connection",
         "on sent before a stop",
     ):
         assert tally.violations[kind] > 0, f"{kind}: {tally.violations}"

@@ -22,6 +22,8 @@ from simulation.batch_model import DEV_APP, Batch, Crash, FakeApi, Nature, Write
 DAY = 86400.0
 SYNC_SEEDS = 1 << 64
 """A separate seed decides which worlds have a sync, so that the others stay the same for their seeds."""
+READ_ONLY_SHARE = 0.03
+"""Share of worlds with a connection that never writes."""
 MILD = ("500", "reset", "429", "crash")
 STALL_SECONDS = 30 * DAY
 OVERSLEPT_SECONDS = 5.0
@@ -138,7 +140,9 @@ class World:
                     self.note(f"a window {what} during a task")
             if isinstance(task.push, float) and began < task.push <= now:
                 self.note("a push time passed during a task")
-        ended = invariants.Ended(end, error, instance.outcome, instance.report, began, now)
+        ended = invariants.Ended(
+            end, error, instance.outcome, instance.report, began, now, is_read_only=instance.is_read_only
+        )
         self.batch.at(now + invariants.LATEST_EFFECT_SECONDS, lambda: invariants.check_end(self, instance, ended))
 
     def human_stop(self, instance: TaskInstance) -> None:
@@ -233,7 +237,16 @@ def run_world(spec: Spec, client: str = "core", *, is_logging: bool = False, str
 
 
 def spec_of(seed: int) -> Spec:
-    """Return the world of a seed."""
+    """Return the world of a seed. In some the connection never writes, or does not from a later attempt on."""
+    spec, apart = _writable(seed), random.Random(seed + 5 * SYNC_SEEDS)
+    if spec.mild is not None or apart.random() >= READ_ONLY_SHARE:
+        return spec
+    since = apart.choice((1, 1, 2, 3))
+    return replace(spec, tasks=tuple((task, replace(plan, read_only_since=since)) for task, plan in spec.tasks))
+
+
+def _writable(seed: int) -> Spec:
+    """Return the world of a seed, with a connection that writes."""
     rng = random.Random(seed)
     apart = random.Random(seed + SYNC_SEEDS)
     if apart.random() < SYNC_SHARE:

@@ -236,6 +236,35 @@ def test_an_extra_that_is_not_a_json_object_is_refused(text, found):
         read_settings(Connection(conn_id="my_batch", conn_type="batch", extra=text, **KEYS))
 
 
+@pytest.mark.parametrize(
+    ("given", "read"), [(True, True), (False, False), ("true", True), ("False", False), (" TRUE ", True)]
+)
+def test_dry_run_is_a_boolean_or_its_text(given, read):
+    assert settings({"dry_run": given}).dry_run is read
+    assert settings().dry_run is False
+
+
+@pytest.mark.parametrize(("text", "read"), [("true", True), ("false", False), ("True", True)])
+def test_dry_run_of_a_connection_uri_is_text(text, read):
+    uri = f"batch://{APP}:{REST}@?dry_run={text}"
+    assert read_settings(Connection.from_uri(uri, conn_id="my_batch")).dry_run is read
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        *(("yes", "'yes'"), ("1", "'1'"), (1, "1"), (0, "0"), (1.0, "1.0"), (None, "null"), ("", "''")),
+        *((" ", "' '"), ("null", "'null'"), ([True], "a value of type list"), (API_KEYS, "a value of type dict")),
+        (REST, "a longer text"),
+    ],
+)
+def test_a_dry_run_that_is_no_boolean_is_refused_because_it_may_mean_that_nothing_may_be_written(given, shown):
+    message = refusal({"dry_run": given})
+    assert message == (
+        f"Connection 'my_batch': extra dry_run must be true or false, not {shown}. Nothing is sent until it is."
+    )
+
+
 # ----------------------------------------------------------------------------------------------------------------- apps
 
 
