@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
+from airflow_batch._campaigns.approval import Approval
 from airflow_batch._campaigns.diff import Campaign
 from airflow_batch._campaigns.protocol import Schedule
 
@@ -34,6 +35,7 @@ class ChangeRequest:
     :param dry_run: Plan and compare, but send nothing.
     :param is_new: ``parameters`` is the whole of a draft that this task instance has created (rule 8): it is sent as it
         is, and view only shows whether it is live.
+    :param approval: What a person has approved: nothing but that goes live or is sent. None where nobody was asked.
     """
 
     token: str
@@ -47,6 +49,7 @@ class ChangeRequest:
     latest_off: datetime | None = None
     dry_run: bool = False
     is_new: bool = False
+    approval: Approval | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
