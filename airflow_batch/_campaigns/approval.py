@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import Any, TypedDict
 
 from airflow_batch._campaigns.diff import MOMENTS, Campaign, overlaid, read_moment, request_form
+from airflow_batch._values import iso_utc
 from airflow_batch.exceptions import BatchChangeRefusedError
 
 AGAIN = "Start a new DAG run, or clear the approval, to show the campaign as it is now"
@@ -70,6 +71,40 @@ def fingerprints(seen: Campaign, payload: Campaign | None = None) -> dict[str, s
 def digest_of(parameters: Mapping[str, str]) -> str:
     """Return one digest of the fingerprints of all parameters."""
     return _sha256(dict(parameters))
+
+
+def shown_now(token: str, app: str | None, seen: Campaign, payload: Campaign | None, at: datetime) -> dict[str, Any]:
+    """Return what is kept of a campaign when the question is put: JSON values, which go through the wait."""
+    return {
+        "campaign_token": token,
+        "app": app,
+        "shown_at": iso_utc(at),
+        "with_payload": payload is not None,
+        "parameters": fingerprints(seen, payload),
+    }
+
+
+def record_of(
+    shown: Mapping[str, Any],
+    *,
+    approved: bool,
+    at: datetime,
+    by: str | None,
+    params_input: Mapping[str, Any] | None = None,
+) -> ApprovalRecord:
+    """Return the record of an answer to what was shown."""
+    return {
+        "approved": approved,
+        "campaign_token": shown["campaign_token"],
+        "app": shown["app"],
+        "shown_at": shown["shown_at"],
+        "answered_at": iso_utc(at),
+        "answered_by": by,
+        "with_payload": shown["with_payload"],
+        "digest": digest_of(shown["parameters"]),
+        "parameters": dict(shown["parameters"]),
+        "params_input": dict(params_input or {}),
+    }
 
 
 def read_approval(campaign: Any, app: str | None) -> Approval | None:

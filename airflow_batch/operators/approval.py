@@ -16,12 +16,12 @@ from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow_batch._airflow.compat import AirflowFailException
 from airflow_batch._airflow.human_input import keeping, put_question, timeout_arguments
 from airflow_batch._airflow.task_context import run_after_of, set_map_index_name, storable, text_or_none
-from airflow_batch._campaigns.approval import ApprovalRecord, digest_of, fingerprints
+from airflow_batch._campaigns.approval import record_of, shown_now
 from airflow_batch._campaigns.approval_text import approval_text, warnings_of
 from airflow_batch._campaigns.change import not_visible
 from airflow_batch._campaigns.payload import check_payload, read_reference
 from airflow_batch._campaigns.rules import Clocks
-from airflow_batch._values import iso_utc, short_repr
+from airflow_batch._values import short_repr
 from airflow_batch.exceptions import (
     BatchApiMisuseError,
     BatchChangeRefusedError,
@@ -35,7 +35,8 @@ from airflow_batch.results import ApprovedCampaign, campaign_summary
 from airflow_batch.windows import read_timezone
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context
+    from airflow.sdk import BaseNotifier, Context
+    from airflow.sdk.execution_time.hitl import HITLUser
 
 
 class BatchCampaignApprovalOperator(BaseCampaignOperator, ApprovalOperator):  # type: ignore[misc,unused-ignore]
@@ -91,8 +92,10 @@ class BatchCampaignApprovalOperator(BaseCampaignOperator, ApprovalOperator):  # 
         payload: Payload | None = None,
         subject: str | None = None,
         timezone: str | tzinfo | None = None,
-        defaults: str | list[str] | None = None,
+        assigned_users: HITLUser | list[HITLUser] | None = None,
+        notifiers: BaseNotifier | Sequence[BaseNotifier] | None = None,
         response_timeout: timedelta | None = None,
+        defaults: str | list[str] | None = None,
         batch_conn_id: str = BatchHook.default_conn_name,
         app: str | None = None,
         throttle: Throttle = "reschedule",
@@ -108,6 +111,8 @@ class BatchCampaignApprovalOperator(BaseCampaignOperator, ApprovalOperator):  # 
             throttle=throttle,
             max_wait=max_wait,
             subject=subject or "",
+            assigned_users=assigned_users,
+            notifiers=notifiers,
             defaults=defaults,
             **timeout_arguments(response_timeout),
             **kwargs,
@@ -150,9 +155,9 @@ class BatchCampaignApprovalOperator(BaseCampaignOperator, ApprovalOperator):  # 
                 f"Airflow still shows the question of an earlier attempt about campaign {token!r}: {', '.join(other)} "
                 "would be another one now. Nobody is asked. Start a new DAG run."
             )
-        parameters = fingerprints(seen, payload)
-        shown = {"summary": dict(summary), "parameters": parameters, "with_payload": payload is not None}
-        with keeping({"shown": shown}):
+        with keeping(
+            {"shown": {"summary": dict(summary), "shown": shown_now(token, hook.app, seen, payload, shown_at)}}
+        ):
             super().execute(context)
         raise AssertionError("Airflow's ApprovalOperator waits by an exception.")
 
@@ -216,20 +221,13 @@ def _zone_of(task: BaseCampaignOperator) -> str:
 
 def _result(event: Mapping[str, Any], shown: Mapping[str, Any]) -> ApprovedCampaign:
     """Return the result: what was shown, and the answer."""
-    by, parameters = event.get("responded_by_user"), dict(shown["parameters"])
-    name = by.get("name") if isinstance(by, Mapping) else getattr(by, "name", None)
-    summary = shown["summary"]
-    approval: ApprovalRecord = {
+    by = event.get("responded_by_user")
+    record = record_of(
+        shown["shown"],
         # A person's answer alone approves: defaults never do.
-        "approved": list(event["chosen_options"]) == [ApprovalOperator.APPROVE] and by is not None,
-        "campaign_token": summary["campaign_token"],
-        "app": summary["app"],
-        "shown_at": summary["checked_at"],
-        "answered_at": iso_utc(event["responded_at"]),
-        "answered_by": text_or_none(name),
-        "with_payload": shown["with_payload"],
-        "digest": digest_of(parameters),
-        "parameters": parameters,
-        "params_input": storable(event.get("params_input") or {}),
-    }
-    return cast("ApprovedCampaign", {**summary, "approval": approval})
+        approved=list(event["chosen_options"]) == [ApprovalOperator.APPROVE] and by is not None,
+        at=event["responded_at"],
+        by=text_or_none(by.get("name") if isinstance(by, Mapping) else getattr(by, "name", None)),
+        params_input=storable(event.get("params_input")),
+    )
+    return cast("ApprovedCampaign", {**shown["summary"], "approval": record})

@@ -1,0 +1,122 @@
+"""The question of an approval in the Airflow UI: what the approver reads, and that a campaign's text is only text.
+
+The same tests make the pictures of the documents: PICTURES=1 pytest tests/browser/test_approval_page.py.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from canary import APP_KEYS, REST_KEY
+from private_airflow import PrivateAirflow, wait_until
+
+from airflow_batch.sandbox import BatchSandbox
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+PICTURES = CHECKOUT / "docs" / "pictures" if os.environ.get("PICTURES") else None
+# Milliseconds. Airflow's pages are several megabytes of JavaScript, and the machine may have other work.
+PATIENCE = 120_000
+ASK = """
+from airflow.sdk import DAG
+from airflow_batch.operators.approval import BatchCampaignApprovalOperator
+
+with DAG("ask", schedule=None, params={"campaign": "", "payload": {}}, render_template_as_native_obj=True):
+    BatchCampaignApprovalOperator(
+        task_id="approve",
+        campaign="{{ params.campaign }}",
+        payload="{{ params.payload }}",
+        timezone="Europe/Paris",
+        app="ios",
+    )
+"""
+SALE = {
+    "name": "Summer sale",
+    "live": False,
+    "push_time": "2030-07-01T09:00:00",
+    "targeting": {"segments": ["DORMANT"], "languages": ["en", "fr"]},
+    "labels": ["SALE"],
+    "messages": {
+        "a": [
+            {"language": "en", "title": "Summer sale", "body": "20 % off, until Sunday", "deeplink": "myapp://sale"},
+            {"language": "fr", "title": "Soldes", "body": "-20 %, jusqu'à dimanche", "deeplink": "myapp://sale"},
+        ],
+        "b": [{"language": "en", "title": "Last days", "body": "Everything must go", "deeplink": "myapp://sale"}],
+    },
+}
+PAYLOAD = {"live": True, "push_time": "2030-07-02T07:30:00", "labels": ["SALE", "VIP"]}
+HOSTILE = (
+    "</code><img src=x onerror=alert(1)> **bold** [click](https://evil.example/a) https://evil.example/b `` ` "
+    "\n\n# Heading\n- item\u202e"
+)
+
+
+@pytest.fixture(scope="module")
+def sandbox():
+    with BatchSandbox(rest_key=REST_KEY, apps={"ios": APP_KEYS}) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def airflow(browser, sandbox, tmp_path_factory):
+    private = PrivateAirflow(
+        tmp_path_factory.mktemp("airflow"),
+        dags=[("ask.py", ASK)],
+        connections={"batch_default": sandbox.connection("api_keys")},
+    )
+    private.env["PYTHONPATH"] += f":{CHECKOUT / 'tests' / 'guard'}"
+    with private.running(timeout=300):
+        yield private
+
+
+@pytest.fixture
+def page(new_page, airflow):
+    """An empty page; its addresses begin at Airflow's."""
+    page = new_page(viewport={"width": 1280, "height": 1000}, base_url=airflow.url)
+    page.set_default_timeout(PATIENCE)
+    token = airflow.api("GET", "/auth/token")["access_token"]
+    page.context.add_cookies([{"name": "_token", "value": token, "url": airflow.url}])
+    # The UI requests this file, which the wheel of Airflow 3.3 lacks; the UI works without it.
+    page.route("**/static/wasm/sqlparser_rs_wasm.js", lambda route: route.fulfill(content_type="text/javascript"))
+    return page
+
+
+def open_question(page, airflow, campaign, payload, run_id):
+    """Run the DAG, wait for the question, and open it."""
+    run = airflow.trigger("ask", {"campaign": campaign, "payload": payload}, run_id=run_id, timeout=300)
+    waits = "SELECT 1 FROM task_instance WHERE run_id = ? AND state IN ('awaiting_input', 'deferred')"
+    wait_until(lambda: airflow.query(waits, run))
+    page.goto(f"/dags/ask/runs/{run}/tasks/approve/required_actions")
+    sync_api.expect(page.get_by_role("button", name="Approve", exact=True)).to_be_visible(timeout=PATIENCE)
+
+
+def take(page, tmp_path, name):
+    folder = PICTURES or tmp_path
+    folder.mkdir(exist_ok=True)
+    page.screenshot(path=folder / f"{name}.png", animations="disabled")
+
+
+def test_the_approver_reads_the_whole_campaign_and_the_differences(page, airflow, sandbox, tmp_path):
+    open_question(page, airflow, sandbox.add_campaign(SALE), PAYLOAD, "manual__summer")
+    for text in (
+        *("Summer sale", "2030-07-02 07:30:00 UTC", "2030-07-02 09:30:00 Europe/Paris", "DORMANT", "VIP"),
+        *("20 % off, until Sunday", "-20 %, jusqu'à dimanche", "Everything must go", "myapp://sale"),
+        *("Changes by the payload", "2030-07-01T09:00:00"),
+    ):
+        sync_api.expect(page.get_by_text(text).first).to_be_visible(timeout=PATIENCE)
+    take(page, tmp_path, "approval")
+
+
+def test_a_text_of_a_campaign_is_shown_as_text(page, airflow, sandbox, tmp_path):
+    campaign = {**SALE, "name": f"Sale {HOSTILE}"[:120], "messages": [{"language": "en", "body": HOSTILE}]}
+    open_question(page, airflow, sandbox.add_campaign(campaign), {"labels": ["<b>x</b>"]}, "manual__hostile")
+    sync_api.expect(page.get_by_text("onerror=alert(1)").first).to_be_visible(timeout=PATIENCE)
+    sync_api.expect(page.get_by_text("\\u202e").first).to_be_visible(timeout=PATIENCE)
+    assert page.locator("a[href*=evil]").count() == 0
+    assert page.locator("img[src=x]").count() == 0
+    assert page.get_by_role("heading", name="Heading", exact=True).count() == 0
+    assert page.locator("strong", has_text="bold").count() == 0
+    take(page, tmp_path, "approval_hostile")
