@@ -38,8 +38,7 @@ with dag("approval"):
     stop = BatchSetCampaignLiveOperator(
         task_id="stop", campaign=approve.output, live=False, trigger_rule="all_done", **COMMON
     )
-    approve >> hold >> live
-    hold >> stop
+    approve >> hold >> live >> stop
 
 with dag("approval_of_a_payload", render_template_as_native_obj=True):
     approve = BatchCampaignApprovalOperator(payload="{{ params.payload }}", **ASK)
