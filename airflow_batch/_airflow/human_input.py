@@ -45,7 +45,7 @@ def keeping(kept: Mapping[str, Any]) -> Iterator[None]:
 def put_question(task: Any, ti_id: Any) -> list[str]:
     """Put the question of a task, and return which of its parts Airflow shows otherwise than they are now.
 
-    Airflow keeps the question of an earlier attempt, and would show its text for the answer of this one
+    Airflow below 3.4 keeps the question of an earlier attempt, and would show its text for the answer of this one
     (https://github.com/apache/airflow/pull/73235). An answer to the earlier one is dropped.
     """
     from airflow.sdk.execution_time import task_runner

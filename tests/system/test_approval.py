@@ -6,6 +6,7 @@ All runs start together; each test answers its own.
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 from urllib.request import ProxyHandler, Request, build_opener
@@ -60,6 +61,8 @@ class Run:
 
     def answer(self, option: str = "Approve", task_id: str = "approve") -> None:
         self.waits_at(task_id)
+        # Airflow may fail a task that is answered within a second: https://github.com/apache/airflow/issues/72716
+        time.sleep(3)
         self.airflow.api("PATCH", self._path(task_id), {"chosen_options": [option], "params_input": {}})
 
     def _path(self, task_id: str) -> str:
