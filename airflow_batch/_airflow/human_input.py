@@ -9,15 +9,9 @@ import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 from airflow.providers.standard.operators.hitl import HITLOperator
-from airflow.sdk.exceptions import TaskDeferred
-
-try:
-    from airflow.sdk.exceptions import TaskAwaitingInput
-except ImportError:  # Airflow 3.1 and 3.2, which wait in the triggerer
-    TaskAwaitingInput = TaskDeferred  # type: ignore[misc,assignment,unused-ignore]
 
 _HAS_RESPONSE_TIMEOUT = "response_timeout" in inspect.signature(HITLOperator.__init__).parameters
 
@@ -37,8 +31,10 @@ def keeping(kept: Mapping[str, Any]) -> Iterator[None]:
     """
     try:
         yield
-    except (TaskAwaitingInput, TaskDeferred) as waits:
-        waits.kwargs = {**(waits.kwargs or {}), **kept}
+    except BaseException as waits:
+        # TaskAwaitingInput from Airflow 3.3 on, before TaskDeferred: the task waits in the triggerer.
+        if getattr(waits, "method_name", None) is not None:
+            cast("Any", waits).kwargs = {**(getattr(waits, "kwargs", None) or {}), **kept}
         raise
 
 

@@ -18,7 +18,7 @@ from airflow_batch._campaigns.diff import MOMENTS, Campaign, overlaid, read_mome
 from airflow_batch._values import iso_utc
 from airflow_batch.exceptions import BatchChangeRefusedError
 
-AGAIN = "Start a new DAG run, or clear the approval, to show the campaign as it is now"
+AGAIN = "Start a new DAG run to have it approved as it is now"
 
 
 class ApprovalRecord(TypedDict):

@@ -59,7 +59,8 @@ HOSTILE = (
 
 @pytest.fixture(scope="module")
 def sandbox():
-    with BatchSandbox(rest_key=REST_KEY, apps={"ios": APP_KEYS}) as running:
+    # A picture shows the address, which must be the same in all of them.
+    with BatchSandbox(rest_key=REST_KEY, apps={"ios": APP_KEYS}, port=8099 if PICTURES else 0) as running:
         yield running
 
 
@@ -100,10 +101,10 @@ def open_question(page, airflow, dag_id, conf, run_id):
 def picture(tmp_path):
     """Return a function that takes a picture of a page."""
 
-    def take(page, name):
+    def take(page, name, **options):
         folder = PICTURES or tmp_path
         folder.mkdir(exist_ok=True)
-        page.screenshot(path=folder / f"{name}.png", animations="disabled")
+        page.screenshot(path=folder / f"{name}.png", animations="disabled", **options)
 
     return take
 
@@ -130,12 +131,14 @@ def test_the_approver_answers_in_the_page_and_an_edit_meanwhile_is_named_in_the_
     page.goto("/dags/approve_campaign/runs/manual__summer/tasks/launch")
     refusal = page.get_by_text("messages changed since the approval").first
     sync_api.expect(refusal).to_be_visible(timeout=PATIENCE)
-    refusal.scroll_into_view_if_needed()
-    picture(page, "approval_refused")
+    page.keyboard.press("w")  # wraps long lines
+    # What follows in the log are the paths of this machine.
+    end = refusal.evaluate("element => element.getBoundingClientRect().bottom")
+    picture(page, "approval_refused", clip={"x": 0, "y": 0, "width": 1280, "height": end + 4})
 
 
 def test_the_approver_reads_each_version_and_the_differences_by_the_payload(page, airflow, sandbox, picture):
-    page.set_viewport_size({"width": 1280, "height": 1340})
+    page.set_viewport_size({"width": 1280, "height": 1400})
     open_question(page, airflow, "ask", {"campaign": sandbox.add_campaign(SALE), "payload": PAYLOAD}, "manual__sale")
     for text in (
         *("Summer sale", "2030-07-02 07:30:00 UTC", "2030-07-02 09:30:00 Europe/Paris", "DORMANT", "VIP"),

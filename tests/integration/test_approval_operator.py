@@ -17,7 +17,6 @@ from airflow.sdk.execution_time.comms import CreateHITLDetailPayload
 from task import Attempt, context_of
 
 from airflow_batch._airflow.compat import AirflowFailException, AirflowRescheduleException, AirflowSkipException
-from airflow_batch._airflow.human_input import TaskAwaitingInput, TaskDeferred
 from airflow_batch._campaigns.diff import request_form
 from airflow_batch.exceptions import (
     BatchApiMisuseError,
@@ -85,10 +84,13 @@ def asking(task):
 
 def ask(task):
     """Put the question of a task, and return what Airflow keeps for the answer."""
-    with pytest.raises((TaskAwaitingInput, TaskDeferred)) as waits:
+    try:
         task.execute(asking(task))
-    assert waits.value.method_name == "execute_complete"
-    return waits.value.kwargs
+    except BaseException as waits:  # of another class from Airflow 3.3 on
+        if getattr(waits, "method_name", None) != "execute_complete":
+            raise
+        return waits.kwargs
+    raise AssertionError("The task did not wait.")
 
 
 def event(option="Approve", *, by=ANN, at=None):

@@ -48,5 +48,5 @@ with dag("approval_of_a_payload", render_template_as_native_obj=True):
 
 for name, defaults in (("approval_timeout", None), ("approval_default", "Reject")):
     with dag(name):
-        approve = BatchCampaignApprovalOperator(response_timeout=timedelta(seconds=2), defaults=defaults, **ASK)
+        approve = BatchCampaignApprovalOperator(response_timeout=timedelta(seconds=5), defaults=defaults, **ASK)
         BatchSetCampaignLiveOperator(task_id="live", campaign=approve.output, live=True, **COMMON)
