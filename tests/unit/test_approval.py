@@ -115,7 +115,7 @@ def test_all_that_changed_is_named():
     assert "labels, name changed" in refusal(read(), {**SEEN, "name": "Other", "labels": ["X"]})
 
 
-def test_one_text_is_never_taken_for_another_because_it_looks_like_a_number():
+def test_one_text_is_never_taken_for_another_because_it_seems_like_a_number():
     approval = read(seen={**SEEN, "name": "050"})
     assert "name changed" in refusal(approval, {**SEEN, "name": "50"})
     assert "name changed" in refusal(read(seen={**SEEN, "name": "50"}), {**SEEN, "name": "50.0"})
@@ -237,11 +237,11 @@ def text(seen=SEEN, payload=None, *, zone=PARIS, warnings=(), app="ios"):
 
 
 def test_the_text_shows_name_app_token_times_messages_targeting_labels_and_all_others():
-    shown = text({**SEEN, "deeplink": "myapp://x", "media": {"icon": "i"}}, warnings=["Look out"])
+    shown = text({**SEEN, "deeplink": "myapp://x", "media": {"icon": "i"}}, warnings=["Take care"])
     for part in (
         *("`Summer sale`", "`ios`", f"`{TOKEN}`", "`2026-07-01 09:00:00 UTC` (`2026-07-01 11:00:00 Europe/Paris`)"),
         *("**title**: `Sale`", "**body**: `Salut`", "`SALE`, `VIP`", '`{"segments": ["DORMANT", "NEW"]}`'),
-        *("`myapp://x`", '**media**: `{"icon": "i"}`', "**Warning:** `Look out`", "**time\\_to\\_live**: `24`"),
+        *("`myapp://x`", '**media**: `{"icon": "i"}`', "**Warning:** `Take care`", "**time\\_to\\_live**: `24`"),
     ):
         assert part in shown
 
