@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any, NotRequired, TypedDict
 
 from airflow_batch._airflow.task_context import storable, text_or_none
+from airflow_batch._campaigns.approval import ApprovalRecord
 from airflow_batch._campaigns.diff import ParameterDifference
 from airflow_batch._values import iso_utc
 
@@ -54,6 +55,17 @@ class CampaignSummary(TypedDict):
     push_time: str | None
     created_date: str | None
     checked_at: str
+
+
+class ApprovedCampaign(CampaignSummary):
+    """What an approval leaves in XCom: the campaign as it was shown, and what a person answered.
+
+    Pass it as ``campaign=`` to the tasks that follow: they refuse what is not as approved. The key ``approval`` is an
+    :class:`~airflow_batch._campaigns.approval.ApprovalRecord`; what it holds may change in any release, but for
+    ``approved``, ``answered_by``, ``answered_at``, ``digest`` and ``params_input``.
+    """
+
+    approval: ApprovalRecord
 
 
 def campaign_summary(token: str, app: str | None, seen: Mapping[str, Any], at: datetime) -> CampaignSummary:

@@ -2,7 +2,7 @@
 
 The draft is ``launch_campaign.json``, next to this file, rendered with the run's ``params``. If the answer to its
 creation is lost, one more draft may remain in Batch, which is never sent. The switch to live is a task of its own, so a
-person can check the draft in between: docs/toggling-on-schedule.md shows how a person approves.
+person can approve the draft in between: approve_campaign.py.
 """
 
 from __future__ import annotations

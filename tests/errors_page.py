@@ -70,7 +70,8 @@ HELP: Mapping[str, Help] = {
     "BatchChangeRefusedError": Help(
         "is one-time and its push time … UTC has passed",
         "The message says why: another name than `expect_name`, a campaign created in the dashboard, a push time that "
-        "has passed, a parameter that would be removed, or more than `max_changes`. Correct the task or the campaign.",
+        "has passed, a parameter that would be removed, what has changed since an approval, or more than "
+        "`max_changes`. Correct the task or the campaign, or ask for an approval again in a new DAG run.",
     ),
     "BatchSyncError": Help(
         "… of … campaigns failed, more than max_failures=…",

@@ -216,7 +216,7 @@ class Change:
                 if missing and self.request.is_new:
                     return None, None
                 if not stops:
-                    raise _not_visible(error) if missing else error from None
+                    raise not_visible(error) if missing else error from None
                 if pauses and (missing or error.transient):
                     self.clock.sleep(pauses.pop(0))
                     continue
@@ -389,7 +389,7 @@ class Change:
         )
 
 
-def _not_visible(error: BatchApiError) -> BatchNotVisibleError:
+def not_visible(error: BatchApiError) -> BatchNotVisibleError:
     return BatchNotVisibleError(f"{error.message} A new campaign may take a while to show.", **error.details)
 
 

@@ -20,7 +20,7 @@ READ_ONLY = frozenset({"campaign_token", "from_api", "dev_only", "created_date",
 """What view adds to the creation format (https://doc.batch.com/developer/api/mep/campaigns/get-campaign)."""
 UNORDERED_LEVELS = 3
 """How many lists within each other are compared without regard to the order of their items."""
-_MOMENTS = frozenset({*PUSH_TIMES, "end_date"})
+MOMENTS = frozenset({*PUSH_TIMES, "end_date"})
 
 
 class ParameterDifference(TypedDict):
@@ -104,7 +104,7 @@ def agrees(desired: Any, seen: Any, name: str = "", levels: int = UNORDERED_LEVE
     if isinstance(desired, list) and isinstance(seen, list):
         return len(desired) == len(seen) and None not in _partners(desired, seen, levels)
     if isinstance(desired, str) and isinstance(seen, str):
-        if name in _MOMENTS and read_moment(desired) is not None:
+        if name in MOMENTS and read_moment(desired) is not None:
             return read_moment(desired) == read_moment(seen)
         return _plain(desired) == _plain(seen)
     if isinstance(desired, bool) or isinstance(seen, bool):

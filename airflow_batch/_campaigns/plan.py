@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from airflow_batch._campaigns import rules
+from airflow_batch._campaigns.approval import check_approved
 from airflow_batch._campaigns.diff import Campaign, differences, overlaid, read_moment, request_form
 from airflow_batch._campaigns.history import History, Write
 from airflow_batch._campaigns.payload import MIN_NAME
@@ -246,6 +247,8 @@ def _plan_other(situation: Situation, desired: Campaign, own: Write | None) -> P
             f"expect_name was given for campaign {request.token!r}, but {why}, so it cannot be compared. Nothing "
             "was sent. Use a Live API key, correct expect_name, or leave it out."
         )
+    if request.approval is not None:
+        check_approved(request.approval, request.token, seen, request.parameters)
     conflicting = last is not None and last is not own
     may_conflict = conflicting or (not history.is_known and isinstance(request.live, Schedule))
     since = last.at if conflicting and last is not None else history.began

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
+from airflow_batch._campaigns.approval import Approval
 from airflow_batch._campaigns.diff import Campaign
 from airflow_batch._campaigns.protocol import Schedule
 
@@ -35,6 +36,7 @@ class ChangeRequest:
     :param read_only_reason: Why it is a dry run, where that is the connection.
     :param is_new: ``parameters`` is the whole of a draft that this task instance has created (rule 8): it is sent as it
         is, and view only shows whether it is live.
+    :param approval: What a person has approved: nothing but that goes live or is sent. None where nobody was asked.
     """
 
     token: str
@@ -49,6 +51,7 @@ class ChangeRequest:
     dry_run: bool = False
     read_only_reason: str = ""
     is_new: bool = False
+    approval: Approval | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -25,6 +26,7 @@ from airflow_batch._airflow.backoff import (
 from airflow_batch._airflow.compat import AirflowSkipException, reschedule_at
 from airflow_batch._airflow.task_context import TIMED_RUNS, run_after_of, set_map_index_name, storable, text_or_none
 from airflow_batch._airflow.task_state import TaskState, refused_since
+from airflow_batch._campaigns.approval import read_approval
 from airflow_batch._campaigns.change import change_campaign
 from airflow_batch._campaigns.diff import difference_rows
 from airflow_batch._campaigns.history import note_nothing_sent
@@ -259,7 +261,7 @@ class BaseChangeOperator(BaseCampaignOperator):
             token, app = read_reference(self.campaign)
             hook = self.hook_for(app)
             set_map_index_name(context, hook.app, self.expect_name or token)
-            request = self.request(context, token)
+            request = replace(self.request(context, token), approval=read_approval(self.campaign, hook.app))
         except BatchError:
             note_nothing_sent(attempt_of(context), SystemClock(), token, self.hook_for(app).app, self.log)
             raise
@@ -273,6 +275,11 @@ class BaseChangeOperator(BaseCampaignOperator):
         """Return what the task asks for."""
         raise NotImplementedError
 
+    def latest_on(self, context: Context, allowed: CheckedLateness) -> datetime | None:
+        """Return until when the campaign may go live, counted from the approval where there is one."""
+        approval = read_approval(self.campaign, None)
+        return latest_moment(context, allowed, since=None if approval is None else approval.answered_at)
+
     def read_definition(self, context: Context, *, stops: bool) -> dict[str, Any] | None:
         """Return the field ``definition``, checked. A wrong one never blocks a stop (rule 4)."""
         parse = partial(self.read_json, "definition", context)
@@ -280,18 +287,21 @@ class BaseChangeOperator(BaseCampaignOperator):
 
 
 def latest_moment(
-    context: Mapping[str, Any], allowed: CheckedLateness, auto: timedelta | None = MAX_LATENESS
+    context: Mapping[str, Any],
+    allowed: CheckedLateness,
+    auto: timedelta | None = MAX_LATENESS,
+    since: datetime | None = None,
 ) -> datetime | None:
     """Return until when a run may still send something, None for no limit.
 
-    Counted from ``run_after``, which a cleared run keeps. A run that a person or another DAG has started stands for no
-    moment and has no limit.
+    Counted from ``run_after``, which a cleared run keeps, or from ``since``. A run that a person or another DAG has
+    started stands for no moment and has no limit.
     """
     if allowed == "auto":
         allowed = auto
-    run_after = run_after_of(context)
+    began = since or run_after_of(context)
     is_timed = getattr(context.get("dag_run"), "run_type", None) in TIMED_RUNS
-    return run_after + allowed if allowed is not None and is_timed and run_after is not None else None
+    return began + allowed if allowed is not None and is_timed and began is not None else None
 
 
 def read_lateness(value: Lateness) -> CheckedLateness:

@@ -125,7 +125,7 @@ class BatchSetCampaignLiveOperator(BaseChangeOperator):
             read=self.read == "auto",
             verify=self.verify,
             expect_name=read_expected_name(self.expect_name, given=self.expects_name),
-            latest_on=latest_moment(context, allowed),
+            latest_on=self.latest_on(context, allowed),
             latest_off=latest_moment(context, allowed, auto=None),
             dry_run=self.only_compare,
         )
@@ -208,7 +208,7 @@ class BatchUpdateCampaignOperator(BaseChangeOperator):
             read=self.read == "auto",
             verify=self.verify,
             expect_name=read_expected_name(self.expect_name, given=self.expects_name),
-            latest_on=latest_moment(context, self.max_lateness) if payload.get("push_time") == "now" else None,
+            latest_on=self.latest_on(context, self.max_lateness) if payload.get("push_time") == "now" else None,
             dry_run=self.only_compare,
         )
 

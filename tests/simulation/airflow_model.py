@@ -9,11 +9,12 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_batch._airflow.compat import AirflowFailException
+from airflow_batch._campaigns.approval import read_approval, record_of, shown_now
 from airflow_batch._campaigns.protocol import Attempt
 from airflow_batch._campaigns.request import Outcome, TooLateError
 from airflow_batch.exceptions import BatchError
 from simulation import subject
-from simulation.batch_model import Crash, Endless, FakeApi, moment
+from simulation.batch_model import PUSH_TIMES, Crash, Endless, FakeApi, moment
 from simulation.sync_model import run_sync
 
 if TYPE_CHECKING:
@@ -175,6 +176,11 @@ class TaskInstance:
     was_throttled: bool = False
     right_clocks: bool = True
     human_stopped_at: float | None = None
+    approval: dict[str, Any] | None = None
+    """The result of the approval, as the task gets it."""
+    shown: dict[str, Any] | None = None
+    """The campaign as the approver saw it, with the payload in place."""
+    approved_at: float = 0.0
     ends: list[str] = field(default_factory=list)
 
     @property
@@ -187,6 +193,11 @@ class TaskInstance:
         """The moment for which the run stands."""
         return self.plan.start - self.plan.lateness
 
+    @property
+    def lateness_since(self) -> float:
+        """The moment from which lateness counts."""
+        return self.run_after if self.approval is None else self.approved_at
+
 
 def begin(world: World, instance: TaskInstance) -> None:
     """Schedule the first attempt."""
@@ -195,6 +206,26 @@ def begin(world: World, instance: TaskInstance) -> None:
     instance.max_tries = 0 if instance.task.kind == "notifier" else instance.plan.retries
     instance.round_began = instance.plan.start
     world.later(instance.plan.start, lambda: run(world, instance))
+
+
+def ask(world: World, instance: TaskInstance) -> None:
+    """Put the question about a campaign to a person, who answers at once."""
+    asked, task = instance.task.asked_first, instance.task
+    campaign = world.batch.campaigns.get(task.token)
+    if asked is None or campaign is None:
+        return
+    view, now = world.batch.view(campaign, campaign.params), world.batch.time
+    payload = task.payload(instance.corrected)
+    instance.shown = {**campaign.params, **task.asked(instance.corrected)}
+    for name, other in (PUSH_TIMES, PUSH_TIMES[::-1]):
+        if name in task.asked(instance.corrected):
+            instance.shown.pop(other, None)
+    instance.approved_at = now
+    shown = shown_now(task.token, task.app, view, payload, moment(now))
+    record = record_of(shown, approved=asked.approves, at=moment(now), by="somebody")
+    instance.approval = json.loads(json.dumps({"campaign_token": task.token, "app": task.app, "approval": record}))
+    world.note("somebody approved" if asked.approves else "somebody rejected")
+    world.log(f"{instance.name}: a person {'approves' if asked.approves else 'rejects'} {instance.shown}")
 
 
 def run(world: World, instance: TaskInstance) -> None:
@@ -279,7 +310,13 @@ def _call(world: World, instance: TaskInstance, api: FakeApi, clock: WorkerClock
         return client(
             api, clock, attempt, task.token, missing_ok=task.missing_ok, dry_run=task.dry_run, log=subject.LOG
         )
-    request = task.request(plan, instance.run_after, corrected=instance.corrected)
+    request = task.request(
+        plan,
+        instance.run_after,
+        corrected=instance.corrected,
+        since=instance.lateness_since,
+        approval=read_approval(instance.approval, task.app),
+    )
     if task.kind == "notifier":
         return client(api, clock, attempt, request, log=subject.LOG, budget=NOTIFIER_BUDGET)
     return client(api, clock, attempt, request, log=subject.LOG)
@@ -348,6 +385,9 @@ def _clear(world: World, instance: TaskInstance, clear: Clear) -> None:
     if clear.corrected:
         instance.corrected = True
         world.note("cleared with a corrected payload")
+    if instance.task.asked_first is not None and instance.task.asked_first.again:
+        world.note("cleared with its approval")
+        ask(world, instance)
     instance.end, instance.outcome, instance.error = None, None, ""
     instance.max_tries = instance.number + instance.plan.retries
     instance.number += 1

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from airflow_batch._campaigns.approval import Approval
 from airflow_batch._campaigns.request import ChangeRequest, CreateRequest
 from airflow_batch._sync.desired import DesiredCampaign
 from simulation.batch_model import FIRST_ZONE_SECONDS, Batch, Campaign, as_text, moment
@@ -21,6 +22,7 @@ SYNC_SHARE = 0.12
 """Share of worlds with a sync of many campaigns: such a world takes several times as long as one of the others."""
 
 TEXT = [{"language": "en", "title": "Sale", "body": "Hello"}, {"language": "de", "body": "Hallo"}]
+EDITED_TEXT = [{"language": "en", "title": "Sale", "body": "Edited after the question"}]
 NEW_TEXT = [{"language": "en", "title": "Autumn", "body": "New"}]
 STALE_TEXT = [{"language": "en", "title": "Everything -50%", "body": "Old"}, {"language": "fr", "body": "Bonjour"}]
 
@@ -82,6 +84,17 @@ class CampaignSpec:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """A person is asked before the task begins, and somebody may edit the campaign after that."""
+
+    approves: bool = True
+    edit_at: float | None = None
+    """When somebody gives the campaign another text: seconds after the beginning, when the question is put."""
+    again: bool = False
+    """Whether the approval is cleared, too, when the task is cleared: the question is put anew."""
+
+
+@dataclass(frozen=True)
 class Task:
     """What an author wrote."""
 
@@ -103,6 +116,7 @@ class Task:
     answers_201: bool = False
     dry_run: bool = False
     app: str | None = None
+    asked_first: Asked | None = None
     items: tuple[Task, ...] = ()
     """The campaigns of a sync, each as the toggle of its own that it stands for."""
 
@@ -176,15 +190,25 @@ class Task:
             params["time_to_live"] = 60
         return params
 
-    def latest_on(self, plan: Plan, run_after: float, corrected: bool) -> float | None:
-        """Return the moment after which it is too late to switch on."""
-        immediate = self.asked(corrected).get("push_time") == "now" or (self.kind == "toggle on" and self.live is True)
-        return run_after + MAX_LATENESS_SECONDS if plan.timed and immediate else None
+    def latest_on(self, plan: Plan, since: float, corrected: bool) -> float | None:
+        """Return the moment after which it is too late to switch on.
 
-    def request(self, plan: Plan, run_after: float, *, corrected: bool) -> ChangeRequest | CreateRequest:
+        :param since: When the run was due, or when a person has approved.
+        """
+        immediate = self.asked(corrected).get("push_time") == "now" or (self.kind == "toggle on" and self.live is True)
+        return since + MAX_LATENESS_SECONDS if plan.timed and immediate else None
+
+    def payload(self, corrected: bool) -> dict[str, Any] | None:
+        """Return the payload of the update that an approver is shown; None for a switch."""
+        asked = self.asked(corrected)
+        return {**asked, **({} if self.live is None else {"live": self.live})} if self.kind == "update" else None
+
+    def request(
+        self, plan: Plan, run_after: float, *, corrected: bool, since: float, approval: Approval | None
+    ) -> ChangeRequest | CreateRequest:
         """Return the request that the operator hands to the core."""
         asked = self.asked(corrected)
-        latest = self.latest_on(plan, run_after, corrected)
+        latest = self.latest_on(plan, since, corrected)
         latest_on = None if latest is None else moment(latest)
         if self.kind == "create":
             return CreateRequest(payload={**asked, "live": bool(self.live)}, latest_on=latest_on, dry_run=self.dry_run)
@@ -198,6 +222,7 @@ class Task:
             latest_on=latest_on,
             latest_off=None if self.latest_off is None else moment(run_after) + timedelta(seconds=self.latest_off),
             dry_run=self.dry_run,
+            approval=approval,
         )
 
     def wanted(self) -> DesiredCampaign:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_batch._campaigns.request import Outcome
-from simulation.batch_model import DEV_APP, PUSH_TIMES, READ_ONLY, FakeApi, Write, is_one_time, seconds_of
+from simulation.batch_model import DEV_APP, PUSH_TIMES, READ_ONLY, FakeApi, Push, Write, is_one_time, seconds_of
 
 if TYPE_CHECKING:
     from simulation.airflow_model import Report, TaskInstance
@@ -98,9 +98,29 @@ def check_sent(world: World, write: Write, api: FakeApi) -> None:
             _check_again(world, write, instance)
         if instance.task.items:
             _check_order(world, write, task, api)
+        _check_approved(world, write.payload, instance, f"{instance.name} sends {write}")
     _check_name(world, write, task, api)
     if write.kind == "update":
         _check_content(world, write, task, api)
+
+
+def _check_approved(world: World, content: Mapping[str, Any], instance: TaskInstance, what: str) -> None:
+    """Check that what goes live is what an approver was shown; ``content`` is all that is known of it."""
+    if instance.task.asked_first is None or instance.shown is None:
+        return
+    if not instance.task.asked_first.approves:
+        world.violation("unapproved: rejected", what)
+        return
+    different = [
+        name
+        for name, value in content.items()
+        if name not in ("live", "view_only")
+        and value is not None
+        and not (name == "push_time" and instance.shown.get(name) == "now")
+        and normal(name, value) != normal(name, instance.shown.get(name))
+    ]
+    if different:
+        world.violation("unapproved: not what was shown", f"{what}: {different}, shown: {instance.shown}")
 
 
 def _check_order(world: World, write: Write, task: Task, api: FakeApi) -> None:
@@ -137,7 +157,7 @@ def _check_time(world: World, write: Write, task: Task, api: FakeApi) -> None:
             world.violation(f"{prefix}on sent after its window", f"{now - task.window[1]:.0f} s late: {write}")
         if now < task.window[0] - early:
             world.violation(f"{prefix}on sent before its window", f"{task.window[0] - now:.0f} s early: {write}")
-    latest = task.latest_on(instance.plan, instance.run_after, instance.corrected)
+    latest = task.latest_on(instance.plan, instance.lateness_since, instance.corrected)
     if latest is not None and now > latest + late:
         world.violation(f"{prefix}on sent later than its lateness", f"{now - latest:.0f} s late: {write}")
 
@@ -242,7 +262,7 @@ def check_end(world: World, instance: TaskInstance, ended: Ended) -> None:
 def _check_skip(world: World, instance: TaskInstance, task: Task, ended: Ended) -> None:
     api, date = instance.last_api, world.batch.nature.date_offset
     ahead = max(0.0, api.worker_offset if api else 0.0, date or 0.0) + DATE_SECONDS
-    latest = task.latest_on(instance.plan, instance.run_after, instance.corrected)
+    latest = task.latest_on(instance.plan, instance.lateness_since, instance.corrected)
     is_late = latest is not None and ended.now + ahead > latest
     if task.live is not True or not (is_late or instance.was_throttled):
         world.violation("skipped, but not late", f"{instance.name}: {task.token}")
@@ -388,8 +408,19 @@ def check_pushes(world: World, instances: list[TaskInstance]) -> None:
             _check_pushes(world, instance, task)
 
 
+def _check_pushed(world: World, push: Push, instance: TaskInstance) -> None:
+    """Check what went out against what the approver was shown, as it was when the task's write took effect."""
+    write = push.write
+    if write is None or write.applied_at is None or instance.approved_at > write.applied_at:
+        return
+    state = world.batch.campaigns[push.token].state_at(write.applied_at)
+    _check_approved(world, state or {}, instance, f"{instance.name} sent a push")
+
+
 def _check_pushes(world: World, instance: TaskInstance, task: Task) -> None:
     own = [push for push in world.batch.pushes if push.write is not None and push.write.sender is instance]
+    for push in own:
+        _check_pushed(world, push, instance)
     pushes = [push for push in own if instance.task.of(push.token) is task]
     # A cleared task with another push time may send another push.
     moved = instance.corrected and isinstance(task.corrected_push, float) and task.corrected_push != task.push

@@ -52,8 +52,8 @@ class Mutation:
         path.write_text(source.replace(self.old, self.new))
 
 
-PLAN, CHANGE, CREATE, RULES, HISTORY = (
-    f"_campaigns/{name}.py" for name in ("plan", "change", "create", "rules", "history")
+PLAN, CHANGE, CREATE, RULES, HISTORY, APPROVAL = (
+    f"_campaigns/{name}.py" for name in ("plan", "change", "create", "rules", "history", "approval")
 )
 DRY_RUN, DELETE = "_campaigns/dry_run.py", "_campaigns/delete.py"
 SYNC, MEMORY, STATES, WRITING = (f"_sync/{name}.py" for name in ("run", "memory", "states", "writing"))
@@ -118,6 +118,19 @@ MUTATIONS = (
     Mutation("what was unconfirmed before the task was cleared is switched on again", CREATE, "        if cleared:\n",
              "        if False:\n"),
     Mutation("a stop sends live alone", PLAN, "choices = [overlaid(base, desired)] if base else []", "choices = []"),
+    Mutation("approval: nothing is compared with what was approved", PLAN, "if request.approval is not None:",
+             "if False:"),
+    Mutation("approval: the digest is that of a later view", APPROVAL,
+             "_changed(approval, fingerprints(seen, payload), is_update=bool(payload))",
+             "_changed(Approval(parameters=fingerprints(seen, payload)), fingerprints(seen, payload), "
+             "is_update=bool(payload))"),
+    Mutation("approval: the messages are not in the digest", APPROVAL, 'items() if name != "live"}',
+             'items() if name not in ("live", "messages")}'),
+    Mutation("approval: the payload is not in the digest", APPROVAL, "whole = overlaid(base, payload or {})",
+             "whole = base"),
+    Mutation("approval: a campaign that cannot be read counts as approved", APPROVAL,
+             "if not why and seen is None:", "if False:"),
+    Mutation("approval: a rejection counts as an approval", APPROVAL, "if approved is not True:", "if False:"),
     Mutation("sync: stops do not go first", SYNC,
              "stops = [index for index in pending if not self.states.is_on(index)]",
              "stops = [index for index in pending if self.states.is_on(index)]"),

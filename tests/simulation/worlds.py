@@ -11,13 +11,14 @@ import logging
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from simulation import invariants, subject
-from simulation.airflow_model import Clear, Plan, TaskInstance, begin
-from simulation.authors import SYNC_SHARE, CampaignSpec, Task
-from simulation.batch_model import DEV_APP, Batch, Crash, FakeApi, Nature, Write
+from simulation.airflow_model import Clear, Plan, TaskInstance, ask, begin
+from simulation.authors import EDITED_TEXT, SYNC_SHARE, Asked, CampaignSpec, Task
+from simulation.batch_model import DEV_APP, Batch, Crash, FakeApi, Nature, Refused, Write
 
 DAY = 86400.0
 SYNC_SEEDS = 1 << 64
@@ -156,6 +157,23 @@ class World:
                 write = Write("update", campaign.token, {**campaign.params, "live": False}, self.batch.time, None)
                 self.batch.apply(write)
 
+    def edit(self, instance: TaskInstance, asked: Asked) -> None:
+        """Let somebody give the campaign of a task another text after the approver has seen it."""
+        campaign = self.batch.campaigns.get(instance.task.token)
+        if asked.edit_at is None or campaign is None:
+            return
+        token = campaign.token
+
+        def edited() -> None:
+            if not campaign.deleted:
+                self.note("somebody edited the campaign after the question")
+                self.log(f"    somebody edits {token}")
+                payload = {**campaign.params, "messages": EDITED_TEXT}
+                with suppress(Refused):
+                    self.batch.apply(Write("update", token, payload, self.batch.time, None))
+
+        self.batch.at(asked.edit_at, edited)
+
     def later(self, time: float, action: Callable[[], None]) -> None:
         """Run something at a later moment."""
         self.serial += 1
@@ -182,6 +200,9 @@ class World:
         for index, (task, plan) in enumerate(self.spec.tasks):
             instance = TaskInstance(f"task{index}", task, plan)
             self.instances.append(instance)
+            if task.asked_first is not None:
+                ask(self, instance)
+                self.edit(instance, task.asked_first)
             begin(self, instance)
         while self.agenda:
             time, _, action = heapq.heappop(self.agenda)
@@ -291,7 +312,15 @@ def _writable(seed: int) -> Spec:
     elif first.kind == "create" and plan.clears and rare.random() < 0.5:
         clears = tuple(replace(clear, human_stop=True) for clear in plan.clears)
         tasks[0] = (first, replace(plan, clears=clears))
+    approving = random.Random(seed + 3 * SYNC_SEEDS)
+    if mild is None and first.kind in ("toggle on", "window", "update") and _some(approving, 0.2):
+        tasks[0] = (replace(tasks[0][0], asked_first=_asked(approving)), tasks[0][1])
     return Spec(seed, nature, tuple(campaigns), tuple(tasks), faults, periods, points, mild)
+
+
+def _asked(rng: random.Random) -> Asked:
+    edit_at = rng.choice((0.0, 0.0, 1.0, 3.0, 20.0, 150.0, 700.0, 4000.0)) if _some(rng, 0.6) else None
+    return Asked(approves=not _some(rng, 0.15), edit_at=edit_at, again=_some(rng, 0.5))
 
 
 def _sync_world(seed: int, rng: random.Random) -> Spec:

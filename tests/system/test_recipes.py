@@ -1,13 +1,12 @@
-"""The recipes of the documents, each as a DAG on a real Airflow: old campaigns are deleted, a person approves."""
+"""The recipes of the documents, each as a DAG on a real Airflow: old campaigns are deleted."""
 
 from __future__ import annotations
 
-import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from private_airflow import PrivateAirflow, wait_until
+from private_airflow import PrivateAirflow
 from samples import MORNING_NEWS
 
 from airflow_batch.sandbox import BatchSandbox
@@ -29,7 +28,6 @@ def airflow(sandbox, tmp_path_factory):
     private = PrivateAirflow(
         tmp_path_factory.mktemp("airflow"),
         dags=[
-            EXAMPLES / "approve_campaign.py",
             EXAMPLES / "delete_old_campaigns.py",
             ("delete_for_good.py", DELETE),
         ],
@@ -71,26 +69,3 @@ def test_no_more_campaigns_are_deleted_than_the_run_allows(airflow, sandbox):
 
     assert airflow.wait_for_run("delete_for_good", run) == "success"
     assert len(set(sandbox.tokens()) & set(old)) == 1
-
-
-@pytest.mark.parametrize(("answer", "live"), [("Approve", True), ("Reject", False)])
-def test_a_campaign_goes_live_only_after_a_person_has_approved(airflow, sandbox, answer, live):
-    token = campaign(sandbox, f"To {answer}")
-    run = airflow.trigger("approve_campaign", {"campaign": token})
-    waiting = (
-        "SELECT 1 FROM task_instance WHERE run_id = ? AND task_id = 'approve' "
-        "AND state IN ('awaiting_input', 'deferred')"
-    )
-    wait_until(lambda: airflow.query(waiting, run), 60)
-    task = f"/api/v2/dags/approve_campaign/dagRuns/{run}/taskInstances/approve/-1/hitlDetails"
-    asked = airflow.api("GET", task)
-    assert asked["subject"] == f"Switch on To {answer}?"
-    assert "'parameter': 'live'" in asked["body"]
-    assert sandbox.campaign(token)["live"] is False
-
-    # Airflow may fail a task that is answered within a second: https://github.com/apache/airflow/issues/72716
-    time.sleep(3)
-    airflow.api("PATCH", task, {"chosen_options": [answer], "params_input": {}})
-
-    assert airflow.wait_for_run("approve_campaign", run) == "success"
-    assert sandbox.campaign(token)["live"] is live

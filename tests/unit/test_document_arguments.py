@@ -10,11 +10,12 @@ from documents import CHECKOUT
 
 from airflow_batch.hooks.batch import BatchHook
 from airflow_batch.notifications.campaigns import SetCampaignLiveNotifier
-from airflow_batch.operators import campaigns, sync
+from airflow_batch.operators import approval, campaigns, sync
 from airflow_batch.sensors import campaigns as sensors
 
 COMMON = "operators/common"
 PAGES = {
+    "operators/approve-campaign": approval.BatchCampaignApprovalOperator,
     "operators/set-campaign-live": campaigns.BatchSetCampaignLiveOperator,
     "operators/update-campaign": campaigns.BatchUpdateCampaignOperator,
     "operators/create-campaign": campaigns.BatchCreateCampaignOperator,

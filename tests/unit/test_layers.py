@@ -44,6 +44,7 @@ PUBLIC = {
         *("BatchSetCampaignLiveOperator", "BatchUpdateCampaignOperator", "BatchCreateCampaignOperator"),
         *("BatchDeleteCampaignOperator", "BatchGetCampaignStatsOperator"),
     },
+    "operators.approval": {"BatchCampaignApprovalOperator"},
     "operators.sync": {"BatchSyncCampaignsOperator"},
     "sensors.campaigns": {"BatchCampaignLiveSensor", "BatchCampaignStatsSensor"},
     "notifications.campaigns": {"SetCampaignLiveNotifier"},
@@ -54,7 +55,7 @@ PUBLIC = {
     "timetables.calendars": {"CalendarTimetable"},
     "calendars": {"read_calendar", "CampaignCalendar", "CalendarCampaign", "LiveWindows"},
     "calendar_dag": {"campaign_calendar_dag"},
-    "results": {"CampaignResult", "CampaignSummary"},
+    "results": {"ApprovedCampaign", "CampaignResult", "CampaignSummary"},
     "sandbox": {"BatchSandbox"},
     "sandbox.pytest_plugin": {"batch_sandbox"},
 }

@@ -1,0 +1,189 @@
+"""What a person has approved, and whether a campaign still is that. Pure functions.
+
+The fingerprints are taken from what was shown, when the question is put. They travel in the result of the approval, and
+the plan of a change compares them with what it reads. The text that is shown is in ``approval_text.py``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, TypedDict
+
+from airflow_batch._campaigns.diff import MOMENTS, Campaign, overlaid, read_moment, request_form
+from airflow_batch._values import iso_utc
+from airflow_batch.exceptions import BatchChangeRefusedError
+
+AGAIN = "Start a new DAG run to have it approved as it is now"
+
+
+class ApprovalRecord(TypedDict):
+    """What an approval leaves in XCom.
+
+    ``answered_by`` is null where the time was over and a default counts. ``digest`` is the SHA-256 of ``parameters``,
+    which has one for each top-level parameter that was shown. ``params_input`` are the values of a form.
+    """
+
+    approved: bool
+    campaign_token: str
+    app: str | None
+    shown_at: str
+    answered_at: str
+    answered_by: str | None
+    with_payload: bool
+    digest: str
+    parameters: dict[str, str]
+    params_input: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Approval:
+    """An approval as a later task reads it.
+
+    :param answered_at: None where that cannot be read.
+    :param parameters: The fingerprint of each parameter.
+    :param with_payload: Whether the payload of an update was shown, too.
+    :param refusal: Why nothing is switched on or updated with it; empty if it is one.
+    """
+
+    answered_at: datetime | None = None
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    with_payload: bool = False
+    refusal: str = ""
+
+
+def fingerprints(seen: Campaign, payload: Campaign | None = None) -> dict[str, str]:
+    """Return the SHA-256 of each parameter of a campaign as it would be with a payload.
+
+    All count but ``live`` of the campaign and what only Batch sets. ``live`` of a payload counts.
+    """
+    base = {name: value for name, value in request_form(seen).items() if name != "live"}
+    if seen.get("trigger") is not None:  # view alone shows it, but it says when a push goes out
+        base["trigger"] = seen["trigger"]
+    whole = overlaid(base, payload or {})
+    return {name: _sha256(_comparable(value, name)) for name, value in whole.items() if value is not None}
+
+
+def digest_of(parameters: Mapping[str, str]) -> str:
+    """Return one digest of the fingerprints of all parameters."""
+    return _sha256(dict(parameters))
+
+
+def shown_now(token: str, app: str | None, seen: Campaign, payload: Campaign | None, at: datetime) -> dict[str, Any]:
+    """Return what is kept of a campaign when the question is put: JSON values, which go through the wait."""
+    return {
+        "campaign_token": token,
+        "app": app,
+        "shown_at": iso_utc(at),
+        "with_payload": payload is not None,
+        "parameters": fingerprints(seen, payload),
+    }
+
+
+def record_of(
+    shown: Mapping[str, Any],
+    *,
+    approved: bool,
+    at: datetime,
+    by: str | None,
+    params_input: Mapping[str, Any] | None = None,
+) -> ApprovalRecord:
+    """Return the record of an answer to what was shown."""
+    return {
+        "approved": approved,
+        "campaign_token": shown["campaign_token"],
+        "app": shown["app"],
+        "shown_at": shown["shown_at"],
+        "answered_at": iso_utc(at),
+        "answered_by": by,
+        "with_payload": shown["with_payload"],
+        "digest": digest_of(shown["parameters"]),
+        "parameters": dict(shown["parameters"]),
+        "params_input": dict(params_input or {}),
+    }
+
+
+def read_approval(campaign: Any, app: str | None) -> Approval | None:
+    """Return the approval in what was passed as ``campaign=``; None for one that holds none.
+
+    One that cannot be read, or is no approval of this campaign, has a ``refusal``: it never blocks a stop (rule 4).
+
+    :param app: The app that the task acts for.
+    """
+    if not isinstance(campaign, Mapping) or "approval" not in campaign:
+        return None
+    record = campaign["approval"]
+    try:
+        parameters = {str(name): str(value) for name, value in record["parameters"].items()}
+        answered_at = datetime.fromisoformat(record["answered_at"])
+        is_whole = record["digest"] == digest_of(parameters) and answered_at.tzinfo is not None
+        approved, token, with_payload = record["approved"], record["campaign_token"], record["with_payload"] is True
+        of_app = record["app"]
+    except (AttributeError, KeyError, TypeError, ValueError):
+        is_whole = False
+    if not is_whole:
+        return Approval(refusal="the approval in the given result cannot be read")
+    refusal = ""
+    if approved is not True:
+        refusal = "it was rejected"
+    elif token != campaign.get("campaign_token"):
+        refusal = f"the approval is of campaign {token!r}"
+    elif of_app != app:
+        refusal = f"the approval is of app {of_app!r}, and this task acts for app {app!r}"
+    return Approval(answered_at=answered_at, parameters=parameters, with_payload=with_payload, refusal=refusal)
+
+
+def check_approved(approval: Approval, token: str, seen: Campaign | None, payload: Campaign) -> None:
+    """Refuse to go live with, or to send, anything but what was approved (rule 12).
+
+    :param seen: What view shows now; None where the campaign cannot be read.
+    :param payload: The parameters of an update; empty for a switch.
+    :raises BatchChangeRefusedError: where the approval is none, or the campaign or the payload is another one.
+    """
+    why, advice = approval.refusal, AGAIN
+    if not why and seen is None:
+        why, advice = "it cannot be read, so it is not known whether it is as approved", "Use a Live API key"
+    if not why and seen is not None:
+        changed = _changed(approval, fingerprints(seen, payload), is_update=bool(payload))
+        why = f"{', '.join(changed)} changed since the approval" if changed else ""
+    if why:
+        raise BatchChangeRefusedError(
+            f"Campaign {token!r} is neither switched on nor updated: {why}. Nothing was sent. {advice}."
+        )
+
+
+def _changed(approval: Approval, now: Mapping[str, str], *, is_update: bool) -> list[str]:
+    """Return the names of the parameters that are not as approved."""
+    names = sorted({*approval.parameters, *now})
+    if not (is_update and approval.with_payload):
+        names = [name for name in names if name != "live"]
+    return [name for name in names if approval.parameters.get(name) != now.get(name)]
+
+
+def _comparable(value: Any, name: str = "") -> Any:
+    """Return a value in a form that is the same for what counts as the same elsewhere (``diff.agrees``).
+
+    A number may be shown as text, a moment with ``Z``, text trimmed, and a list in another order.
+    """
+    if isinstance(value, Mapping):
+        return {key: _comparable(item, key) for key, item in value.items()}
+    if isinstance(value, list):
+        return sorted((_comparable(item) for item in value), key=_text)
+    if isinstance(value, str):
+        moment = read_moment(value) if name in MOMENTS else None
+        return unicodedata.normalize("NFC", value).strip() if moment is None else moment.isoformat()
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
+def _sha256(value: Any) -> str:
+    return hashlib.sha256(_text(value).encode()).hexdigest()
