@@ -87,7 +87,7 @@ class WatchedList:
     def __post_init__(self) -> None:
         self._lock = asyncio.Lock()
         self.recording = asyncio.Lock()
-        """For the trigger that records what it has seen: Airflow answers in order, and stores no event while it does."""
+        """Taken by the trigger that records: Airflow handles requests one by one, and events after them."""
         self._hook: BatchHook | None = None
         self._not_before = 0.0
         self._listed_at: float | None = None
