@@ -86,8 +86,8 @@ class WatchedList:
 
     def __post_init__(self) -> None:
         self._lock = asyncio.Lock()
-        self.recording = asyncio.Lock()
-        """Taken by the trigger that records: Airflow handles requests one by one, and events after them."""
+        self.handing_over = asyncio.Lock()
+        """Taken by the trigger that fires."""
         self._hook: BatchHook | None = None
         self._not_before = 0.0
         self._listed_at: float | None = None
@@ -109,7 +109,7 @@ class WatchedList:
 
     async def snapshots(self) -> AsyncIterator[Snapshot]:
         """Yield each new snapshot. Never ends and never raises."""
-        await asyncio.sleep(JOIN_SECONDS)
+        await _sleep(JOIN_SECONDS)
         number = 0
         if self.latest is not None:
             number = self.latest.number - (not self._list_is_due())
@@ -137,7 +137,7 @@ class WatchedList:
         """Make one poll of the list, or ask for the statistics of one campaign, or sleep a while."""
         now = _now()
         if now < self._not_before:
-            await asyncio.sleep(min(self._not_before - now, MAX_SLEEP))
+            await _sleep(min(self._not_before - now, MAX_SLEEP))
         elif (self._list_was_last or not self._list_is_due()) and self.latest and (token := self._next_to_ask(now)):
             self._list_was_last = False
             await self._ask(token, self.latest)
@@ -145,7 +145,7 @@ class WatchedList:
             self._list_was_last = True
             await self._read()
         else:
-            await asyncio.sleep(MAX_SLEEP)
+            await _sleep(MAX_SLEEP)
 
     @property
     def _interval(self) -> float:
@@ -217,7 +217,7 @@ class WatchedList:
     async def _turn(self) -> None:
         """Wait until the next request may be sent."""
         while (left := self._not_before - _now()) > 0:
-            await asyncio.sleep(left)
+            await _sleep(left)
         self._not_before = _now() + PER_REQUEST
 
     def _succeeded(self, snapshot: Snapshot) -> None:
@@ -259,3 +259,7 @@ def list_of(batch_conn_id: str, app: str | None) -> WatchedList:
 
 def _now() -> float:
     return asyncio.get_running_loop().time()
+
+
+async def _sleep(seconds: float) -> None:
+    await asyncio.sleep(seconds)

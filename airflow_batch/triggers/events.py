@@ -5,7 +5,6 @@ The path of this module is stored in databases: it never moves. How Batch is pol
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 from collections.abc import AsyncIterator, Hashable, Mapping
@@ -13,7 +12,7 @@ from typing import Any, Literal, get_args
 
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
-from airflow_batch._airflow.asset_state import AssetState
+from airflow_batch._airflow.asset_state import AssetState, Handover
 from airflow_batch._airflow.task_context import text_or_none
 from airflow_batch._values import check_token, iso_utc, short_repr
 from airflow_batch.exceptions import BatchConfigurationError, BatchPayloadError
@@ -44,9 +43,9 @@ class BatchCampaignEventTrigger(BaseEventTrigger):
     key; ``seen_at`` is ISO 8601 in UTC. An event ``first_sends`` has ``sent``, the number of pushes so far, too.
 
     The first poll fires nothing: it shows what is live already. A state that no poll sees makes no event, for example
-    "on" and "off" between two polls. On Airflow 3.3 and later, what was seen is kept in the asset state store, before
-    the event is handed to Airflow: a triggerer that restarts repeats no event, and sees what changed meanwhile. Airflow
-    3.1 and 3.2 keep nothing: the first poll after a restart fires nothing.
+    "on" and "off" between two polls. On Airflow 3.3 and later, what was seen is kept in the asset state store: a
+    triggerer that restarts repeats no event, and fires what has changed meanwhile. Airflow 3.1 and 3.2 keep nothing:
+    the first poll after a restart fires nothing.
 
     A failed poll never ends the trigger. It is repeated after at least the interval, 5 s and Retry-After.
 
@@ -70,8 +69,6 @@ class BatchCampaignEventTrigger(BaseEventTrigger):
         self.batch_conn_id = batch_conn_id
         self.poll_interval = float(poll_interval)
         self.awaits_sends = event == "first_sends"
-        self._before: frozenset[str] | None = None
-        self._has_begun = self._is_unsaved = False
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments, JSON values without a key."""
@@ -89,47 +86,36 @@ class BatchCampaignEventTrigger(BaseEventTrigger):
             yield snapshot
 
     async def filter_shared_stream(self, shared_stream: AsyncIterator[Snapshot]) -> AsyncIterator[TriggerEvent]:
-        """Yield this trigger's events, each recorded before."""
+        """Yield this trigger's events, and record each one when Airflow has stored it."""
         state = AssetState(getattr(self, "asset_state_store", None), self._state_key())
         shared = list_of(self.batch_conn_id, self.app)
         with shared.joined(self):
             async for snapshot in shared_stream:
-                for token in await self._record(snapshot, state, shared.recording):
-                    payload = self._payload(token, snapshot)
-                    self.log.info("Campaign %r: event %r.", token, self.event)
-                    yield TriggerEvent(payload)  # type: ignore[no-untyped-call]
+                seen = states_of(snapshot, self.campaign, self.event)
+                if seen is None or (after(state.latest, seen) == state.latest and not state.is_unsaved):
+                    continue
+                # One event after the other, so that a triggerer that dies leaves at most one without its record.
+                async with shared.handing_over:
+                    if not await state.load():
+                        continue
+                    for token in fired(state.latest, seen, self.event):
+                        moment = Handover(iso_utc(snapshot.seen_at))
+                        payload = self._payload(token, snapshot, moment if state.outlives_the_trigger else moment.root)
+                        self.log.info("Campaign %r: event %r.", token, self.event)
+                        yield TriggerEvent(payload)  # type: ignore[no-untyped-call]
+                        if state.outlives_the_trigger:
+                            await moment.wait()
+                        await state.save(after(state.latest, {token: seen[token]}))
+                    await state.save(after(state.latest, seen))
+                if self.campaign in (state.latest or ()):
+                    self.awaits_sends = False
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield this trigger's events. Airflow 3.1 and 3.2 call this; the poll is shared all the same."""
         async for event in self.filter_shared_stream(self.open_shared_stream(self.serialize()[1])):
             yield event
 
-    async def _record(self, snapshot: Snapshot, state: AssetState, lock: asyncio.Lock) -> list[str]:
-        """Record what a poll has seen, and return the campaigns to which the event has happened.
-
-        What cannot be recorded fires no event: it would be repeated after a restart. The next poll sees it again.
-        """
-        seen = states_of(snapshot, self.campaign, self.event)
-        if seen is None or (self._has_begun and after(self._before, seen) == self._before):
-            return []
-        try:
-            async with lock:
-                before = await state.load()  # not self._before: another triggerer may have taken over for a while
-                if (now := after(before, seen)) != before:
-                    await state.save(now)
-        except Exception as error:
-            if not self._is_unsaved:
-                self.log.error(
-                    "Airflow's asset state store fails: %s. No event until it works again.", type(error).__name__
-                )
-            self._is_unsaved = True
-            return []
-        self._before, self._has_begun, self._is_unsaved = now, True, False
-        if self.awaits_sends and self.campaign in now:
-            self.awaits_sends = False
-        return fired(before, seen, self.event)
-
-    def _payload(self, token: str, snapshot: Snapshot) -> dict[str, Any]:
+    def _payload(self, token: str, snapshot: Snapshot, seen_at: str | Handover) -> dict[str, Any]:
         campaign = snapshot.campaigns.get(token, {})
         live = campaign.get("live")
         return {
@@ -138,7 +124,7 @@ class BatchCampaignEventTrigger(BaseEventTrigger):
             "name": text_or_none(campaign.get("name")),
             "event": self.event,
             "live": live if isinstance(live, bool) else None,
-            "seen_at": iso_utc(snapshot.seen_at),
+            "seen_at": seen_at,
             **({"sent": snapshot.sent[token]} if self.event == "first_sends" else {}),
         }
 
