@@ -11,7 +11,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
@@ -83,7 +83,8 @@ class Watched:
         """The payloads of the stored events, oldest first."""
         rows = self.airflow.query("SELECT extra FROM asset_event ORDER BY id")
         extras = [json.loads(row["extra"]) for row in rows]
-        return [extra["payload"] for extra in extras if extra.get("from_trigger")]
+        payloads = [extra["payload"] for extra in extras if extra.get("from_trigger")]
+        return [payload for payload in payloads if payload["campaign_token"] in self.live]
 
     def fired(self) -> Counter[Edge]:
         return Counter((event["event"], event["campaign_token"]) for event in self.events())
@@ -112,17 +113,26 @@ class Watched:
         times = sorted(record.time for record in self.sandbox.requests if record.operation in ("list", "stats"))
         return max(sum(at <= other < at + timedelta(seconds=60) for other in times) for at in times)
 
-    def kill_triggerer(self, when: Callable[[], object] = lambda: True, timeout: float = 120) -> None:
-        wait_until(when, timeout)
+    def wait_for_events(self, timeout: float = 240) -> bool:
+        """Wait until every expected event is stored; return whether there are these and no others."""
+        with suppress(TimeoutError):
+            wait_until(lambda: not self.expected() - self.fired(), timeout)
+        return self.fired() == self.expected()
+
+    def kill_triggerer(self, meanwhile: Callable[[], object] = lambda: None) -> None:
+        """Kill the triggerer, and start it again after something has happened."""
         self.airflow.kill("triggerer")
+        meanwhile()
+        self.airflow.start_again("triggerer", timeout=120)
 
 
 @contextmanager
 def watched_airflow(airflow: PrivateAirflow, watched: Watched, conn_id: str) -> Iterator[Watched]:
     """Add the DAG, and wait until the first poll was made and recorded for every watcher."""
     airflow.add_dag(watched.dag(conn_id))
-    triggers = "SELECT id FROM trigger WHERE classpath LIKE '%BatchCampaignEventTrigger'"
-    wait_until(lambda: len(airflow.query(triggers)) == 2 * len(watched.tokens), 240)
-    recorded = "SELECT key FROM asset_state_store"
-    wait_until(lambda: len(airflow.query(recorded)) == 2 * len(watched.tokens), 240)
-    yield watched
+    recorded = "SELECT key FROM asset_state_store JOIN asset ON asset.id = asset_id WHERE name LIKE '% ' || ?"
+    wait_until(lambda: all(len(airflow.query(recorded, token)) == 2 for token in watched.tokens), 300)
+    try:
+        yield watched
+    finally:
+        (airflow.dags / "watched.py").unlink()
