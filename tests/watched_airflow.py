@@ -49,7 +49,7 @@ class Watched:
         self.tokens = [sandbox.add_campaign({**MORNING_NEWS, "live": False}) for _ in range(count)]
         self.live = dict.fromkeys(self.tokens, False)
         self.switched_at = dict.fromkeys(self.tokens, 0.0)
-        self.hook = BatchHook.from_connection(Connection(conn_id="marketing", **sandbox.connection()))
+        self.hook = BatchHook.from_connection(Connection(conn_id="marketing", **sandbox.connection()), sandbox.apps[0])
 
     def dag(self, conn_id: str) -> tuple[str, str]:
         app = self.sandbox.apps[0]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from airflow.sdk import DAG, Asset, AssetAlias, task
 
 from airflow_batch.operators.campaigns import BatchSetCampaignLiveOperator
@@ -19,10 +21,9 @@ with DAG("changes_a_campaign", schedule=None, params={"campaign": ""}):
 with DAG("after_a_change", schedule=[CHANGED]):
 
     @task
-    def show(triggering_asset_events=None):
-        for events in triggering_asset_events.values():
-            for event in events:
-                print(event.extra["name"], event.extra["action"], event.extra["live"])
+    def changed(triggering_asset_events: Any = None) -> list[str]:
+        events = [event for listed in triggering_asset_events.values() for event in listed]
+        return [f"{event.extra['name']}: {event.extra['action']}" for event in events]
 
-    show()
+    changed()
 # [END consumer]
