@@ -59,7 +59,7 @@ class BatchCampaignEventTrigger(BaseEventTrigger):
         event: CampaignEvent = "live",
         app: str | None = None,
         batch_conn_id: str = BatchHook.default_conn_name,
-        poll_interval: float = 60.0,
+        poll_interval: float = 60,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         _check(campaign, event, poll_interval)
