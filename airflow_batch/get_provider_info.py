@@ -73,7 +73,8 @@ def get_provider_info() -> dict[str, Any]:
             "airflow_batch.operators.approval", "airflow_batch.operators.campaigns", "airflow_batch.operators.sync"
         ),
         "sensors": _modules("airflow_batch.sensors.campaigns"),
-        "triggers": _modules("airflow_batch.triggers.campaigns"),
+        "triggers": _modules("airflow_batch.triggers.campaigns", "airflow_batch.triggers.events"),
+        "asset-uris": [{"schemes": ["batch"], "handler": None}],
         "notifications": ["airflow_batch.notifications.campaigns.SetCampaignLiveNotifier"],
         "connection-types": [
             {

@@ -24,6 +24,7 @@ from airflow_batch._airflow.backoff import (
     tries_since_clear,
 )
 from airflow_batch._airflow.compat import AirflowSkipException, reschedule_at
+from airflow_batch._airflow.outlets import fill_outlet_events
 from airflow_batch._airflow.task_context import TIMED_RUNS, run_after_of, set_map_index_name, storable, text_or_none
 from airflow_batch._airflow.task_state import TaskState, refused_since
 from airflow_batch._campaigns.approval import read_approval
@@ -138,7 +139,13 @@ class BaseCampaignOperator(TaskArguments, BaseOperator):
             raise BatchPayloadError(f"{source} cannot be rendered: {type(error).__name__}: {error}") from None
 
     def result_of(self, context: Context, outcome: Outcome, *, app: str | None, action: str) -> CampaignResult:
-        """Return the result of a writing operator for XCom."""
+        """Return the result of a writing operator for XCom, and fill in the events of its outlets."""
+        result = self.row_of(context, outcome, app=app, action=action)
+        fill_outlet_events(context, self.outlets, self.batch_conn_id, [result], log=self.log)
+        return result
+
+    def row_of(self, context: Context, outcome: Outcome, *, app: str | None, action: str) -> CampaignResult:
+        """Return the result for one campaign."""
         result: CampaignResult = {
             "campaign_token": outcome.token,
             "app": app,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import XComArg
 
+from airflow_batch._airflow.outlets import fill_outlet_events
 from airflow_batch._airflow.task_state import load_refused_since
 from airflow_batch._campaigns.history import note_nothing_sent
 from airflow_batch._campaigns.protocol import SystemClock
@@ -201,10 +202,12 @@ class BatchSyncCampaignsOperator(BaseCampaignOperator):
         ]
         skipped = [{**names(index), "skipped": reason} for index, reason in progress.skipped.items()]
         results = [
-            self.result_of(context, outcome, app=desired[index].app, action="set_live")
+            self.row_of(context, outcome, app=desired[index].app, action="set_live")
             for index, outcome in sorted(progress.outcomes.items())
             if index not in progress.failed and index not in progress.skipped
         ]
+        action = "dry_run" if self.only_compare else "sync"
+        fill_outlet_events(context, self.outlets, self.batch_conn_id, results, summary={"action": action}, log=self.log)
         whole = {**report, "campaigns": [*failures, *skipped, *results]}
         if len(json.dumps(whole)) <= MAX_REPORT:
             return whole

@@ -199,14 +199,19 @@ class StatsPoll(Poll):
 
     def __call__(self, hooks: Hooks) -> Seen:
         token, app = self.reference
-        detail = hooks.for_app(app).get_campaign_stats(token)["detail"]
-        sent = sum(read_count(row.get("sent")) or 0 for row in detail)
+        stats = hooks.for_app(app).get_campaign_stats(token)
+        detail, sent = stats["detail"], count_sent(stats)
         line = f"Campaign {token!r} has sent {sent} pushes; at least {self.min_sent} are awaited."
         result = {"campaign_token": token, "app": app, "sent": sent, "detail": detail}
         return Seen(sent >= self.min_sent, result, self.about, [(logging.INFO, line)])
 
     def as_json(self) -> dict[str, Any]:
         return {"kind": "stats", "campaign": list(self.reference), "min_sent": self.min_sent}
+
+
+def count_sent(stats: Mapping[str, Any]) -> int:
+    """Return the pushes that a campaign has sent, over all dates of its statistics."""
+    return sum(read_count(row.get("sent")) or 0 for row in stats["detail"])
 
 
 def read_poll(values: Mapping[str, Any]) -> Poll:

@@ -1,30 +1,24 @@
 """Poll in the triggerer what a deferred sensor waits for. Never sends a write.
 
-The HTTP client is the hook's, and it blocks: each poll runs in a thread of its own, and the triggerer's loop goes on.
-What a poll is, is in ``triggers/_poll.py``; what the trigger returns to the sensor, in ``triggers/_events.py``.
+What a poll is, is in ``triggers/_poll.py``; how it reaches Batch, in ``triggers/_connection.py``; what the trigger
+returns to the sensor, in ``triggers/_events.py``.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextvars
 from collections.abc import AsyncIterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from airflow.sdk import BaseHook
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_batch._airflow.backoff import delay_floor, jitter
 from airflow_batch._values import duration_text, iso_utc
-from airflow_batch.exceptions import BatchApiError, BatchAuthenticationError, BatchConnectionError, BatchError
-from airflow_batch.hooks.batch import BatchHook
+from airflow_batch.exceptions import BatchApiError, BatchAuthenticationError, BatchError
+from airflow_batch.triggers._connection import hook_of, in_thread
 from airflow_batch.triggers._events import Event, failed, success, timed_out
 from airflow_batch.triggers._poll import Hooks, Poll, Seen, read_poll
-
-_THREADS = ThreadPoolExecutor(max_workers=32, thread_name_prefix="batch-trigger")
-"""Not asyncio's own, which has few threads and resolves host names for every other trigger of the process."""
 
 
 class BatchCampaignTrigger(BaseTrigger):
@@ -132,24 +126,13 @@ class BatchCampaignTrigger(BaseTrigger):
 
     async def _in_thread(self, hooks: Hooks) -> Seen:
         sent = hooks.requests
-        # The log line of a thread finds its trigger by the context.
-        run = contextvars.copy_context().run
         try:
-            return await asyncio.get_running_loop().run_in_executor(_THREADS, run, self.poll, hooks)
+            return await in_thread(self.poll, hooks)
         finally:
             self._requests += hooks.requests - sent
 
     async def _connect(self) -> Hooks:
-        """Read the connection asynchronously: in a triggerer, Airflow cannot read a stored one in any other way."""
-        try:
-            connection = await BaseHook.aget_connection(self.batch_conn_id)
-        except Exception as error:
-            # Transient: Airflow says "not defined" also if it failed to ask, and the sensor has read it once already.
-            problem = f"Connection {self.batch_conn_id!r} cannot be read: {type(error).__name__}."
-        else:
-            # Not in the thread: masking sends to Airflow's supervisor, which 3.1 allows in the event loop only.
-            return Hooks(BatchHook.from_connection(connection))
-        raise BatchConnectionError(problem)  # outside, so that the other error, which may name a key, is not chained
+        return Hooks(await hook_of(self.batch_conn_id))
 
 
 async def _sleep_until(moment: datetime) -> None:

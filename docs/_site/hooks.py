@@ -49,7 +49,10 @@ REFERENCE = {
     "results": ["airflow_batch.results.CampaignResult", "airflow_batch.results.CampaignSummary"],
     "exceptions": ["airflow_batch.exceptions"],
     "retries": ["airflow_batch.policies.retry.BatchRetryPolicy", "airflow_batch.policies.retry.retry_defaults"],
-    "triggers": ["airflow_batch.triggers.campaigns.BatchCampaignTrigger"],
+    "triggers": [
+        "airflow_batch.triggers.campaigns.BatchCampaignTrigger",
+        "airflow_batch.triggers.events.BatchCampaignEventTrigger",
+    ],
 }
 """Pages of the API reference, and the public names on each."""
 

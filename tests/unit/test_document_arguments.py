@@ -12,6 +12,7 @@ from airflow_batch.hooks.batch import BatchHook
 from airflow_batch.notifications.campaigns import SetCampaignLiveNotifier
 from airflow_batch.operators import approval, campaigns, sync
 from airflow_batch.sensors import campaigns as sensors
+from airflow_batch.triggers.events import BatchCampaignEventTrigger
 
 COMMON = "operators/common"
 PAGES = {
@@ -25,6 +26,7 @@ PAGES = {
     "sensors/campaign-live": sensors.BatchCampaignLiveSensor,
     "sensors/campaign-stats": sensors.BatchCampaignStatsSensor,
     "notifiers/set-campaign-live": SetCampaignLiveNotifier,
+    "assets": BatchCampaignEventTrigger,
     "hook": BatchHook,
 }
 BY_CONFIGURATION = {"deferrable"}
@@ -45,7 +47,9 @@ def arguments(cls):
 def table(page):
     """Return the rows of a page's first table after its heading: argument and default."""
     text = (CHECKOUT / "docs" / f"{page}.md").read_text()
-    part = re.search(r"^## (?:Common arguments|Arguments)\n(.*?)(?=^## |\Z)", text, re.M | re.S)[1]
+    part = re.search(
+        r"^## (?:Common arguments|Arguments|When a campaign goes live)\n(.*?)(?=^## |\Z)", text, re.M | re.S
+    )[1]
     rows = [re.split(r" \| ", row.strip("| ")) for row in re.findall(r"^\| `.*", part, re.M)]
     return {row[0].strip("`"): row[2] for row in rows}
 

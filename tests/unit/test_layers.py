@@ -49,6 +49,7 @@ PUBLIC = {
     "sensors.campaigns": {"BatchCampaignLiveSensor", "BatchCampaignStatsSensor"},
     "notifications.campaigns": {"SetCampaignLiveNotifier"},
     "triggers.campaigns": {"BatchCampaignTrigger"},
+    "triggers.events": {"BatchCampaignEventTrigger"},
     "hooks.batch": {"BatchHook"},
     "policies.retry": {"BatchRetryPolicy", "retry_defaults"},
     "windows": {"CampaignWindow"},
