@@ -153,9 +153,7 @@ def _messages(messages: Any) -> tuple[list[tuple[tuple[str | None, int], Mapping
     return every, left or None
 
 
-def _variant(
-    variant: str | None, texts: Any
-) -> tuple[list[tuple[tuple[str | None, int], Mapping[str, Any]]], Any]:
+def _variant(variant: str | None, texts: Any) -> tuple[list[tuple[tuple[str | None, int], Mapping[str, Any]]], Any]:
     if not isinstance(texts, list):
         return [], texts
     found = [((variant, at), text) for at, text in enumerate(texts) if isinstance(text, Mapping)]
