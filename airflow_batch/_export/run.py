@@ -153,7 +153,7 @@ class CampaignExport:
 
         Campaigns that are created or deleted meanwhile shift the pages of the list, so that it may skip some.
         """
-        apps = self.selection.apps or list(self.access.hooks.base.settings.api_keys)
+        apps: Sequence[str | None] = self.selection.apps or list(self.access.hooks.base.settings.api_keys)
         for app in apps:
             self.access.hooks.for_app(app)
         for tries in range(1, TRIES + 1):
