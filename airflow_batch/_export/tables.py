@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
 ColumnType = Literal["text", "boolean", "integer", "number", "json"]
@@ -219,12 +219,3 @@ _READERS: Mapping[ColumnType, Callable[[Any], Any]] = {
     "number": _number,
     "json": _json,
 }
-
-
-def schema_markdown(tables: Sequence[Table] = TABLES) -> str:
-    """Return the tables of the documents."""
-    parts = []
-    for table in tables:
-        rows = "\n".join(f"| `{column.name}` | {column.type} | {column.about} |" for column in table.columns)
-        parts.append(f"### {table.name}\n{table.about}\n\n| column | type | meaning |\n|---|---|---|\n{rows}\n")
-    return "\n".join(parts)

@@ -514,7 +514,7 @@ def test_a_file_is_named_by_table_interval_or_run_id_and_map_index(batch, export
     assert name_of(exports(run=run, context=ti)).startswith(name)
 
 
-def test_task_instances_whose_ids_look_alike_have_files_of_their_own(batch, exports):
+def test_task_instances_with_similar_ids_have_files_of_their_own(batch, exports):
     ids = [("a.b", "c"), ("a", "b.c"), ("a", "b_c"), ("a", "b-c"), ("a", "é"), ("a", "è"), ("x" * 200, "y" * 200)]
     names = [name_of(exports(context={"dag_id": dag, "task_id": task})) for dag, task in ids]
     assert len(set(names)) == len(ids)
