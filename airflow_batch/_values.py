@@ -155,6 +155,20 @@ def as_datetime(value: Any) -> datetime | None:
     return value if isinstance(value, datetime) else None
 
 
+def read_moment_argument(name: str, value: Any) -> datetime | None:
+    """Return the moment of a rendered argument in UTC; None where it rendered to nothing.
+
+    :raises BatchPayloadError: for anything but an aware datetime or the ISO 8601 text of one.
+    """
+    if value in (None, "", "None"):
+        return None
+    if moment := aware_utc(as_datetime(value)):
+        return moment
+    raise BatchPayloadError(
+        f"{name} must be a moment with a time zone such as '2026-07-01T09:00+02:00', not {short_repr(value)}."
+    )
+
+
 def aware_utc(moment: datetime | None) -> datetime | None:
     """Return a moment in UTC; None for a naive one, and for one that is out of Python's range there."""
     try:

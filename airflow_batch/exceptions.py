@@ -70,6 +70,16 @@ class BatchSyncIncompleteError(BatchError):
     transient = True
 
 
+class BatchExportError(AirflowFailException, BatchError):
+    """More campaigns could not be read than allowed, and trying again does not help."""
+
+
+class BatchExportIncompleteError(BatchError):
+    """An export could not be completed, for a reason that may pass."""
+
+    transient = True
+
+
 class BatchStateError(BatchError):
     """Airflow's task state store did not take a record without which nothing may be sent."""
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import errors_page
+import export_page
 import wording
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -198,8 +199,11 @@ def main() -> int:
         for document in documents():
             document.path.write_text(mended(document), encoding="utf-8")
         (CHECKOUT / errors_page.PAGE).write_text(errors_page.written(CHECKOUT), encoding="utf-8")
+        for path, text in export_page.written(CHECKOUT).items():
+            (CHECKOUT / path).write_text(text, encoding="utf-8")
     found = [problem for document in documents() for problem in problems(document)]
-    found += [*errors_page.disagreements(CHECKOUT), *wording.check(CHECKOUT, _listed(CHECKOUT, *wording.CHECKED))]
+    found += [*errors_page.disagreements(CHECKOUT), *export_page.disagreements(CHECKOUT)]
+    found += [*wording.check(CHECKOUT, _listed(CHECKOUT, *wording.CHECKED))]
     print("\n".join(found) or f"{len(documents())} documents: links, snippets and names hold.")
     return bool(found)
 

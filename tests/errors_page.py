@@ -81,6 +81,15 @@ HELP: Mapping[str, Help] = {
         "Some campaigns are still to be stopped",
         "Wait for the retry, which compares again. If it fails, read the report in XCom.",
     ),
+    "BatchExportError": Help(
+        "… campaigns could not be read, more than max_failures=…",
+        "Read the result in XCom: it has an error for each campaign. Allow some with `max_failures`; see "
+        "[export](operators/export-campaigns.md).",
+    ),
+    "BatchExportIncompleteError": Help(
+        "The task was stopped. What was read is kept in part files",
+        "Wait for the retry, which continues after what was read.",
+    ),
     "BatchStateError": Help(
         "Airflow's task state store did not take",
         "Wait for the retry. If it fails, check that workers reach Airflow's API server. Delete the draft that the "

@@ -46,14 +46,20 @@ def fill_outlet_events(
         rows = [{key: storable(result[key]) for key in _KEYS} for result in results]
         changed = [row for row in rows if row["changed"] is not False and row["action"] != "dry_run"]
         extra = rows[0] if summary is None else {**summary, **_listed(changed)}
-        for outlet in outlets:
-            event = context["outlet_events"][outlet]
-            if isinstance(outlet, AssetAlias):
-                _add_each(event, batch_conn_id, changed)
-            else:
-                event.extra.update(extra)
+        set_outlet_extra(context, outlets, extra)
+        for alias in (outlet for outlet in outlets if isinstance(outlet, AssetAlias)):
+            _add_each(context["outlet_events"][alias], batch_conn_id, changed)
     except Exception as error:
         log.warning("The asset events of this task say less than they should: %s: %s", type(error).__name__, error)
+
+
+def set_outlet_extra(context: Mapping[str, Any], outlets: Iterable[Any], extra: Mapping[str, Any]) -> None:
+    """Add what a task has done to the events of its outlets. An alias is left as it is."""
+    from airflow.sdk import AssetAlias
+
+    for outlet in outlets:
+        if not isinstance(outlet, AssetAlias):
+            context["outlet_events"][outlet].extra.update(extra)
 
 
 def _listed(changed: Sequence[dict[str, Any]]) -> dict[str, Any]:

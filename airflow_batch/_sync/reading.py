@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from airflow_batch._http.endpoints import MAX_PAGE
 from airflow_batch._sync.progress import Progress
@@ -23,33 +23,21 @@ VIEW_INSTEAD_OF_LIST = 3
 """Up to so many campaigns of an app are viewed rather than listed, for a list costs at least one request as well."""
 
 State = Mapping[str, Any]
-Connect = Callable[[RateLimiter | None], HooksForApps]
+Hooks = TypeVar("Hooks", bound=HooksForApps)
+Connect = Callable[[RateLimiter | None], Hooks]
 
 
-class Reader:
-    """Reads campaigns, and reads the connection again where its keys were changed.
+class Access(Generic[Hooks]):
+    """The hooks of a connection, which is read again where its keys were changed, and the threads that use them.
 
     :param connect: Returns hooks that have read the connection anew; called at the start and after a 401.
-    :param executor: Returns the threads that view campaigns.
-    :param is_last_attempt: Whether a list that cannot be read is no reason to wait for another attempt.
+    :param executor: Returns the threads that send requests.
     """
 
-    def __init__(
-        self,
-        connect: Connect,
-        executor: Callable[[], Executor],
-        progress: Progress,
-        *,
-        is_last_attempt: bool,
-        log: logging.Logger,
-        details: logging.Logger,
-    ) -> None:
-        self._connect, self._executor, self._progress = connect, executor, progress
-        self._is_last_attempt, self._log, self._details = is_last_attempt, log, details
-        self.hooks = connect(None)
+    def __init__(self, connect: Connect[Hooks], executor: Callable[[], Executor], log: logging.Logger) -> None:
+        self._connect, self._executor, self._log = connect, executor, log
+        self.hooks: Hooks = connect(None)
         self._is_renewed = False
-        self.views: dict[tuple[str | None, str], State] = {}
-        """What view showed last, by app and token. The list shows only a part of a campaign."""
 
     @property
     def limiter(self) -> RateLimiter:
@@ -83,6 +71,28 @@ class Reader:
             except BaseException:
                 self.limiter.stop()
                 raise
+
+
+class Reader(Access[HooksForApps]):
+    """Reads campaigns.
+
+    :param is_last_attempt: Whether a list that cannot be read is no reason to wait for another attempt.
+    """
+
+    def __init__(
+        self,
+        connect: Connect[HooksForApps],
+        executor: Callable[[], Executor],
+        progress: Progress,
+        *,
+        is_last_attempt: bool,
+        log: logging.Logger,
+        details: logging.Logger,
+    ) -> None:
+        super().__init__(connect, executor, log)
+        self._progress, self._is_last_attempt, self._details = progress, is_last_attempt, details
+        self.views: dict[tuple[str | None, str], State] = {}
+        """What view showed last, by app and token. The list shows only a part of a campaign."""
 
     def read(self, app: str | None, tokens: set[str]) -> dict[str, State]:
         """Return what Batch shows of an app's campaigns; one that cannot be read or does not exist is left out.

@@ -21,7 +21,7 @@ from airflow_batch._campaigns.waiting import MAX_IN_SLOT
 from airflow_batch._sync.desired import DesiredCampaign
 from airflow_batch._sync.memory import Memory
 from airflow_batch._sync.progress import Progress
-from airflow_batch._sync.rate_limiter import TRIES, RateLimiter, RateLimiterClosed
+from airflow_batch._sync.rate_limiter import TRIES, HooksForApps, RateLimiter, RateLimiterClosed
 from airflow_batch._sync.reading import Connect, Reader, State
 from airflow_batch._sync.states import DesiredStates
 from airflow_batch._sync.writing import Writer
@@ -64,7 +64,7 @@ class CampaignSync:
     """
 
     desired: Sequence[DesiredCampaign]
-    connect: Connect
+    connect: Connect[HooksForApps]
     attempt: Attempt = field(default_factory=Attempt)
     clock: Clock = field(default_factory=SystemClock)
     at: datetime | None = None

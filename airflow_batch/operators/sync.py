@@ -20,8 +20,8 @@ from airflow_batch._campaigns.history import note_nothing_sent
 from airflow_batch._campaigns.protocol import SystemClock
 from airflow_batch._sync.desired import DesiredCampaign, read_desired
 from airflow_batch._sync.run import CampaignSync
-from airflow_batch._values import as_datetime, aware_utc, short_repr, whole_number
-from airflow_batch.exceptions import BatchConfigurationError, BatchError, BatchPayloadError
+from airflow_batch._values import read_moment_argument, whole_number
+from airflow_batch.exceptions import BatchConfigurationError, BatchError
 from airflow_batch.hooks._rate_limited import connect
 from airflow_batch.hooks.batch import BatchHook, rendered_or_none
 from airflow_batch.operators._arguments import Campaigns, Duration, Lateness, Throttle
@@ -126,7 +126,7 @@ class BatchSyncCampaignsOperator(BaseCampaignOperator):
                 desired=desired,
                 connect=partial(connect, self.batch_conn_id),
                 attempt=attempt_of(context),
-                at=_moment(self.at),
+                at=read_moment_argument("at", self.at),
                 latest_on=latest_moment(context, self.max_lateness),
                 throttled_until=None if refused is None else refused + (self.max_wait or MAX_WAIT),
                 max_changes=self.max_changes,
@@ -218,13 +218,3 @@ class BatchSyncCampaignsOperator(BaseCampaignOperator):
                 break
             fitting.append(failure)
         return {**report, "campaigns": fitting}
-
-
-def _moment(value: Any) -> datetime | None:
-    if value in (None, "", "None"):
-        return None
-    if moment := aware_utc(as_datetime(value)):
-        return moment
-    raise BatchPayloadError(
-        f"at must be a moment with a time zone such as '2026-07-01T09:00+02:00', not {short_repr(value)}."
-    )

@@ -247,6 +247,11 @@ class BatchSandbox:
             )
             return campaign.token
 
+    def remove_campaign(self, token: str) -> None:
+        """Take a campaign away, as if somebody had deleted it in the dashboard. Raises KeyError: unknown token."""
+        with self._engine.lock:
+            self._engine.campaigns.remove(self._find(token))
+
     def tokens(self, app: str | None = None) -> tuple[str, ...]:
         """Return the tokens of an app's campaigns, or of all, newest first; those a lagging list hides too."""
         with self._engine.lock:

@@ -143,9 +143,13 @@ class Campaigns:
         campaign = self.find(token, app=app)
         if not campaign.from_api and self.contract.dashboard_delete:
             raise Refused(self.contract.dashboard_delete, "Only campaigns created from the API can be deleted.")
-        del self._by_token[token]
-        self._deleted.add(token)
+        self.remove(campaign)
         return campaign
+
+    def remove(self, campaign: Campaign) -> None:
+        """Take a campaign away, whoever made it."""
+        del self._by_token[campaign.token]
+        self._deleted.add(campaign.token)
 
     def find(self, token: str, *, app: str | None = None) -> Campaign:
         """Return the campaign, `sent` and `complete` up to date.

@@ -1,0 +1,104 @@
+"""What an export has read so far, in part files at the destination: for the next attempt, on every Airflow version.
+
+A part is JSON Lines, a record for each campaign (``_export/tables.py``). The parts of a task instance are in a folder
+of their own, below it one for each time that the task was cleared: a cleared task reads everything anew.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from airflow_batch._export.files import Storage
+from airflow_batch.exceptions import BatchExportIncompleteError
+
+FOLDER = "_parts"
+"""Warehouses ignore folders that begin with an underscore, or load other ones by name."""
+MAX_BYTES, MAX_CAMPAIGNS, MAX_SECONDS = 2_000_000, 200, 60.0
+"""After so much, whichever comes first, a part is put to the destination."""
+SUFFIX = ".jsonl"
+
+Key = tuple[str | None, str]
+"""App and token."""
+Record = Mapping[str, Any]
+
+
+class Parts:
+    """The records of one export, those of earlier attempts included.
+
+    :param name: That of the task instance, the same in all attempts.
+    :param marker: Differs after the task was cleared. Parts with another marker are removed.
+    :param workspace: A local folder.
+    """
+
+    def __init__(self, storage: Storage, name: str, marker: str, workspace: Path) -> None:
+        self._storage, self._workspace = storage, workspace
+        self.folder = f"{FOLDER}/{name}"
+        self._own = f"{self.folder}/{marker}"
+        found = storage.find(self.folder)
+        self._names = [part for part in found if part.startswith(f"{self._own}/") and part.endswith(SUFFIX)]
+        for marked in {part.removeprefix(f"{self.folder}/").partition("/")[0] for part in found} - {marker}:
+            storage.remove(f"{self.folder}/{marked}")
+        self._lines: list[bytes] = []
+        self._size = 0
+        self._since = time.monotonic()
+        self.keys: set[Key] = {_key(record) for part in self._names for record in self._read(part)}
+        """The campaigns that need not be read any more."""
+        self.resumed = len(self.keys)
+        """How many of them earlier attempts have read."""
+
+    def add(self, record: Record) -> None:
+        """Add a campaign; one that is there already is left as it is."""
+        if (key := _key(record)) in self.keys:
+            return
+        line = json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+        self._lines.append(line)
+        self._size += len(line)
+        self.keys.add(key)
+        is_large = self._size >= MAX_BYTES or len(self._lines) >= MAX_CAMPAIGNS
+        if is_large or time.monotonic() - self._since >= MAX_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Put what was added to the destination."""
+        if not self._lines:
+            return
+        # A process that Airflow takes for dead may still write: the names of two attempts must differ.
+        name = f"{self._own}/{len(self._names):06}-{secrets.token_hex(4)}{SUFFIX}"
+        local = self._workspace / "part"
+        local.write_bytes(b"".join(self._lines))
+        self._storage.put(local, name, self._own)
+        self._names.append(name)
+        self._lines, self._size, self._since = [], 0, time.monotonic()
+
+    def records(self) -> Iterator[Record]:
+        """Yield the record of each campaign once, in the order in which they were read.
+
+        :raises BatchExportIncompleteError: when one is not there any more.
+        """
+        left = set(self.keys)
+        for part in self._names:
+            for record in self._read(part):
+                if (key := _key(record)) in left:
+                    left.remove(key)
+                    yield record
+        if left:
+            raise BatchExportIncompleteError(
+                f"Part files of {self._storage.url_of(self._own)} are gone: {len(left)} campaigns must be read again. "
+                "Does another task remove files there?"
+            )
+
+    def remove(self) -> None:
+        """Remove all parts."""
+        self._storage.remove(self.folder)
+
+    def _read(self, part: str) -> Iterator[Record]:
+        return map(json.loads, self._storage.lines(part))
+
+
+def _key(record: Record) -> Key:
+    return record["app"], record["campaign_token"]

@@ -1,0 +1,57 @@
+"""Every night, campaigns and statistics into a database, with a view of the newest figures.
+
+Batch changes the statistics of past dates. Each run reads again what was live or pushed in the last 30 days and
+appends it; the views keep the newest row. So a run that is repeated, or whose files are loaded twice, does no harm.
+
+The database is DuckDB, which needs no server. The tables and views are also those of PostgreSQL but for ``QUALIFY``:
+see docs/operators/export-campaigns.md.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import DAG, Asset, task
+
+from airflow_batch.operators.export import BatchExportCampaignsOperator
+
+TABLES = Path(__file__).with_name("export_tables.sql")
+NEWEST = {
+    "campaigns": "rank() OVER (PARTITION BY app, campaign_token ORDER BY exported_at DESC)",
+    "messages": "rank() OVER (PARTITION BY app, campaign_token ORDER BY exported_at DESC)",
+    "stats": "rank() OVER (PARTITION BY app, campaign_token, date, variant ORDER BY exported_at DESC)",
+}
+
+with DAG(
+    "export_to_duckdb",
+    schedule="@daily",
+    catchup=False,
+    max_active_runs=1,  # DuckDB has one writer
+    params={"folder": "file:///tmp/batch", "database": "/tmp/batch.duckdb"},
+    tags=["batch", "example"],
+    doc_md=__doc__,
+):
+    # [START export]
+    export = BatchExportCampaignsOperator(
+        task_id="export", destination="{{ params.folder }}", outlets=[Asset("batch_export")]
+    )
+    # [END export]
+
+    # [START load]
+    @task
+    def load(exported: dict[str, Any], params: Any = None) -> None:
+        import duckdb
+
+        with duckdb.connect(params["database"]) as database:
+            database.execute(TABLES.read_text())
+            database.begin()
+            for table, url in exported["files"].items():
+                database.execute(f"COPY batch_{table} FROM '{url}' (FORMAT json)")
+            database.commit()
+            for table, rank in NEWEST.items():
+                newest = f"SELECT DISTINCT * FROM batch_{table} QUALIFY {rank} = 1"
+                database.execute(f"CREATE OR REPLACE VIEW newest_{table} AS {newest}")
+
+    load(export.output)
+    # [END load]
