@@ -167,6 +167,17 @@ class BaseCampaignOperator(TaskArguments, BaseOperator):
             result["differences"] = storable(rows)
         return result
 
+    def push_result(self, context: Context, result: Mapping[str, Any]) -> None:
+        """Push the result of a failed task. A failure to do so must not replace the error of the task."""
+        if not self.do_xcom_push:
+            return
+        try:
+            context["ti"].xcom_push(key="return_value", value=dict(result))
+        except Exception as error:
+            self.log.warning(
+                "The result could not be pushed to XCom: %s. The error of the task follows.", type(error).__name__
+            )
+
     @contextmanager
     def rescheduling(self, context: Context, *, may_stop: bool = False) -> Iterator[None]:
         """Reschedule the task when Batch throttles it, and skip it when it is too late.

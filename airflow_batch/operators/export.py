@@ -146,7 +146,7 @@ class BatchExportCampaignsOperator(BaseCampaignOperator):
             with self.rescheduling(context):
                 export.run()
         except BatchError:
-            self._push(context, result_of(export))
+            self.push_result(context, result_of(export))
             raise
         result = result_of(export)
         set_outlet_extra(context, self.outlets, result)
@@ -167,17 +167,6 @@ class BatchExportCampaignsOperator(BaseCampaignOperator):
         _, end = _interval(context)
         moment = end or run_after_of(context) or datetime.now(UTC)
         return moment - timedelta(days=self.restate_days)
-
-    def _push(self, context: Context, result: dict[str, Any]) -> None:
-        """Push the result of a failed task. A failure to do so must not replace the error of the task."""
-        if not self.do_xcom_push:
-            return
-        try:
-            context["ti"].xcom_push(key="return_value", value=result)
-        except Exception as error:
-            self.log.warning(
-                "The result could not be pushed to XCom: %s. The error of the task follows.", type(error).__name__
-            )
 
 
 def result_of(export: CampaignExport) -> dict[str, Any]:

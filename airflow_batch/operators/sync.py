@@ -141,7 +141,7 @@ class BatchSyncCampaignsOperator(BaseCampaignOperator):
             with self.rescheduling(context, may_stop=any(campaign.live is not True for campaign in desired)):
                 sync.run()
         except BatchError:
-            self._push(context, self._report(context, sync, desired))
+            self.push_result(context, self._report(context, sync, desired))
             raise
         return self._report(context, sync, desired)
 
@@ -149,17 +149,6 @@ class BatchSyncCampaignsOperator(BaseCampaignOperator):
         """Send nothing more: Airflow stops the task, or its time is over."""
         if self._sync is not None:
             self._sync.stop()
-
-    def _push(self, context: Context, report: dict[str, Any]) -> None:
-        """Push the report of a failed task. A failure to do so must not replace the error of the task."""
-        if not self.do_xcom_push:
-            return
-        try:
-            context["ti"].xcom_push(key="return_value", value=report)
-        except Exception as error:
-            self.log.warning(
-                "The report could not be pushed to XCom: %s. The error of the task follows.", type(error).__name__
-            )
 
     def has_progressed(self) -> bool:
         """Return whether this attempt has written, because a long sync may be throttled more than once."""
@@ -206,7 +195,7 @@ class BatchSyncCampaignsOperator(BaseCampaignOperator):
             for index, outcome in sorted(progress.outcomes.items())
             if index not in progress.failed and index not in progress.skipped
         ]
-        action = "dry_run" if self.only_compare else "sync"
+        action = "dry_run" if sync.dry_run else "sync"
         fill_outlet_events(context, self.outlets, self.batch_conn_id, results, summary={"action": action}, log=self.log)
         whole = {**report, "campaigns": [*failures, *skipped, *results]}
         if len(json.dumps(whole)) <= MAX_REPORT:
