@@ -40,7 +40,9 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "hooks": _modules("airflow_batch.hooks.batch"),
-        "operators": _modules("airflow_batch.operators.campaigns", "airflow_batch.operators.sync"),
+        "operators": _modules(
+            "airflow_batch.operators.campaigns", "airflow_batch.operators.sync", "airflow_batch.operators.export"
+        ),
         "sensors": _modules("airflow_batch.sensors.campaigns"),
         "triggers": _modules("airflow_batch.triggers.campaigns"),
         "notifications": ["airflow_batch.notifications.campaigns.SetCampaignLiveNotifier"],
