@@ -4,7 +4,8 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 
-.PHONY: demo test test-all lint simulate simulate-mutations bench bench-faults bench-mapped bench-storm test-celery matrix docs clean
+.PHONY: demo test test-all lint simulate simulate-mutations bench bench-faults bench-mapped bench-storm test-celery \
+	test-s3 matrix docs clean
 
 demo: .venv/installed
 	$(BIN)/python dags_examples/demo.py
@@ -37,6 +38,10 @@ test-celery: .celery/installed
 	sh tests/celery/debian.sh
 	.celery/bin/python -m pytest tests/celery -s $(ARGS)
 
+# Exports to S3, for which moto's server stands in.
+test-s3: .s3/installed
+	.s3/bin/python -m pytest tests/s3 $(ARGS)
+
 lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -59,16 +64,17 @@ bench-mapped: .venv/installed
 bench-storm: .venv/installed
 	$(BIN)/python benchmarks/run.py storm
 
-# An environment is made anew when what it is made from changes. $(1): its folder; $(2): what pip installs.
+# An environment is made anew when what it is made from changes. $(1): its folder; $(2): what pip installs; $(3): the
+# constraints, if not constraints.txt.
 define environment
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed, but none was found. Set PYTHON=/path/to/python."; exit 1; }
 	rm -rf $(1)
 	if command -v uv >/dev/null; then \
 		uv venv --quiet --python $(PYTHON) $(1) && \
-		uv pip install --quiet --python $(1)/bin/python --constraint constraints.txt $(2); \
+		uv pip install --quiet --python $(1)/bin/python --constraint $(or $(3),constraints.txt) $(2); \
 	else \
 		$(PYTHON) -m venv $(1) && \
-		$(1)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt $(2); \
+		$(1)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint $(or $(3),constraints.txt) $(2); \
 	fi
 	touch $@
 endef
@@ -80,10 +86,15 @@ CELERY := apache-airflow-providers-celery asyncpg psycopg2-binary pytest
 .celery/installed: pyproject.toml constraints.txt tests/celery/constraints.txt
 	$(call environment,.celery,--constraint tests/celery/constraints.txt --editable '.[sandbox]' $(CELERY))
 
+# botocore allows no python-dateutil of version 3 and later, which constraints.txt has: versions of its own.
+S3 := 'apache-airflow-providers-amazon[s3fs]' 'moto[s3]' flask flask-cors pytest pytest-socket time-machine
+.s3/installed: pyproject.toml tests/s3/constraints.txt
+	$(call environment,.s3,--editable '.[sandbox]' $(S3),tests/s3/constraints.txt)
+
 # ruff lays out the signatures.
 SITE := mkdocs mkdocs-material mkdocstrings-python ruff
 .docs/installed: constraints.txt docs/constraints.txt
 	$(call environment,.docs,--constraint docs/constraints.txt $(SITE))
 
 clean:
-	rm -rf .venv .celery .docs .matrix .demo site
+	rm -rf .venv .celery .s3 .docs .matrix .demo site

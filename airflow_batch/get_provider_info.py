@@ -70,7 +70,10 @@ def get_provider_info() -> dict[str, Any]:
         ],
         "hooks": _modules("airflow_batch.hooks.batch"),
         "operators": _modules(
-            "airflow_batch.operators.approval", "airflow_batch.operators.campaigns", "airflow_batch.operators.sync"
+            "airflow_batch.operators.approval",
+            "airflow_batch.operators.campaigns",
+            "airflow_batch.operators.export",
+            "airflow_batch.operators.sync",
         ),
         "sensors": _modules("airflow_batch.sensors.campaigns"),
         "triggers": _modules("airflow_batch.triggers.campaigns", "airflow_batch.triggers.events"),

@@ -30,6 +30,7 @@ COMPARED = 240
 SLOW_WORLDS = ("throttled",)
 WORLDS = {
     "plain": "A/B tests, no labels, names in every script",
+    "stopped": "ten were stopped after their push",
     "vanishing": "three are deleted meanwhile",
     "appearing": "two are created meanwhile",
     "failing": "three 500, two connections broken off, one page of a proxy",

@@ -43,9 +43,9 @@ class World:
 def running(kind: str, campaigns: int, **options: Any) -> Iterator[World]:
     """Start a world.
 
-    :param kind: ``plain``; ``vanishing``: three are deleted meanwhile; ``appearing``: two are created meanwhile;
-        ``failing``: some answers are a 500 or broken off, one is the page of a proxy; ``throttled``: halfway, every
-        request is refused for 40 s.
+    :param kind: ``plain``; ``stopped``: some were stopped after their push; ``vanishing``: three are deleted
+        meanwhile; ``appearing``: two are created meanwhile; ``failing``: some answers are a 500 or broken off, one is
+        the page of a proxy; ``throttled``: halfway, every request is refused for 40 s.
     :param options: ``delay`` of each answer in seconds, ``rate`` and ``burst`` of the throttle.
     """
     command = [sys.executable, "-I", __file__, json.dumps({"kind": kind, "campaigns": campaigns, **options})]
@@ -91,7 +91,7 @@ class _Changes:
         self.views += record.operation == "view"
         self.lists += record.operation == "list"
         half = len(self.tokens) // 2
-        if self.kind in ("vanishing", "all"):
+        if self.kind == "vanishing":
             # Listed already; not listed yet; viewed last of all.
             if record.operation == "list" and self.lists == 1:
                 self.remove(self.tokens[-3])
@@ -120,6 +120,11 @@ def _serve(kind: str, campaigns: int, delay: float = 0, rate: float | None = Non
     with BatchSandbox(rate=rate, burst=burst, on_record=changes.record) as sandbox:
         tokens = [sandbox.add_campaign(_definition(index)) for index in range(campaigns)]
         changes.sandbox, changes.tokens = sandbox, tokens
+        if kind == "stopped":
+            for token in tokens[::24]:
+                stopped = sandbox.add_campaign({**sandbox.campaign(token), "name": "Stopped", "live": False})
+                counts = {"sent": 9, "sent_optins": 9, "direct_open": 1, "influenced_open": 1, "errors": 0}
+                sandbox.set_stats(stopped, [{"date": "2026-06-01", **counts}])
         if kind == "failing":
             some = random.Random(1).sample(tokens, 6)
             sandbox.inject(*(Fault("answer", "view", status=500, token=token) for token in some[:3]))

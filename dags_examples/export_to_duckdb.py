@@ -40,7 +40,7 @@ with DAG(
 
     # [START load]
     @task
-    def load(exported: dict[str, Any], params: Any = None) -> None:
+    def load(exported: Any, params: Any = None) -> None:
         import duckdb
 
         with duckdb.connect(params["database"]) as database:

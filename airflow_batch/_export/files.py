@@ -40,8 +40,10 @@ class Storage:
             destination = ObjectStoragePath(destination)
         self._fs = destination.fs
         self._root = str(destination.path).rstrip("/")
-        self.url = str(destination).rstrip("/")
-        self._renames = destination.protocol not in OBJECT_STORES
+        protocol = destination.protocol or "file"
+        # Without the connection id, which a database that loads the file does not understand.
+        self.url = f"{protocol}://{self._root}"
+        self._renames = protocol not in OBJECT_STORES
 
     def url_of(self, name: str) -> str:
         """Return the address of a file."""

@@ -32,6 +32,7 @@ REFERENCE = {
             for name in ("SetCampaignLive", "UpdateCampaign", "CreateCampaign", "DeleteCampaign", "GetCampaignStats")
         ),
         "airflow_batch.operators.sync.BatchSyncCampaignsOperator",
+        "airflow_batch.operators.export.BatchExportCampaignsOperator",
     ],
     "sensors": [
         "airflow_batch.sensors.campaigns.BatchCampaignLiveSensor",

@@ -10,7 +10,7 @@ from documents import CHECKOUT
 
 from airflow_batch.hooks.batch import BatchHook
 from airflow_batch.notifications.campaigns import SetCampaignLiveNotifier
-from airflow_batch.operators import approval, campaigns, sync
+from airflow_batch.operators import approval, campaigns, export, sync
 from airflow_batch.sensors import campaigns as sensors
 from airflow_batch.triggers.events import BatchCampaignEventTrigger
 
@@ -23,6 +23,7 @@ PAGES = {
     "operators/delete-campaign": campaigns.BatchDeleteCampaignOperator,
     "operators/get-campaign-stats": campaigns.BatchGetCampaignStatsOperator,
     "operators/sync-campaigns": sync.BatchSyncCampaignsOperator,
+    "operators/export-campaigns": export.BatchExportCampaignsOperator,
     "sensors/campaign-live": sensors.BatchCampaignLiveSensor,
     "sensors/campaign-stats": sensors.BatchCampaignStatsSensor,
     "notifiers/set-campaign-live": SetCampaignLiveNotifier,

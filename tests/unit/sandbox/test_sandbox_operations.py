@@ -184,3 +184,11 @@ def test_the_body_of_a_delete_is_not_read(make_sandbox, make_api, definition, bo
     sandbox = make_sandbox(contract=Contract(content_type="MALFORMED_JSON_BODY"))
 
     assert make_api(sandbox).delete(sandbox.add_campaign(definition), data=body).status_code == 200
+
+
+def test_a_campaign_that_a_test_removes_is_gone_whoever_made_it(sandbox):
+    kept, removed = (sandbox.add_campaign({"name": "abc", "live": False}, from_api=False) for _ in range(2))
+    sandbox.remove_campaign(removed)
+    assert sandbox.tokens() == (kept,)
+    with pytest.raises(KeyError):
+        sandbox.remove_campaign(removed)
