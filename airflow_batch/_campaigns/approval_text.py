@@ -70,7 +70,7 @@ def approval_text(
         f"- **Live now:** {code(seen.get('live'))}",
         *_times(whole, seen, zone),
         f"- **Targeting:** {code(whole.get('targeting')) if whole.get('targeting') else 'everybody'}",
-        f"- **Labels:** {', '.join(map(code, whole.get('labels') or ())) or 'none'}",
+        f"- **Labels:** {_listed(whole.get('labels'))}",
     ]
     if whole.get("deeplink"):
         lines.append(f"- **Deep link:** {code(whole['deeplink'])}")
@@ -97,6 +97,10 @@ def code(value: Any) -> str:
     fence = "`" * (max(map(len, re.findall("`+", text)), default=0) + 1)
     space = " " if text[:1] in ("`", " ", "") or text[-1:] in ("`", " ") else ""
     return f"{fence}{space}{text}{space}{fence}"
+
+
+def _listed(value: Any) -> str:
+    return ", ".join(map(code, value if isinstance(value, list) else [value])) if value else "none"
 
 
 def _visible(letter: str) -> str:

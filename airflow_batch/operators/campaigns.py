@@ -79,7 +79,7 @@ class BatchSetCampaignLiveOperator(BaseChangeOperator):
     :raises BatchConfigurationError: when the DAG is parsed, for an argument that can never be right.
     :raises BatchPayloadError: before anything is sent, when a rendered argument is wrong.
     :raises BatchChangeRefusedError: before anything is sent, for a campaign that was created in the dashboard, one with
-        another name, and a one-time campaign that would be live after its push time.
+        another name or not as approved, and a one-time campaign that would be live after its push time.
     :raises BatchRepeatRefusedError: when an earlier request may have sent the push.
     :raises BatchVerificationError: when the campaign is not as written, or lacks a parameter that it had.
     :raises BatchApiError: one of its other subclasses; permanent ones fail the task at once.

@@ -215,10 +215,11 @@ def ask(world: World, instance: TaskInstance) -> None:
     if asked is None or campaign is None:
         return
     view, now = world.batch.view(campaign, campaign.params), world.batch.time
-    payload = task.payload(instance.corrected)
-    instance.shown = {**campaign.params, **task.asked(instance.corrected)}
+    corrected = instance.corrected or (asked.other_payload and task.kind == "update")
+    payload = task.payload(corrected)
+    instance.shown = {**campaign.params, **task.asked(corrected)}
     for name, other in (PUSH_TIMES, PUSH_TIMES[::-1]):
-        if name in task.asked(instance.corrected):
+        if name in task.asked(corrected):
             instance.shown.pop(other, None)
     instance.approved_at = now
     shown = shown_now(task.token, task.app, view, payload, moment(now))

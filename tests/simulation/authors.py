@@ -92,6 +92,8 @@ class Asked:
     """When somebody gives the campaign another text: seconds after the beginning, when the question is put."""
     again: bool = False
     """Whether the approval is cleared, too, when the task is cleared: the question is put anew."""
+    other_payload: bool = False
+    """Whether the approver of an update is shown another payload than the task has."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_batch._campaigns.request import Outcome
+from simulation.authors import EDITED_TEXT
 from simulation.batch_model import DEV_APP, PUSH_TIMES, READ_ONLY, FakeApi, Push, Write, is_one_time, seconds_of
 
 if TYPE_CHECKING:
@@ -281,9 +282,12 @@ def _check_part(world: World, instance: TaskInstance, task: Task, ended: Ended, 
     token = outcome.token if outcome is not None else task.token
     campaign = batch.campaigns.get(token)
     # What another run wrote since the task's first request stays. Who stops a campaign before the clear is overruled.
+    # Who edits it is not, where the task's update was a push that is not sent again.
+    stays = "now" in (task.push, task.corrected_push)
     disturbed = campaign is not None and any(
         write.sender is not instance
-        and (write.applied_at or 0) > (instance.plan.start if write.sender else began) - LATEST_EFFECT_SECONDS
+        and (write.applied_at or 0)
+        > (instance.plan.start if write.sender or (stays and _is_edit(write)) else began) - LATEST_EFFECT_SECONDS
         for write in campaign.writes
     )
     its_own = campaign is not None and bool(campaign.writes) and campaign.writes[0].sender is instance
@@ -328,6 +332,10 @@ def _check_part(world: World, instance: TaskInstance, task: Task, ended: Ended, 
         world.violation("green, but not live", instance.name)
     if not disturbed:
         _check_parameters(world, instance, task, campaign, api, applied)
+
+
+def _is_edit(write: Write) -> bool:
+    return write.payload.get("messages") == EDITED_TEXT
 
 
 def _is_settled(world: World, task: Task, api: FakeApi, now: float) -> bool:

@@ -320,7 +320,7 @@ def _writable(seed: int) -> Spec:
 
 def _asked(rng: random.Random) -> Asked:
     edit_at = rng.choice((0.0, 0.0, 1.0, 3.0, 20.0, 150.0, 700.0, 4000.0)) if _some(rng, 0.6) else None
-    return Asked(approves=not _some(rng, 0.15), edit_at=edit_at, again=_some(rng, 0.5))
+    return Asked(approves=not _some(rng, 0.15), edit_at=edit_at, again=_some(rng, 0.5), other_payload=_some(rng, 0.1))
 
 
 def _sync_world(seed: int, rng: random.Random) -> Spec:

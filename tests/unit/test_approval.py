@@ -298,6 +298,14 @@ def test_names_of_parameters_from_batch_are_escaped_too():
     assert "- ``<b>` a``: `1`" in text({**SEEN, "<b>` a": 1})
 
 
+@pytest.mark.parametrize("value", [7, "text", {"a": None}, [[1]], [], True, None, 1.5])
+def test_a_view_of_an_unexpected_shape_is_shown_and_compared_all_the_same(value):
+    for name in ("labels", "messages", "targeting", "push_time", "local_push_time", "recurrence", "name", "deeplink"):
+        odd = {**SEEN, name: value}
+        assert text(odd)
+        assert refusal(read(seen=odd), odd) is None
+
+
 def test_a_long_value_beside_the_messages_is_cut_and_says_so():
     shown = text({**SEEN, "custom_payload": "x" * 5000})
     assert "(cut, 5,000 characters)" in shown
