@@ -603,6 +603,7 @@ def test_wrong_arguments_are_refused_when_the_dag_is_parsed(arguments, message):
     [
         ({"destination": "batch/files"}, "destination must be a URL such as"),
         ({"destination": None}, "destination must be a URL such as"),
+        ({"destination": "file://data/batch"}, "destination must be a URL such as"),
         ({"since": "yesterday"}, "since must be a moment with a time zone"),
         ({"apps": 5}, "apps must be the name of an app, a list of names, or None, not 5"),
         ({"apps": []}, "apps must be the name of an app"),
