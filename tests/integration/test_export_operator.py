@@ -625,7 +625,7 @@ def test_parquet_without_pyarrow_is_refused_before_any_request(batch, exports, m
 def test_the_operator_can_be_mapped_over_apps_and_templated():
     with DAG("exports", schedule=None):
         mapped = BatchExportCampaignsOperator.partial(
-            task_id="export", destination="file:///tmp/{{ ds }}", restate_days=7
+            task_id="export", destination="file:///tmp/{{ ds }}", restate_days=7, live=None
         ).expand(apps=["ios", "android"])
     assert mapped.template_fields == ("destination", "apps", "since", "batch_conn_id")
 
