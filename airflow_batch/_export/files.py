@@ -32,7 +32,9 @@ class Storage:
         from airflow.sdk import ObjectStoragePath
 
         if not isinstance(destination, ObjectStoragePath):
-            if not isinstance(destination, str) or "://" not in destination:
+            is_url = isinstance(destination, str) and "://" in destination
+            # Of file://data/batch the worker's current folder would be a part.
+            if not is_url or (destination.startswith("file:") and not destination.startswith("file:///")):
                 raise BatchPayloadError(
                     "destination must be a URL such as 's3://aws_default@bucket/batch' or 'file:///data/batch', or an "
                     f"ObjectStoragePath, not {short_repr(destination)}."

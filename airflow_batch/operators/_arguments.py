@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 from airflow.sdk import XComArg
 
@@ -74,6 +74,9 @@ def read_desired_live(live: Any) -> bool | CampaignWindow:
 class TaskArguments(RetryDefaults):
     """Mixin that checks the arguments of mapped tasks as those of plain ones, and gives both the same defaults."""
 
+    own_arguments: ClassVar[frozenset[str]] = frozenset()
+    """Those that have another meaning than in the other operators, and are not checked like theirs."""
+
     @classmethod
     def task_defaults(cls) -> dict[str, Any]:
         """Return the defaults of arguments that neither the task nor ``default_args`` give."""
@@ -82,5 +85,5 @@ class TaskArguments(RetryDefaults):
     @classmethod
     def partial(cls, **kwargs: Any) -> Any:
         """Start a mapped task. See ``BaseOperator.partial``."""
-        check_arguments(**kwargs)
+        check_arguments(**{name: value for name, value in kwargs.items() if name not in cls.own_arguments})
         return super().partial(**kwargs)

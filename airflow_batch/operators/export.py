@@ -84,6 +84,7 @@ class BatchExportCampaignsOperator(BaseCampaignOperator):
     """
 
     template_fields: Sequence[str] = ("destination", "apps", "since", "batch_conn_id")
+    own_arguments = frozenset({"live"})
     ui_color = "#e9e0ff"
     _export: CampaignExport | None = None
 

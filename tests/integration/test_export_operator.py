@@ -603,6 +603,7 @@ def test_wrong_arguments_are_refused_when_the_dag_is_parsed(arguments, message):
     [
         ({"destination": "batch/files"}, "destination must be a URL such as"),
         ({"destination": None}, "destination must be a URL such as"),
+        ({"destination": "file://data/batch"}, "destination must be a URL such as"),
         ({"since": "yesterday"}, "since must be a moment with a time zone"),
         ({"apps": 5}, "apps must be the name of an app, a list of names, or None, not 5"),
         ({"apps": []}, "apps must be the name of an app"),
@@ -624,7 +625,7 @@ def test_parquet_without_pyarrow_is_refused_before_any_request(batch, exports, m
 def test_the_operator_can_be_mapped_over_apps_and_templated():
     with DAG("exports", schedule=None):
         mapped = BatchExportCampaignsOperator.partial(
-            task_id="export", destination="file:///tmp/{{ ds }}", restate_days=7
+            task_id="export", destination="file:///tmp/{{ ds }}", restate_days=7, live=None
         ).expand(apps=["ios", "android"])
     assert mapped.template_fields == ("destination", "apps", "since", "batch_conn_id")
 
