@@ -23,7 +23,7 @@ OUTSIDE = {
     "airflow_batch/sandbox/README.md": "sandbox.md",
 }
 """Documents outside of ``docs/``, and their pages."""
-SHOWN = {".py": "python", ".yaml": "yaml", ".json": "json", ".toml": "toml"}
+SHOWN = {".py": "python", ".yaml": "yaml", ".json": "json", ".toml": "toml", ".sql": "sql"}
 """Files that a document may link to, and their languages."""
 REFERENCE = {
     "operators": [

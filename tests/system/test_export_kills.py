@@ -20,8 +20,8 @@ MOMENTS = {
     "before the first request": ["request", 1],
     "after the list": ["request", 2],
     "before there is a part": ["request", 7],
-    "after the first part": ["request", 15],
     "while the first part is copied": ["copy", 1],
+    "while the second part is copied": ["copy", 2],
     "before the second part is renamed": ["rename", 2],
     "while the file of the campaigns is copied": ["copy", 6],
     "before the file of the campaigns is renamed": ["rename", 6],
@@ -30,7 +30,7 @@ MOMENTS = {
 }
 """When the first attempt is killed. There are five parts of five campaigns, then three files."""
 KEPT = {
-    "after the first part": 5,
+    "while the second part is copied": 5,
     "before the second part is renamed": 5,
     "while the file of the campaigns is copied": CAMPAIGNS,
     "before the file of the campaigns is renamed": CAMPAIGNS,
