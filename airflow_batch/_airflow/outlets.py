@@ -14,6 +14,7 @@ from airflow_batch._airflow.task_context import storable
 URI_SCHEME = "batch"
 MAX_LISTED = 200
 """Campaigns that the ``extra`` of one event lists. An alias has an event for each, however many."""
+_INCOMPLETE = "The asset events of this task say less than they should: %s: %s"
 _KEYS = ("campaign_token", "app", "name", "live", "changed", "action")
 
 
@@ -46,15 +47,22 @@ def fill_outlet_events(
         rows = [{key: storable(result[key]) for key in _KEYS} for result in results]
         changed = [row for row in rows if row["changed"] is not False and row["action"] != "dry_run"]
         extra = rows[0] if summary is None else {**summary, **_listed(changed)}
-        set_outlet_extra(context, outlets, extra)
+        _set_extra(context, outlets, extra)
         for alias in (outlet for outlet in outlets if isinstance(outlet, AssetAlias)):
             _add_each(context["outlet_events"][alias], batch_conn_id, changed)
     except Exception as error:
-        log.warning("The asset events of this task say less than they should: %s: %s", type(error).__name__, error)
+        log.warning(_INCOMPLETE, type(error).__name__, error)
 
 
-def set_outlet_extra(context: Mapping[str, Any], outlets: Iterable[Any], extra: Mapping[str, Any]) -> None:
-    """Add what a task has done to the events of its outlets. An alias is left as it is."""
+def set_outlet_extra(context: Mapping[str, Any], outlets: Iterable[Any], extra: Mapping[str, Any], *, log: Any) -> None:
+    """Add what a task has done to the events of its outlets, but of aliases. A failure is logged: the work is done."""
+    try:
+        _set_extra(context, outlets or (), extra)
+    except Exception as error:
+        log.warning(_INCOMPLETE, type(error).__name__, error)
+
+
+def _set_extra(context: Mapping[str, Any], outlets: Iterable[Any], extra: Mapping[str, Any]) -> None:
     from airflow.sdk import AssetAlias
 
     for outlet in outlets:

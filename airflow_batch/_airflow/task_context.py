@@ -24,6 +24,11 @@ def set_map_index_name(context: Any, app: str | None, name: Any) -> None:
     context["batch_index"] = text_or_none(" ".join(str(part) for part in (app, name) if part), MAX_INDEX_NAME)
 
 
+def is_mapped(ti: Any) -> bool:
+    """Return whether a task instance is one of a mapped task (``.expand``)."""
+    return ti.map_index is not None and ti.map_index >= 0
+
+
 def run_after_of(context: Mapping[str, Any]) -> datetime | None:
     """Return a moment before which no attempt of this run's tasks began, None where the run is not known.
 

@@ -47,7 +47,7 @@ class Approval:
     :param answered_at: None where that cannot be read.
     :param parameters: The fingerprint of each parameter.
     :param with_payload: Whether the payload of an update was shown, too.
-    :param refusal: Why nothing is switched on or updated with it; empty if it is one.
+    :param refusal: Why nothing is switched on or updated with it; empty if it is valid.
     """
 
     answered_at: datetime | None = None
@@ -129,7 +129,7 @@ def read_approval(campaign: Any, app: str | None) -> Approval | None:
         return Approval(refusal="the approval in the given result cannot be read")
     refusal = ""
     if approved is not True:
-        refusal = "it was rejected"
+        refusal = "no person has approved it"
     elif token != campaign.get("campaign_token"):
         refusal = f"the approval is of campaign {token!r}"
     elif of_app != app:
@@ -146,10 +146,15 @@ def check_approved(approval: Approval, token: str, seen: Campaign | None, payloa
     """
     why, advice = approval.refusal, AGAIN
     if not why and seen is None:
-        why, advice = "it cannot be read, so it is not known whether it is as approved", "Use a Live API key"
+        why, advice = (
+            "it cannot be read, so it is not known whether it is as approved",
+            "Use a Live API key and read='auto'",
+        )
     if not why and seen is not None:
         changed = _changed(approval, fingerprints(seen, payload), is_update=bool(payload))
-        why = f"{', '.join(changed)} changed since the approval" if changed else ""
+        if changed:
+            names = ", ".join(changed)
+            why = f"not as approved: {names}" if payload else f"{names} changed since the approval"
     if why:
         raise BatchChangeRefusedError(
             f"Campaign {token!r} is neither switched on nor updated: {why}. Nothing was sent. {advice}."

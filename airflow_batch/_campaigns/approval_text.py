@@ -93,7 +93,7 @@ def code(value: Any) -> str:
     if not text:
         return "(empty)"
     text = LINE_BREAK.join(text.splitlines()) if len(text.splitlines()) > 1 else text.strip("\r\n")
-    text = "".join(_visible(letter) for letter in text)
+    text = visible(text)
     fence = "`" * (max(map(len, re.findall("`+", text)), default=0) + 1)
     space = " " if text[:1] in ("`", " ", "") or text[-1:] in ("`", " ") else ""
     return f"{fence}{space}{text}{space}{fence}"
@@ -103,10 +103,13 @@ def _listed(value: Any) -> str:
     return ", ".join(map(code, value if isinstance(value, list) else [value])) if value else "none"
 
 
-def _visible(letter: str) -> str:
-    """Return a letter; a control character, or one that changes the direction of the text, by its number."""
-    hidden = unicodedata.category(letter) in ("Cc", "Cf", "Cs", "Co", "Cn") and letter not in _JOINERS
-    return f"\\u{ord(letter):04x}" if hidden else letter
+def visible(text: str) -> str:
+    """Return a text in which control characters, and those that change its direction, are written by their numbers."""
+    return "".join(f"\\u{ord(letter):04x}" if _is_hidden(letter) else letter for letter in text)
+
+
+def _is_hidden(letter: str) -> bool:
+    return unicodedata.category(letter) in ("Cc", "Cf", "Cs", "Co", "Cn") and letter not in _JOINERS
 
 
 def _key(name: str) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from airflow_batch._campaigns.approval import Approval, read_approval
 from airflow_batch._campaigns.payload import read_definition, read_expected_name, read_live, read_reference
 from airflow_batch._campaigns.protocol import Schedule
 from airflow_batch._values import short_repr, type_name
@@ -30,6 +31,7 @@ class DesiredCampaign:
     live: bool | Schedule
     expect_name: str | None = None
     definition: Mapping[str, Any] | None = None
+    approval: Approval | None = None
 
 
 def read_desired(items: Any, default_app: str | None = None) -> list[DesiredCampaign]:
@@ -86,6 +88,6 @@ def _read_one(item: Any, place: str, default_app: str | None) -> DesiredCampaign
             raise BatchPayloadError(f"{place}: {key} must be text, not {type_name(item[key])}.")
     name = item.get("expect_name")
     name = read_expected_name(name, given=name is not None)
-    return DesiredCampaign(
-        token=token, app=item.get("app") or app or default_app, live=live, expect_name=name, definition=definition
-    )
+    app = item.get("app") or app or default_app
+    approval = read_approval(item["campaign"], app)
+    return DesiredCampaign(token=token, app=app, live=live, expect_name=name, definition=definition, approval=approval)

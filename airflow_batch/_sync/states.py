@@ -78,6 +78,7 @@ def _request(campaign: DesiredCampaign, at: datetime | None, latest_on: datetime
         live=live,
         definition=campaign.definition,
         expect_name=campaign.expect_name,
+        approval=campaign.approval,
         verify="always",
         latest_on=latest_on if is_fixed else None,
     )

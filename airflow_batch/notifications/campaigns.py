@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseHook, BaseNotifier
 
 from airflow_batch._airflow.task_context import run_after_of
+from airflow_batch._campaigns.approval import read_approval
 from airflow_batch._campaigns.change import change_campaign
 from airflow_batch._campaigns.payload import read_definition, read_expected_name, read_reference
 from airflow_batch._campaigns.protocol import Attempt, SystemClock
@@ -144,6 +145,7 @@ class SetCampaignLiveNotifier(BaseNotifier):
                 definition=read_definition(self.definition, stops=live is not True, log=log),
                 read=self.read == "auto",
                 expect_name=read_expected_name(self.expect_name, given=self.expects_name),
+                approval=read_approval(self.campaign, hook.app),
             )
             left = TIME_LIMIT - timedelta(seconds=time.monotonic() - started)
             attempt = Attempt(run_after=run_after_of(context))

@@ -25,7 +25,14 @@ from airflow_batch._airflow.backoff import (
 )
 from airflow_batch._airflow.compat import AirflowSkipException, reschedule_at
 from airflow_batch._airflow.outlets import fill_outlet_events
-from airflow_batch._airflow.task_context import TIMED_RUNS, run_after_of, set_map_index_name, storable, text_or_none
+from airflow_batch._airflow.task_context import (
+    TIMED_RUNS,
+    is_mapped,
+    run_after_of,
+    set_map_index_name,
+    storable,
+    text_or_none,
+)
 from airflow_batch._airflow.task_state import TaskState, refused_since
 from airflow_batch._campaigns.approval import read_approval
 from airflow_batch._campaigns.change import change_campaign
@@ -336,7 +343,7 @@ def attempt_of(context: Context) -> Attempt:
         number=ti.try_number,
         max_tries=ti.max_tries,
         is_rescheduled=bool(context.get("task_reschedule_count")),
-        is_mapped=ti.map_index >= 0,
+        is_mapped=is_mapped(ti),
         run_after=run_after,
         store=None if store is None else TaskState(store),
     )

@@ -17,7 +17,7 @@ from airflow_batch._airflow.compat import AirflowFailException
 from airflow_batch._airflow.human_input import keeping, put_question, timeout_arguments
 from airflow_batch._airflow.task_context import run_after_of, set_map_index_name, storable, text_or_none
 from airflow_batch._campaigns.approval import record_of, shown_now
-from airflow_batch._campaigns.approval_text import approval_text, warnings_of
+from airflow_batch._campaigns.approval_text import approval_text, visible, warnings_of
 from airflow_batch._campaigns.change import not_visible
 from airflow_batch._campaigns.payload import check_payload, read_reference
 from airflow_batch._campaigns.rules import Clocks
@@ -114,11 +114,11 @@ class BatchCampaignApprovalOperator(BaseCampaignOperator, ApprovalOperator):  # 
             assigned_users=assigned_users,
             notifiers=notifiers,
             defaults=defaults,
-            **timeout_arguments(response_timeout),
-            **kwargs,
+            **{**kwargs, **timeout_arguments(response_timeout)},
         )
         self.campaign, self.payload = campaign, payload
-        self.response_timeout = response_timeout
+        # Airflow's operator takes an execution_timeout for it.
+        self.response_timeout = response_timeout or getattr(self, "response_timeout", None)
         self.timezone = None if timezone is None else read_timezone(timezone)
 
     @classmethod
@@ -139,7 +139,7 @@ class BatchCampaignApprovalOperator(BaseCampaignOperator, ApprovalOperator):  # 
         clocks = Clocks(shown_at, hook.batch_now())
         summary = campaign_summary(token, hook.app, seen, shown_at)
         set_map_index_name(context, hook.app, summary["name"] or token)
-        self.subject = self.subject or f"Send the campaign {' '.join((summary['name'] or token).split())}?"
+        self.subject = self.subject or f"Send the campaign {visible(' '.join((summary['name'] or token).split()))}?"
         self.body = storable(
             approval_text(
                 token=token,
@@ -147,10 +147,13 @@ class BatchCampaignApprovalOperator(BaseCampaignOperator, ApprovalOperator):  # 
                 seen=seen,
                 payload=payload,
                 zone=pendulum.timezone(self.timezone or _zone_of(self)),
-                warnings=warnings_of(token, seen, payload, clocks, run_after_of(context)),
+                warnings=[
+                    *([f"Nothing will be sent, because {hook.read_only_reason}."] if hook.read_only_reason else []),
+                    *warnings_of(token, seen, payload, clocks, run_after_of(context)),
+                ],
             )
         )
-        if other := put_question(self, context["ti"].id):
+        if context["ti"].try_number > 1 and (other := put_question(self, context["ti"].id)):
             raise BatchChangeRefusedError(
                 f"Airflow still shows the question of an earlier attempt about campaign {token!r}: {', '.join(other)} "
                 "would be another one now. Nobody is asked. Start a new DAG run."
@@ -171,7 +174,7 @@ class BatchCampaignApprovalOperator(BaseCampaignOperator, ApprovalOperator):  # 
         result = _result(event, shown)
         if not result["approval"]["approved"]:
             # Airflow ends the task by an exception when it skips what follows, and a stop may need the result.
-            cast("Any", context["ti"]).xcom_push(key="return_value", value=result)
+            self.push_result(context, cast("Any", result))
         try:
             super().execute_complete(context, event)
         except HITLRejectException as rejected:  # fail_on_reject

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from airflow.sdk import XComArg
 
 from airflow_batch._airflow.outlets import set_outlet_extra
-from airflow_batch._airflow.task_context import run_after_of, set_map_index_name
+from airflow_batch._airflow.task_context import is_mapped, run_after_of, set_map_index_name
 from airflow_batch._export.files import FileFormat, Storage, check_format
 from airflow_batch._export.run import CampaignExport, Selection
 from airflow_batch._values import check_choice, read_moment_argument, rendered_or_none, short_repr, whole_number
@@ -150,7 +150,7 @@ class BatchExportCampaignsOperator(BaseCampaignOperator):
             self.push_result(context, result_of(export))
             raise
         result = result_of(export)
-        set_outlet_extra(context, self.outlets, result)
+        set_outlet_extra(context, self.outlets, result, log=self.log)
         return result
 
     def on_kill(self) -> None:
@@ -173,7 +173,7 @@ class BatchExportCampaignsOperator(BaseCampaignOperator):
 def result_of(export: CampaignExport) -> dict[str, Any]:
     """Return the result for XCom."""
     failures = [
-        {"campaign_token": token, "app": app, "name": name, "error": type(error).__name__, "message": str(error)[:500]}
+        {"campaign_token": token, "app": app, "name": name, "error": type(error).__name__, "message": str(error)[:200]}
         for (app, token), (name, error) in export.errors.items()
     ]
     vanished = [
@@ -198,7 +198,7 @@ def file_name(context: Mapping[str, Any]) -> str:
     ti = context["ti"]
     start, end = _interval(context)
     run = _safe(ti.run_id) if start is None or end is None else "_".join(dict.fromkeys(map(_compact, (start, end))))
-    index = [] if ti.map_index is None or ti.map_index < 0 else [str(ti.map_index)]
+    index = [str(ti.map_index)] if is_mapped(ti) else []
     # No part holds a dot, so that two task instances never share a name.
     return ".".join([_safe(ti.dag_id), _safe(ti.task_id), run, *index])
 

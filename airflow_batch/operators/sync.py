@@ -27,6 +27,7 @@ from airflow_batch.hooks.batch import BatchHook, rendered_or_none
 from airflow_batch.operators._arguments import Campaigns, Duration, Lateness, Throttle
 from airflow_batch.operators._base import BaseCampaignOperator, attempt_of, latest_moment, read_lateness
 from airflow_batch.policies.retry import MAX_WAIT
+from airflow_batch.results import CampaignResult
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -143,6 +144,9 @@ class BatchSyncCampaignsOperator(BaseCampaignOperator):
         except BatchError:
             self.push_result(context, self._report(context, sync, desired))
             raise
+        action = "dry_run" if sync.dry_run else "sync"
+        results = self._results(context, sync, desired)
+        fill_outlet_events(context, self.outlets, self.batch_conn_id, results, summary={"action": action}, log=self.log)
         return self._report(context, sync, desired)
 
     def on_kill(self) -> None:
@@ -169,6 +173,17 @@ class BatchSyncCampaignsOperator(BaseCampaignOperator):
         places = [Path(folder, str(self.calendar)) for folder in folders]
         return str(next((place for place in places if place.is_file()), self.calendar))
 
+    def _results(
+        self, context: Context, sync: CampaignSync, desired: Sequence[DesiredCampaign]
+    ) -> list[CampaignResult]:
+        """Return the results of the campaigns that are as desired, or would be."""
+        ended = sync.progress.failed.keys() | sync.progress.skipped.keys()
+        return [
+            self.row_of(context, outcome, app=desired[index].app, action="set_live")
+            for index, outcome in sorted(sync.progress.outcomes.items())
+            if index not in ended
+        ]
+
     def _report(self, context: Context, sync: CampaignSync, desired: Sequence[DesiredCampaign]) -> dict[str, Any]:
         progress = sync.progress
         report: dict[str, Any] = {
@@ -190,13 +205,7 @@ class BatchSyncCampaignsOperator(BaseCampaignOperator):
             for index, error in progress.failed.items()
         ]
         skipped = [{**names(index), "skipped": reason} for index, reason in progress.skipped.items()]
-        results = [
-            self.row_of(context, outcome, app=desired[index].app, action="set_live")
-            for index, outcome in sorted(progress.outcomes.items())
-            if index not in progress.failed and index not in progress.skipped
-        ]
-        action = "dry_run" if sync.dry_run else "sync"
-        fill_outlet_events(context, self.outlets, self.batch_conn_id, results, summary={"action": action}, log=self.log)
+        results = self._results(context, sync, desired)
         whole = {**report, "campaigns": [*failures, *skipped, *results]}
         if len(json.dumps(whole)) <= MAX_REPORT:
             return whole

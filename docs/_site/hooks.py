@@ -32,6 +32,7 @@ REFERENCE = {
             for name in ("SetCampaignLive", "UpdateCampaign", "CreateCampaign", "DeleteCampaign", "GetCampaignStats")
         ),
         "airflow_batch.operators.sync.BatchSyncCampaignsOperator",
+        "airflow_batch.operators.approval.BatchCampaignApprovalOperator",
         "airflow_batch.operators.export.BatchExportCampaignsOperator",
     ],
     "sensors": [
@@ -47,7 +48,9 @@ REFERENCE = {
         "airflow_batch.calendars.CampaignCalendar",
         "airflow_batch.calendars.CalendarCampaign",
     ],
-    "results": ["airflow_batch.results.CampaignResult", "airflow_batch.results.CampaignSummary"],
+    "results": [
+        *(f"airflow_batch.results.{name}" for name in ("CampaignResult", "CampaignSummary", "ApprovedCampaign")),
+    ],
     "exceptions": ["airflow_batch.exceptions"],
     "retries": ["airflow_batch.policies.retry.BatchRetryPolicy", "airflow_batch.policies.retry.retry_defaults"],
     "triggers": [

@@ -5,6 +5,7 @@ A real scheduler puts the questions in tests/system/test_approval.py. Here a sta
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from uuid import uuid4
@@ -22,12 +23,15 @@ from airflow_batch.exceptions import (
     BatchApiMisuseError,
     BatchChangeRefusedError,
     BatchConfigurationError,
+    BatchError,
     BatchNotVisibleError,
     BatchPayloadError,
 )
 from airflow_batch.hooks.batch import BatchHook
+from airflow_batch.notifications.campaigns import SetCampaignLiveNotifier
 from airflow_batch.operators.approval import BatchCampaignApprovalOperator
 from airflow_batch.operators.campaigns import BatchSetCampaignLiveOperator, BatchUpdateCampaignOperator
+from airflow_batch.operators.sync import BatchSyncCampaignsOperator
 from airflow_batch.sandbox import Fault
 
 SALE = {
@@ -76,16 +80,16 @@ class Instance(Attempt):
         self.pushed[key] = value
 
 
-def asking(task):
+def asking(task, try_number=1):
     """The context of an attempt, as Airflow's own operator needs it."""
-    context = context_of(task, kind=Instance)
+    context = context_of(task, kind=Instance, try_number=try_number)
     return {**context, "task_instance": context["ti"]}
 
 
-def ask(task):
+def ask(task, try_number=1):
     """Put the question of a task, and return what Airflow keeps for the answer."""
     try:
-        task.execute(asking(task))
+        task.execute(asking(task, try_number))
     except BaseException as waits:  # of another class from Airflow 3.3 on
         if getattr(waits, "method_name", None) != "execute_complete":
             raise
@@ -199,10 +203,10 @@ def test_a_question_of_an_earlier_attempt_with_another_text_is_not_put_again(bat
     token = batch.add_campaign(SALE)
     task = approval(token)
     ask(task)
-    ask(approval(token))  # the same campaign: the same question
+    ask(approval(token), 2)  # the same campaign: the same question
     edit(token, messages=NEW_TEXT)
     with pytest.raises(BatchChangeRefusedError, match=r"question of an earlier attempt .* body would be another one"):
-        approval(token).execute(asking(task))
+        approval(token).execute(asking(task, 3))
 
 
 def test_a_question_of_an_earlier_attempt_for_other_users_is_not_put_again(batch, airflow):
@@ -210,7 +214,7 @@ def test_a_question_of_an_earlier_attempt_for_other_users_is_not_put_again(batch
     ask(approval(token))
     task = approval(token, assigned_users=ANN)
     with pytest.raises(BatchChangeRefusedError, match="assigned_users would be another one"):
-        task.execute(asking(task))
+        task.execute(asking(task, 2))
 
 
 def test_an_airflow_that_shows_the_new_text_puts_the_question_again(batch, airflow):
@@ -218,8 +222,33 @@ def test_an_airflow_that_shows_the_new_text_puts_the_question_again(batch, airfl
     token = batch.add_campaign(SALE)
     ask(approval(token))
     edit(token, messages=NEW_TEXT)
-    ask(approval(token))
+    ask(approval(token), 2)
     assert "`New`" in airflow.kept.body
+
+
+def test_the_first_attempt_puts_its_question_once_so_no_answer_is_dropped(batch, airflow):
+    ask(approval(batch.add_campaign(SALE)))
+    assert airflow.put == 1
+
+
+def test_the_headline_writes_invisible_characters_out(batch, airflow):
+    ask(approval(batch.add_campaign({**SALE, "name": "Sale\u202e\u200b"})))
+    assert airflow.kept.subject == "Send the campaign Sale\\u202e\\u200b?"
+
+
+def test_through_a_connection_that_never_writes_the_question_says_that_nothing_will_be_sent(
+    batch, airflow, monkeypatch
+):
+    connection = {**batch.connection(), "extra": {"dry_run": True}}
+    monkeypatch.setenv("AIRFLOW_CONN_BATCH_DEFAULT", json.dumps(connection))
+    ask(approval(batch.add_campaign(SALE)))
+    assert "Nothing will be sent, because connection 'batch_default' has dry_run" in airflow.kept.body
+
+
+def test_the_time_limit_of_default_args_holds_for_the_answer(batch, airflow):
+    task = approval("545fce15f8b04d5b9b1d5c8e3a7c9d20", execution_timeout=timedelta(minutes=10))
+    limit = getattr(task, "response_timeout", None) or task.execution_timeout
+    assert limit == timedelta(minutes=10)
 
 
 # -------------------------------------------------------------------------------------------------------- the answer
@@ -252,7 +281,7 @@ def test_a_rejection_leaves_its_result_for_a_stop_and_switches_nothing_on(batch,
     token = batch.add_campaign({**SALE, "live": True})
     result = approved(token, "Reject")
     assert result["approval"]["approved"] is False
-    with pytest.raises(BatchChangeRefusedError, match="it was rejected"):
+    with pytest.raises(BatchChangeRefusedError, match="no person has approved it"):
         switch(result)
     assert switch(result, live=False)["changed"] is True
 
@@ -267,7 +296,7 @@ def test_a_rejection_pushes_its_result_before_airflow_skips_what_follows(batch, 
 
 def test_an_approval_that_nobody_gave_is_none(batch, airflow):
     result = approved(batch.add_campaign(SALE), by=None)
-    with pytest.raises(BatchChangeRefusedError, match="it was rejected"):
+    with pytest.raises(BatchChangeRefusedError, match="no person has approved it"):
         switch(result)
 
 
@@ -308,7 +337,7 @@ def test_the_approved_payload_is_sent_and_another_is_not(batch, airflow):
     payload = {"messages": NEW_TEXT, "live": True}
     token = batch.add_campaign(SALE)
     result = approved(token, payload=payload)
-    with pytest.raises(BatchChangeRefusedError, match="messages changed"):
+    with pytest.raises(BatchChangeRefusedError, match="not as approved: messages"):
         update(result, {**payload, "messages": [{"language": "en", "body": "Other"}]})
     assert update(result, payload)["changed"] is True
     assert batch.campaign(token)["messages"] == NEW_TEXT
@@ -372,3 +401,39 @@ def test_the_defaults_of_other_operators_hold_here_too(airflow):
     assert task.retries == 6
     assert task.response_timeout == HOUR
     assert SimpleNamespace(**BatchCampaignApprovalOperator.partial(task_id="a").kwargs).retries == 6
+
+
+# ------------------------------------------------------------------------------------------- the sync and the notifier
+
+
+@pytest.mark.parametrize(
+    ("option", "is_edited", "live"), [("Approve", False, True), ("Approve", True, False), ("Reject", False, False)]
+)
+def test_a_sync_and_a_callback_switch_on_only_what_was_approved(batch, airflow, option, is_edited, live):
+    for switch_on in (sync_one, call_back):
+        token = batch.add_campaign(SALE)
+        airflow.kept = None
+        result = approved(token, option)
+        if is_edited:
+            edit(token, messages=NEW_TEXT)
+        if live:
+            switch_on(result)
+        else:
+            with pytest.raises(BatchError, match="neither switched on nor updated"):
+                switch_on(result)
+        assert batch.campaign(token)["live"] is live
+
+
+def test_a_sync_stops_a_campaign_whatever_its_approval_says(batch, airflow):
+    token = batch.add_campaign({**SALE, "live": True})
+    sync_one({"campaign_token": token, "app": None, "approval": None}, live=False)
+    assert batch.campaign(token)["live"] is False
+
+
+def sync_one(result, live=True):
+    task = BatchSyncCampaignsOperator(task_id="sync", campaigns=[{"campaign": result, "live": live}])
+    return task.execute(asking(task))
+
+
+def call_back(result):
+    SetCampaignLiveNotifier(campaign=result, live=True)({"ti": Attempt()})

@@ -227,7 +227,7 @@ def test_another_payload_than_the_approved_one_is_refused(runs):
     run.answer()
 
     assert run.ends() == "failed"
-    assert "messages changed since the approval" in run.log("update")
+    assert "not as approved: messages" in run.log("update")
     assert run.updates() == 0
 
 
