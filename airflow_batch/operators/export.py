@@ -58,6 +58,7 @@ class BatchExportCampaignsOperator(BaseCampaignOperator):
     :param max_in_flight: Requests at a time, 1 to 32. Default 4.
     :param batch_conn_id: Airflow connection of type ``batch``. Default ``batch_default``. Its ``requests_per_second``
         is never exceeded; without one the task finds the limit. Templated.
+    :param app: The only app to export, as other operators name it; ``apps`` takes precedence. Default None. Templated.
     :param throttle: After a long throttle: ``reschedule`` (default), which uses no retry, or ``retry``.
     :param max_wait: How long Batch may throttle the task without progress; seconds or a timedelta. Default: 30 minutes.
 
@@ -83,7 +84,7 @@ class BatchExportCampaignsOperator(BaseCampaignOperator):
     :raises BatchApiError: one of its other subclasses, when the campaigns cannot be listed.
     """
 
-    template_fields: Sequence[str] = ("destination", "apps", "since", "batch_conn_id")
+    template_fields: Sequence[str] = ("destination", "apps", "since", "batch_conn_id", "app")
     own_arguments = frozenset({"live"})
     ui_color = "#e9e0ff"
     _export: CampaignExport | None = None
@@ -101,11 +102,12 @@ class BatchExportCampaignsOperator(BaseCampaignOperator):
         max_failures: int = 0,
         max_in_flight: int = 4,
         batch_conn_id: str = BatchHook.default_conn_name,
+        app: str | None = None,
         throttle: Throttle = "reschedule",
         max_wait: Duration | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(batch_conn_id=batch_conn_id, throttle=throttle, max_wait=max_wait, **kwargs)
+        super().__init__(batch_conn_id=batch_conn_id, app=app, throttle=throttle, max_wait=max_wait, **kwargs)
         check_choice("file_format", file_format, get_args(FileFormat))
         for name, value in (("live", live), ("from_api", from_api)):
             if value is not None and not isinstance(value, bool):
@@ -123,7 +125,7 @@ class BatchExportCampaignsOperator(BaseCampaignOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Write the files and return what is in them."""
         check_format(self.file_format)
-        apps = _read_apps(self.apps)
+        apps = _read_apps(self.app if self.apps is None else self.apps)
         set_map_index_name(context, None, ", ".join(apps or ()))
         ti: Any = context["ti"]
         self._export = export = CampaignExport(

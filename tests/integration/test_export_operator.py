@@ -627,7 +627,7 @@ def test_the_operator_can_be_mapped_over_apps_and_templated():
         mapped = BatchExportCampaignsOperator.partial(
             task_id="export", destination="file:///tmp/{{ ds }}", restate_days=7, live=None
         ).expand(apps=["ios", "android"])
-    assert mapped.template_fields == ("destination", "apps", "since", "batch_conn_id")
+    assert mapped.template_fields == ("destination", "apps", "since", "batch_conn_id", "app")
 
 
 @pytest.mark.parametrize("fault", canary.FAULTS, ids=lambda fault: "-".join(map(str, fault.values())))
