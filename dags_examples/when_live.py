@@ -1,4 +1,4 @@
-"""Start when a campaign of an app goes live, by whomever: a DAG, the dashboard, another tool.
+"""Start when a campaign of an app goes live, whoever caused it: a DAG, the dashboard, another tool.
 
 The trigger polls Batch's list of campaigns once a minute, in the triggerer. A run can have several events, one for each
 campaign that went live since the last run. The payload of an event names campaign and app, so that it can be the

@@ -24,7 +24,7 @@ def timeout_arguments(response_timeout: timedelta | None) -> dict[str, Any]:
 
 
 @contextmanager
-def keeping(kept: Mapping[str, Any]) -> Iterator[None]:
+def resuming_with(kept: Mapping[str, Any]) -> Iterator[None]:
     """Hand what is kept to the method that goes on with the answer, as keyword arguments.
 
     Airflow stores them with the task instance, and drops them when the task is retried or cleared.

@@ -1,7 +1,7 @@
 """What a person has approved, and whether a campaign still is that. Pure functions.
 
-The fingerprints are taken from what was shown, when the question is put. They travel in the result of the approval, and
-the plan of a change compares them with what it reads. The text that is shown is in ``approval_text.py``.
+The fingerprints are taken from what was shown, when the question is asked. They travel in the result of the approval,
+and the plan of a change compares them with what it reads. The text that is shown is in ``approval_text.py``.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def digest_of(parameters: Mapping[str, str]) -> str:
 
 
 def shown_now(token: str, app: str | None, seen: Campaign, payload: Campaign | None, at: datetime) -> dict[str, Any]:
-    """Return what is kept of a campaign when the question is put: JSON values, which go through the wait."""
+    """Return what is kept of a campaign when the question is asked: JSON values, which go through the wait."""
     return {
         "campaign_token": token,
         "app": app,

@@ -13,13 +13,13 @@ from datetime import timedelta
 
 from airflow_batch._campaigns import plan as planning
 from airflow_batch._campaigns.diff import Campaign
-from airflow_batch._campaigns.dry_run import log_unsent, prepare
+from airflow_batch._campaigns.dry_run import apply_dry_run, log_unsent
 from airflow_batch._campaigns.history import History, Journal, Write, run_attempt
 from airflow_batch._campaigns.payload import payload_digest
 from airflow_batch._campaigns.plan import AskBatch, Done, Plan, Refuse, Send, Situation, TooLate, Wait
 from airflow_batch._campaigns.protocol import Attempt, CampaignApi, Clock, Log
 from airflow_batch._campaigns.request import ChangeRequest, Outcome, TooLateError
-from airflow_batch._campaigns.rules import Clocks, check_lost, describe, title_of
+from airflow_batch._campaigns.rules import Clocks, check_lost, describe, not_visible, title_of
 from airflow_batch._campaigns.verify import Sent, check_sent
 from airflow_batch._campaigns.waiting import AGAIN_AFTER, MAX_IN_SLOT, STOP_READ_LIMIT, WRITE_RESERVE, Waiting
 from airflow_batch.exceptions import (
@@ -28,7 +28,6 @@ from airflow_batch.exceptions import (
     BatchConnectionError,
     BatchError,
     BatchNotFoundError,
-    BatchNotVisibleError,
     BatchPayloadError,
     BatchVerificationError,
 )
@@ -57,7 +56,7 @@ def change_campaign(
     :raises BatchVerificationError: when it is not as written.
     :raises BatchApiError: one of its other subclasses, for each failed request.
     """
-    attempt, request, budget = prepare(api, clock, attempt, request, log, budget)
+    attempt, request, budget = apply_dry_run(api, clock, attempt, request, log, budget)
     journal = Journal(attempt, clock, request.token, api.app, log)
     history = History(began=clock.now()) if request.dry_run else journal.load()
     change = Change(api, clock, attempt, request, journal, log, history=history, budget=budget)
@@ -103,8 +102,8 @@ class Change:
         spread = zlib.crc32(f"{self.request.token} {self.attempt.number}".encode()) / 2**32
         allowed = MAX_IN_SLOT if waits else timedelta(0)
         self.is_throttled = self.attempt.is_rescheduled
-        waits_out = self.is_throttled or not self.attempt.is_mapped
-        self.waiting = Waiting(self.clock, self.log, self.request.live, budget, allowed, spread, waits_out)
+        may_wait_out = self.is_throttled or not self.attempt.is_mapped
+        self.waiting = Waiting(self.clock, self.log, self.request.live, budget, allowed, spread, may_wait_out)
 
     def make(self) -> Outcome:
         """Read, plan, send, and begin again until nothing is left to do. The last read is the check."""
@@ -114,7 +113,8 @@ class Change:
             if self.failure is None:
                 self.seen = seen
             step = self._plan()
-            if isinstance(step, Send) and self.is_throttled and not self.request.dry_run and self.waiting.space_out():
+            will_write = isinstance(step, Send) and not self.request.dry_run
+            if will_write and self.is_throttled and self.waiting.pause_before_write():
                 step = self._plan()
             if isinstance(step, Done):
                 return self._finish(step, seen)
@@ -387,10 +387,6 @@ class Change:
             before=seen,
             would_change=would_change,
         )
-
-
-def not_visible(error: BatchApiError) -> BatchNotVisibleError:
-    return BatchNotVisibleError(f"{error.message} A new campaign may take a while to show.", **error.details)
 
 
 def _is_for_content(error: BatchError) -> bool:

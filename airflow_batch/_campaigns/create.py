@@ -16,7 +16,7 @@ from airflow_batch._airflow.backoff import BATCH_FLOOR
 from airflow_batch._campaigns import rules
 from airflow_batch._campaigns.change import Change
 from airflow_batch._campaigns.diff import Campaign, same_name
-from airflow_batch._campaigns.dry_run import prepare
+from airflow_batch._campaigns.dry_run import apply_dry_run
 from airflow_batch._campaigns.history import History, Journal, run_attempt
 from airflow_batch._campaigns.payload import dry_run_token, payload_digest
 from airflow_batch._campaigns.plan import repeat_refused
@@ -56,7 +56,7 @@ def create_campaign(
         may not make it live any more.
     :raises BatchApiError: one of its other subclasses, for each failed request.
     """
-    attempt, request, _ = prepare(api, clock, attempt, request, log)
+    attempt, request, _ = apply_dry_run(api, clock, attempt, request, log)
     return run_attempt(Creation(api, clock, attempt, request, log))
 
 

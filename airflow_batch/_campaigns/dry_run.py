@@ -17,7 +17,7 @@ from airflow_batch.exceptions import BatchConnectionError, BatchError
 Request = TypeVar("Request", ChangeRequest, CreateRequest)
 
 
-def prepare(
+def apply_dry_run(
     api: CampaignApi, clock: Clock, attempt: Attempt, request: Request, log: Log, budget: timedelta | None = None
 ) -> tuple[Attempt, Request, timedelta | None]:
     """Return what an attempt begins with: those of a dry run, where nothing may be sent.

@@ -15,8 +15,10 @@ from airflow_batch._campaigns.diff import PUSH_TIMES, Campaign, differences, los
 from airflow_batch._campaigns.protocol import Schedule
 from airflow_batch._values import short_repr
 from airflow_batch.exceptions import (
+    BatchApiError,
     BatchChangeRefusedError,
     BatchClockError,
+    BatchNotVisibleError,
     BatchParametersLostError,
     BatchVerificationError,
 )
@@ -231,3 +233,8 @@ def describe(desired: Campaign) -> str:
     others = [name for name in desired if name != "live"]
     live = ["live" if desired["live"] else "not live"] if "live" in desired else []
     return ", ".join(live + ([f"updated in {', '.join(others)}"] if others else []))
+
+
+def not_visible(error: BatchApiError) -> BatchNotVisibleError:
+    """Return the error for a campaign that view does not know, which may be a new one."""
+    return BatchNotVisibleError(f"{error.message} A new campaign may take a while to show.", **error.details)

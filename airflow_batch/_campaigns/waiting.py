@@ -19,7 +19,7 @@ MAX_IN_SLOT = timedelta(minutes=5)
 MAX_SHORT_THROTTLE, SPREAD = 8.0, 2.0
 """Seconds: a throttle of up to so long is waited out once in the slot, and up to so much longer, so that tasks that
 were refused together do not come back together. Another start of a worker takes longer, and reads again."""
-SPACING = 1.0
+PAUSE_BEFORE_WRITE = 1.0
 """Seconds between the read and the write of a task that Batch throttles. Tasks that send both at once mostly get one
 through, and have to read again: 60 of them took twice as long."""
 STOP_READ_LIMIT, WRITE_RESERVE = 5.0, 5.0
@@ -34,7 +34,7 @@ class Waiting:
     :param budget: How long the whole attempt may take, for a callback. None: only the waits are limited.
     :param allowed: How long the attempt may wait in all, where there is no budget.
     :param spread: From 0 to 1, different for each task.
-    :param waits_out: Whether a short throttle is still to be waited out. Not by a mapped task that was never
+    :param may_wait_out: Whether a short throttle is still to be waited out. Not by a mapped task that was never
         rescheduled: its siblings need the slot.
     """
 
@@ -44,7 +44,7 @@ class Waiting:
     budget: timedelta | None = None
     allowed: timedelta = MAX_IN_SLOT
     spread: float = 0.0
-    waits_out: bool = True
+    may_wait_out: bool = True
     waited: timedelta = timedelta(0)
     started: datetime = field(init=False)
     not_before: datetime = field(init=False)
@@ -86,17 +86,17 @@ class Waiting:
         """Wait as long as Batch asks after a 429, once in an attempt and where that is short; else return False."""
         seconds = (self.not_before - self.clock.now()).total_seconds()
         is_short = isinstance(self.throttle, BatchRateLimitError) and seconds <= MAX_SHORT_THROTTLE
-        if not self.waits_out or not is_short or self.budget is not None:
+        if not self.may_wait_out or not is_short or self.budget is not None:
             return False
-        self.waits_out = False
+        self.may_wait_out = False
         return self.for_throttle(SPREAD * self.spread)
 
-    def space_out(self) -> bool:
+    def pause_before_write(self) -> bool:
         """Wait between the read and the write of a throttled task; return False for one that may not wait."""
         if self.budget is not None or not self.allowed:
             return False
-        self.waited += timedelta(seconds=SPACING)
-        self.clock.sleep(SPACING)
+        self.waited += timedelta(seconds=PAUSE_BEFORE_WRITE)
+        self.clock.sleep(PAUSE_BEFORE_WRITE)
         return True
 
     def pause(self, seconds: float, why: str, *, may_be_cut: bool = True) -> bool:

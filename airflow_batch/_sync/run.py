@@ -226,7 +226,7 @@ class CampaignSync:
         stops = [index for index in pending if self.progress.outcomes[index].sent["live"] is False]
         if stops and (reason := self.reader.hooks.read_only_reason):
             named = short_list(stops, MAX_NAMED, show=lambda index: self.desired[index].token)
-            self.log.warning("%d campaigns are NOT stopped, because %s: %s.", len(stops), reason, named)
+            self.log.warning("Campaigns that are NOT stopped (%d), because %s: %s.", len(stops), reason, named)
 
     def _unsent(self, index: int, seen: State, live: bool, *, would_change: bool) -> Outcome:
         now = self.clock.now()

@@ -14,13 +14,12 @@ from airflow.providers.standard.exceptions import HITLRejectException, HITLTimeo
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 
 from airflow_batch._airflow.compat import AirflowFailException
-from airflow_batch._airflow.human_input import keeping, put_question, timeout_arguments
+from airflow_batch._airflow.human_input import put_question, resuming_with, timeout_arguments
 from airflow_batch._airflow.task_context import run_after_of, set_map_index_name, storable, text_or_none
 from airflow_batch._campaigns.approval import record_of, shown_now
 from airflow_batch._campaigns.approval_text import approval_text, visible, warnings_of
-from airflow_batch._campaigns.change import not_visible
 from airflow_batch._campaigns.payload import check_payload, read_reference
-from airflow_batch._campaigns.rules import Clocks
+from airflow_batch._campaigns.rules import Clocks, not_visible
 from airflow_batch._values import short_repr
 from airflow_batch.exceptions import (
     BatchApiMisuseError,
@@ -42,7 +41,7 @@ if TYPE_CHECKING:
 class BatchCampaignApprovalOperator(BaseCampaignOperator, ApprovalOperator):  # type: ignore[misc,unused-ignore]
     """Show a campaign to a person in the Airflow UI, and go on if it is approved.
 
-    The question stands under Required Actions: what would go out, when and to whom, the differences that ``payload``
+    The question appears under Required Actions: what would go out, when and to whom, the differences that ``payload``
     makes, and what the plan would warn of. What the plan would refuse fails the task before anybody is asked.
 
     Pass its output to the tasks that follow (``campaign=approve.output``). BatchSetCampaignLiveOperator and
@@ -58,7 +57,7 @@ class BatchCampaignApprovalOperator(BaseCampaignOperator, ApprovalOperator):  # 
     :param subject: Headline of the question. Default: one with the campaign's name. Templated.
     :param timezone: IANA name of the time zone in which times are shown besides UTC. Default: that of the DAG.
     :param assigned_users: Users who may answer, ``{"id", "name"}`` or a list of them. Default: all who may.
-    :param notifiers: Notifiers that are called when the question is put. Default none.
+    :param notifiers: Notifiers that are called when the question is asked. Default none.
     :param response_timeout: How long to wait for the answer. Default None: without end.
     :param defaults: ``Reject``: what counts when that time is over. Default None: the task fails.
     :param batch_conn_id: Airflow connection of type ``batch``. Default ``batch_default``. Templated.
@@ -128,7 +127,7 @@ class BatchCampaignApprovalOperator(BaseCampaignOperator, ApprovalOperator):  # 
         return super().partial(**kwargs)
 
     def execute(self, context: Context) -> NoReturn:
-        """Read the campaign, put the question, and wait without a worker slot."""
+        """Read the campaign, ask the question, and wait without a worker slot."""
         token, app = read_reference(self.campaign)
         hook = self.hook_for(app)
         set_map_index_name(context, hook.app, token)
@@ -158,7 +157,7 @@ class BatchCampaignApprovalOperator(BaseCampaignOperator, ApprovalOperator):  # 
                 f"Airflow still shows the question of an earlier attempt about campaign {token!r}: {', '.join(other)} "
                 "would be another one now. Nobody is asked. Start a new DAG run."
             )
-        with keeping(
+        with resuming_with(
             {"shown": {"summary": dict(summary), "shown": shown_now(token, hook.app, seen, payload, shown_at)}}
         ):
             super().execute(context)

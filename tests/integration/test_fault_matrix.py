@@ -13,7 +13,7 @@ from faults.driver import OURS, play, too_early, verdict
 from faults.table import ROWS
 
 from airflow_batch._airflow.compat import HAS_RETRY_POLICY
-from airflow_batch._campaigns.waiting import SPACING
+from airflow_batch._campaigns.waiting import PAUSE_BEFORE_WRITE
 
 SLACK = 5.0
 """Real seconds that a busy machine may add to a wait."""
@@ -54,7 +54,7 @@ def test_a_toggle_that_meets_the_fault_ends_as_the_fault_table_says(row, mode, r
         least, most = row.wait
         assert least - (1 if row.not_before else 0) <= played.waits[0] <= most + SLACK
     # A throttled task leaves a second between its read and its write: twice where it waits in its slot between them.
-    assert played.most_slot_seconds <= row.slot_seconds + 2 * SPACING, (
+    assert played.most_slot_seconds <= row.slot_seconds + 2 * PAUSE_BEFORE_WRITE, (
         "an attempt kept its worker slot for longer than an ambiguous answer needs"
     )
 

@@ -210,7 +210,7 @@ class TestSync:
         assert (report["would_change"], report["changed"]) == (2, 0)
         assert {result["action"] for result in report["campaigns"]} == {"dry_run"}
         assert f"Dry run, because {REASON}." in caplog.messages
-        assert f"1 campaigns are NOT stopped, because {REASON}: {running}." in caplog.messages
+        assert f"Campaigns that are NOT stopped (1), because {REASON}: {running}." in caplog.messages
         assert writes(read_only) == []
 
     def test_campaigns_that_a_dry_run_did_not_create_are_left_out_with_a_line_in_the_log(
