@@ -99,7 +99,7 @@ def _serve(campaigns: int, live: bool | None, delay: float, rate: float | None, 
                 lists=sum(record.operation == "list" for record in asked),
                 writes=sum(record.operation in ("create", "update", "delete") for record in asked),
                 unchanged=sum(sandbox.campaign(token)["live"] == (token in live_at_first) for token in tokens),
-                last_stop=(stops[-1].time - began) / (writes[-1].time - began) if stops else 0.0,
+                last_stop=(stops[-1].time - began) / (writes[-1].time - began) if len(writes) > 1 and stops else 0.0,
             )
             print(json.dumps(counts), flush=True)
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from datetime import timedelta
 
 from airflow.providers.smtp.notifications.smtp import SmtpNotifier
-from airflow.sdk import DAG, DeadlineAlert, DeadlineReference, SyncCallback, task
+from airflow.sdk import DAG, AsyncCallback, DeadlineAlert, DeadlineReference, task
 from airflow.timetables.trigger import CronTriggerTimetable
 
 from airflow_batch.notifications.campaigns import SetCampaignLiveNotifier
 
 # [START deadline]
 due = {"reference": DeadlineReference.DAGRUN_LOGICAL_DATE, "interval": timedelta(minutes=30)}
-stop = SyncCallback(SetCampaignLiveNotifier, kwargs={"campaign": "545fce15f8b04d5b9b1d5c8e3a7c9d20"})
-notify = SyncCallback(
+stop = AsyncCallback(SetCampaignLiveNotifier, kwargs={"campaign": "545fce15f8b04d5b9b1d5c8e3a7c9d20"})
+notify = AsyncCallback(
     SmtpNotifier,
     kwargs={
         "to": "on-call@example.com",

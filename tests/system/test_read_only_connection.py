@@ -52,8 +52,9 @@ def airflow(sandbox, tmp_path_factory):
         tmp_path_factory.mktemp("airflow"),
         connections={"batch_default": {**sandbox.connection(), "extra": {"dry_run": True}}},
     )
-    for file in (*EXAMPLES.values(), *FOLDER.glob("*.yaml"), *FOLDER.glob("*.json")):
-        private.add_dag((file.name, with_campaigns(file.read_text(), sandbox)))
+    others = [file for kind in ("yaml", "json", "sql") for file in FOLDER.glob(f"*.{kind}")]
+    for file in (*EXAMPLES.values(), *others):
+        private.add_dag((file.name, in_folder(with_campaigns(file.read_text(), sandbox), tmp_path_factory)))
     with private.running(timeout=180):
         yield private
 
@@ -66,6 +67,12 @@ def with_campaigns(text, sandbox):
         return sandbox.add_campaign({**MORNING_NEWS, "name": [NAME, *names][-1]})
 
     return TOKEN.sub(new_token, text)
+
+
+def in_folder(text, tmp_path_factory):
+    """Return an example whose exports go to a folder of the test; tests/s3 has those to S3."""
+    folder = tmp_path_factory.mktemp("exports")
+    return text.replace("s3://aws_default@marketing/batch", f"file://{folder}").replace("/tmp/batch", f"{folder}/batch")
 
 
 @pytest.fixture(scope="module")
