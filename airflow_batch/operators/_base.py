@@ -35,9 +35,7 @@ from airflow_batch._airflow.task_context import (
 )
 from airflow_batch._airflow.task_state import TaskState, refused_since
 from airflow_batch._campaigns.approval import read_approval
-from airflow_batch._campaigns.change import change_campaign
 from airflow_batch._campaigns.diff import difference_rows
-from airflow_batch._campaigns.history import note_nothing_sent
 from airflow_batch._campaigns.payload import payload_digest, read_definition, read_reference
 from airflow_batch._campaigns.protocol import Attempt, SystemClock
 from airflow_batch._campaigns.request import ChangeRequest, Outcome, TooLateError
@@ -174,6 +172,12 @@ class BaseCampaignOperator(TaskArguments, BaseOperator):
             result["differences"] = storable(rows)
         return result
 
+    def note_nothing_sent(self, context: Context, token: str | None, app: str | None) -> None:
+        """Record for the next attempt that this one sends nothing (rule 7)."""
+        from airflow_batch._campaigns.history import note_nothing_sent
+
+        note_nothing_sent(attempt_of(context), SystemClock(), token, app, self.log)
+
     def push_result(self, context: Context, result: Mapping[str, Any]) -> None:
         """Push the result of a failed task. A failure to do so must not replace the error of the task."""
         if not self.do_xcom_push:
@@ -281,6 +285,8 @@ class BaseChangeOperator(BaseCampaignOperator):
 
     def execute(self, context: Context) -> CampaignResult:
         """Make the change and return its result."""
+        from airflow_batch._campaigns.change import change_campaign  # not needed to parse a DAG
+
         token = app = None
         try:
             token, app = read_reference(self.campaign)
@@ -288,7 +294,7 @@ class BaseChangeOperator(BaseCampaignOperator):
             set_map_index_name(context, hook.app, self.expect_name or token)
             request = replace(self.request(context, token), approval=read_approval(self.campaign, hook.app))
         except BatchError:
-            note_nothing_sent(attempt_of(context), SystemClock(), token, self.hook_for(app).app, self.log)
+            self.note_nothing_sent(context, token, self.hook_for(app).app)
             raise
         live = request.parameters.get("live") if request.live is None else request.live
         with self.rescheduling(context, may_stop=live is not None and live is not True):

@@ -11,9 +11,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_batch._airflow.task_context import set_map_index_name
-from airflow_batch._campaigns.create import create_campaign
-from airflow_batch._campaigns.delete import delete_campaign
-from airflow_batch._campaigns.history import note_nothing_sent
 from airflow_batch._campaigns.payload import check_new, check_payload, read_expected_name, read_reference
 from airflow_batch._campaigns.protocol import SystemClock
 from airflow_batch._campaigns.request import ChangeRequest, CreateRequest
@@ -263,9 +260,8 @@ class BatchCreateCampaignOperator(BaseCampaignOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(batch_conn_id=batch_conn_id, app=app, throttle=throttle, max_wait=max_wait, **kwargs)
-        self.payload = payload
+        self.payload, self.only_compare = payload, dry_run
         self.max_lateness = read_lateness(max_lateness)
-        self.only_compare = dry_run
         if force_new is not None:
             warnings.warn(
                 "force_new has no effect any more: a campaign is created as a draft first, and a new DAG run creates "
@@ -276,11 +272,13 @@ class BatchCreateCampaignOperator(BaseCampaignOperator):
 
     def execute(self, context: Context) -> CampaignResult:
         """Create the campaign and return its result."""
+        from airflow_batch._campaigns.create import create_campaign  # not needed to parse a DAG
+
         hook = self.hook_for(None)
         try:
             payload = check_new(check_payload(self.read_json("payload", context)))
         except BatchError:
-            note_nothing_sent(attempt_of(context), SystemClock(), None, hook.app, self.log)
+            self.note_nothing_sent(context, None, hook.app)
             raise
         set_map_index_name(context, hook.app, payload["name"])
         request = CreateRequest(
@@ -338,6 +336,8 @@ class BatchDeleteCampaignOperator(BaseCampaignOperator):
 
     def execute(self, context: Context) -> CampaignResult:
         """Delete the campaign and return the result."""
+        from airflow_batch._campaigns.delete import delete_campaign  # not needed to parse a DAG
+
         token, app = read_reference(self.campaign)
         hook = self.hook_for(app)
         set_map_index_name(context, hook.app, self.expect_name or token)

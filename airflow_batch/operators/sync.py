@@ -16,8 +16,6 @@ from airflow.sdk import XComArg
 
 from airflow_batch._airflow.outlets import fill_outlet_events
 from airflow_batch._airflow.task_state import load_refused_since
-from airflow_batch._campaigns.history import note_nothing_sent
-from airflow_batch._campaigns.protocol import SystemClock
 from airflow_batch._sync.desired import DesiredCampaign, read_desired
 from airflow_batch._sync.run import CampaignSync
 from airflow_batch._values import read_moment_argument, whole_number
@@ -136,7 +134,7 @@ class BatchSyncCampaignsOperator(BaseCampaignOperator):
                 max_in_flight=self.max_in_flight,
             )
         except BatchError:
-            note_nothing_sent(attempt_of(context), SystemClock(), None, None, self.log)
+            self.note_nothing_sent(context, None, None)
             raise
         try:
             with self.rescheduling(context, may_stop=any(campaign.live is not True for campaign in desired)):
