@@ -6,6 +6,7 @@ A file is made on the worker's disk and then put to the destination, so that it 
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
@@ -60,7 +61,8 @@ class Storage:
         if not self._renames:
             self._fs.put_file(str(local), target)
             return
-        unfinished = f"{self._root}/{staging}/{PurePosixPath(name).name}{UNFINISHED}"
+        # A process that Airflow takes for dead may still write: the copies of two attempts must differ.
+        unfinished = f"{self._root}/{staging}/{secrets.token_hex(4)}{UNFINISHED}"
         for path in (target, unfinished):
             self._fs.makedirs(str(PurePosixPath(path).parent), exist_ok=True)
         self._fs.put_file(str(local), unfinished)

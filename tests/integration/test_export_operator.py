@@ -564,6 +564,31 @@ def test_a_file_that_cannot_be_completed_leaves_the_one_before(batch, exports, t
     assert [row["name"] for row in rows(result, "campaigns")] == ["First"]
 
 
+def test_the_copies_that_two_attempts_make_of_a_file_do_not_mix(batch, exports, monkeypatch):
+    """A process that Airflow takes for dead may still copy while the next attempt does, and end halfway."""
+    from fsspec.implementations.local import LocalFileSystem
+
+    batch.add_campaign(campaign("First"))
+    put_file, running = LocalFileSystem.put_file, []
+
+    def halting(self, path1, path2, **named):
+        if Path(path1).name != "campaigns.jsonl":
+            return put_file(self, path1, path2, **named)
+        data = Path(path1).read_bytes()
+        with open(path2, "wb", buffering=0) as file:
+            file.write(data[: 50 if running else 100])
+            if running:
+                raise OSError("This attempt ends")
+            running.append(path2)
+            with pytest.raises(OSError, match="This attempt ends"):
+                exports()
+            file.write(data[100:])
+
+    monkeypatch.setattr(LocalFileSystem, "put_file", halting)
+    result = exports()
+    assert [row["name"] for row in rows(result, "campaigns")] == ["First"]
+
+
 def test_a_destination_may_be_an_object_storage_path(batch, exports, tmp_path):
     token = batch.add_campaign(campaign())
     assert tokens(exports(destination=ObjectStoragePath(f"file://{tmp_path}/other"))) == [token]
