@@ -1,7 +1,7 @@
 """What an export has read so far, in part files at the destination: for the next attempt, on every Airflow version.
 
 A part is JSON Lines, a record for each campaign (``_export/tables.py``). The parts of a task instance are in a folder
-of their own, below it one for each time that the task was cleared: a cleared task reads everything anew.
+of their own, below it one for each marker: a cleared task, or one with other arguments, reads everything anew.
 """
 
 from __future__ import annotations
@@ -10,16 +10,20 @@ import json
 import secrets
 import time
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from airflow_batch._export.files import Storage
+from airflow_batch._values import iso_utc
 from airflow_batch.exceptions import BatchExportIncompleteError
 
 FOLDER = "_parts"
 """Warehouses ignore folders that begin with an underscore, or load other ones by name."""
 MAX_BYTES, MAX_CAMPAIGNS, MAX_SECONDS = 2_000_000, 200, 60.0
 """After so much, whichever comes first, a part is put to the destination."""
+MAX_AGE = timedelta(days=1)
+"""What was read earlier is read again: a run may have been deleted and repeated, and figures change."""
 SUFFIX = ".jsonl"
 
 Key = tuple[str | None, str]
@@ -31,7 +35,8 @@ class Parts:
     """The records of one export, those of earlier attempts included.
 
     :param name: That of the task instance, the same in all attempts.
-    :param marker: Differs after the task was cleared. Parts with another marker are removed.
+    :param marker: Differs where what was read before must not be used. Parts with another marker are left alone until
+        :meth:`remove`, because a process that Airflow takes for dead may still write there.
     :param workspace: A local folder.
     """
 
@@ -39,10 +44,8 @@ class Parts:
         self._storage, self._workspace = storage, workspace
         self.folder = f"{FOLDER}/{name}"
         self._own = f"{self.folder}/{marker}"
-        found = storage.find(self.folder)
-        self._names = [part for part in found if part.startswith(f"{self._own}/") and part.endswith(SUFFIX)]
-        for marked in {part.removeprefix(f"{self.folder}/").partition("/")[0] for part in found} - {marker}:
-            storage.remove(f"{self.folder}/{marked}")
+        self._oldest = iso_utc(datetime.now(UTC) - MAX_AGE)
+        self._names = [part for part in storage.find(self._own) if part.endswith(SUFFIX)]
         self._lines: list[bytes] = []
         self._size = 0
         self._since = time.monotonic()
@@ -93,11 +96,12 @@ class Parts:
             )
 
     def remove(self) -> None:
-        """Remove all parts."""
+        """Remove all parts of the task instance, and what was left beside them."""
         self._storage.remove(self.folder)
 
     def _read(self, part: str) -> Iterator[Record]:
-        return map(json.loads, self._storage.lines(part))
+        records: Iterator[Record] = map(json.loads, self._storage.lines(part))
+        return (record for record in records if record["exported_at"] >= self._oldest)
 
 
 def _key(record: Record) -> Key:

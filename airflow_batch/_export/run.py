@@ -5,6 +5,7 @@ Reading continues where an earlier attempt ended (``_export/parts.py``). The fil
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import tempfile
 import time
@@ -79,7 +80,8 @@ class CampaignExport:
 
     :param connect: Returns hooks that have read the connection anew; called at the start and after a 401.
     :param name: Of the files, after that of the table. The same in all attempts of a task instance.
-    :param marker: Differs after the task was cleared: what was read before is not used then.
+    :param marker: Differs after the task was cleared: what was read before is not used then, nor what was read with
+        another selection, or from another connection.
     :param max_failures: With more campaigns that cannot be read no file is written.
     :param max_in_flight: Requests at a time.
     """
@@ -128,13 +130,14 @@ class CampaignExport:
         :raises BatchExportIncompleteError: when more than ``max_failures`` failed, and trying again may help.
         :raises BatchExportError: when it does not help.
         """
+        apps = self._apps()
         with tempfile.TemporaryDirectory(prefix="batch-export-") as workspace:
-            parts = Parts(self.storage, self.name, self.marker, Path(workspace))
+            parts = Parts(self.storage, self.name, self._parts_marker(apps), Path(workspace))
             if parts.resumed:
                 self.log.info("An earlier attempt has read %d campaigns: continuing after them.", parts.resumed)
             try:
                 try:
-                    self._read_all(parts)
+                    self._read_all(apps, parts)
                 except RateLimiterClosed as closed:
                     raise closed.reason from None
                 finally:
@@ -148,14 +151,27 @@ class CampaignExport:
             self._write(parts, Path(workspace))
             parts.remove()
 
-    def _read_all(self, parts: Parts) -> None:
-        """Read all campaigns; list again until the list shows none that was not read.
+    def _apps(self) -> Sequence[str | None]:
+        """Return the apps to export.
 
-        Campaigns that are created or deleted meanwhile shift the pages of the list, so that it may skip some.
+        :raises BatchConfigurationError: for one that the connection does not know.
         """
         apps: Sequence[str | None] = self.selection.apps or list(self.access.hooks.base.settings.api_keys)
         for app in apps:
             self.access.hooks.for_app(app)
+        return apps
+
+    def _parts_marker(self, apps: Sequence[str | None]) -> str:
+        """Return a text that differs where what was read before must not be used."""
+        base = self.access.hooks.base
+        read_for = self.marker, self.selection, list(apps), base.batch_conn_id, list(base.settings.api_keys)
+        return hashlib.sha256(repr(read_for).encode()).hexdigest()[:16]
+
+    def _read_all(self, apps: Sequence[str | None], parts: Parts) -> None:
+        """Read all campaigns; list again until the list shows none that was not read.
+
+        Campaigns that are created or deleted meanwhile shift the pages of the list, so that it may skip some.
+        """
         for tries in range(1, TRIES + 1):
             if any(error.transient for _, error in self.errors.values()):
                 self.log.info("%d campaigns could not be read: trying them again.", len(self.errors))

@@ -132,8 +132,8 @@ class BatchExportCampaignsOperator(BaseCampaignOperator):
             connect=partial(connect, self.batch_conn_id),
             storage=Storage(self.destination),
             name=file_name(context),
-            # Airflow raises it when a task is cleared, and at no other time.
-            marker=str(ti.max_tries),
+            # Clearing a task raises max_tries, unless retries were lowered; clearing an ended run starts it anew.
+            marker=f"{ti.max_tries} {getattr(context.get('dag_run'), 'start_date', None)}",
             selection=Selection(
                 apps=apps,
                 live=self.live,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import logging
+import re
 import sys
 from collections import Counter
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from airflow_batch._airflow.compat import AirflowFailException, AirflowReschedul
 from airflow_batch._export import files, parts
 from airflow_batch._export.tables import TABLES
 from airflow_batch._sync import adaptive_rate, rate_limiter
+from airflow_batch._values import iso_utc
 from airflow_batch.exceptions import (
     BatchApiMisuseError,
     BatchAuthenticationError,
@@ -391,6 +393,56 @@ def test_a_cleared_task_reads_everything_anew(batch, exports):
     assert Counter(reads(batch)[-4:]) == Counter(batch.tokens())
     assert len(batch.requests) == before + 2 + 8
     assert Counter(tokens(result)) == Counter(batch.tokens())
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"live": True},
+        {"from_api": True},
+        {"since": "2020-01-01T00:00Z"},
+        {"restate_days": None},
+        {"batch_conn_id": "batch_other"},
+        {"apps": "ios"},
+        {"run": Run(start_date=NOW)},
+    ],
+    ids=lambda changed: next(iter(changed)),
+)
+def test_an_attempt_with_other_arguments_or_of_another_run_reads_everything_anew(
+    batch, connect, exports, tmp_path, changed
+):
+    connect(batch.connection(), "batch_other")
+    for _ in range(4):
+        batch.add_campaign(campaign())
+    throttled(batch, exports, 3)
+    before = len(batch.requests)
+    result = exports(**changed)
+    assert len(batch.requests) == before + 2 + 8
+    assert Counter(tokens(result)) == Counter(batch.tokens())
+    assert [name for name in files_of(tmp_path) if "_parts" in name] == []
+
+
+def test_where_the_connection_names_its_apps_meanwhile_no_campaign_is_exported_twice(connect, exports):
+    with BatchSandbox(apps=("ios",)) as sandbox:
+        connect(sandbox.connection())
+        for _ in range(3):
+            sandbox.add_campaign(campaign())
+        throttled(sandbox, exports, 2)
+        connect(sandbox.connection("api_keys"))
+        assert [row["app"] for row in rows(exports(), "campaigns")] == ["ios"] * 3
+
+
+def test_what_was_read_more_than_a_day_ago_is_read_again(batch, exports, tmp_path):
+    for _ in range(4):
+        batch.add_campaign(campaign())
+    throttled(batch, exports, 3)
+    (part,) = (tmp_path / "batch/_parts").rglob("*.jsonl")
+    moment = iso_utc(datetime.now(UTC) - timedelta(days=1, minutes=1))
+    part.write_text(re.sub(r'"exported_at":"[^"]*"', f'"exported_at":"{moment}"', part.read_text()))
+    before = len(batch.requests)
+    result = exports()
+    assert len(batch.requests) == before + 2 + 8
+    assert moment not in {row["exported_at"] for row in rows(result, "campaigns")}
 
 
 def test_parts_of_another_task_run_or_map_index_are_left_alone(batch, exports, tmp_path):
