@@ -80,13 +80,9 @@ class Storage:
             yield from file
 
     def remove(self, folder: str) -> None:
-        """Remove a folder with all that is in it, and its parent if it is empty then."""
-        path = f"{self._root}/{folder}"
+        """Remove a folder with all that is in it."""
         with suppress(FileNotFoundError):
-            self._fs.rm(path, recursive=True)
-        if self._renames:
-            with suppress(OSError):
-                self._fs.rmdir(str(PurePosixPath(path).parent))
+            self._fs.rm(f"{self._root}/{folder}", recursive=True)
 
 
 class RowFile(Protocol):

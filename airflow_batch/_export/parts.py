@@ -7,6 +7,7 @@ of their own, below it one for each marker: a cleared task, or one with other ar
 from __future__ import annotations
 
 import json
+import logging
 import secrets
 import time
 from collections.abc import Iterator, Mapping
@@ -17,6 +18,8 @@ from typing import Any
 from airflow_batch._export.files import Storage
 from airflow_batch._values import iso_utc
 from airflow_batch.exceptions import BatchExportIncompleteError
+
+log = logging.getLogger(__name__)
 
 FOLDER = "_parts"
 """Warehouses ignore folders that begin with an underscore, or load other ones by name."""
@@ -53,6 +56,8 @@ class Parts:
         """The campaigns that need not be read any more."""
         self.resumed = len(self.keys)
         """How many of them earlier attempts have read."""
+        # Before anything is read for which there would be no place.
+        self._put(b"", f"{self._own}/can-be-written")
 
     def add(self, record: Record) -> None:
         """Add a campaign; one that is there already is left as it is."""
@@ -72,16 +77,14 @@ class Parts:
             return
         # A process that Airflow takes for dead may still write: the names of two attempts must differ.
         name = f"{self._own}/{len(self._names):06}-{secrets.token_hex(4)}{SUFFIX}"
-        local = self._workspace / "part"
-        local.write_bytes(b"".join(self._lines))
-        self._storage.put(local, name, self._own)
+        self._put(b"".join(self._lines), name)
         self._names.append(name)
         self._lines, self._size, self._since = [], 0, time.monotonic()
 
     def records(self) -> Iterator[Record]:
         """Yield the record of each campaign once, in the order in which they were read.
 
-        :raises BatchExportIncompleteError: when one is not there any more.
+        :raises BatchExportIncompleteError: when one is not there any more. The next attempt reads it again.
         """
         left = set(self.keys)
         for part in self._names:
@@ -91,17 +94,28 @@ class Parts:
                     yield record
         if left:
             raise BatchExportIncompleteError(
-                f"Part files of {self._storage.url_of(self._own)} are gone: {len(left)} campaigns must be read again. "
-                "Does another task remove files there?"
+                f"Part files of {self._storage.url_of(self._own)} are gone or broken: {len(left)} campaigns must be "
+                "read again. Does another task change files there?"
             )
 
     def remove(self) -> None:
         """Remove all parts of the task instance, and what was left beside them."""
         self._storage.remove(self.folder)
 
+    def _put(self, content: bytes, name: str) -> None:
+        local = self._workspace / "part"
+        local.write_bytes(content)
+        self._storage.put(local, name, self._own)
+
     def _read(self, part: str) -> Iterator[Record]:
-        records: Iterator[Record] = map(json.loads, self._storage.lines(part))
-        return (record for record in records if record["exported_at"] >= self._oldest)
+        """Yield the records of a part that are not too old, up to where it is broken."""
+        try:
+            for line in self._storage.lines(part):
+                record = json.loads(line)
+                if record["exported_at"] >= self._oldest:
+                    yield record
+        except (FileNotFoundError, ValueError) as error:
+            log.warning("Part %s is gone or broken: %s.", self._storage.url_of(part), type(error).__name__)
 
 
 def _key(record: Record) -> Key:

@@ -136,13 +136,7 @@ class CampaignExport:
             if parts.resumed:
                 self.log.info("An earlier attempt has read %d campaigns: continuing after them.", parts.resumed)
             try:
-                try:
-                    self._read_all(apps, parts)
-                except RateLimiterClosed as closed:
-                    raise closed.reason from None
-                finally:
-                    parts.flush()
-                    self._log_progress(last=True)
+                self._read_and_keep(apps, parts)
                 self._raise_for_failures()
             except BatchError as error:
                 if not error.transient:
@@ -166,6 +160,22 @@ class CampaignExport:
         base = self.access.hooks.base
         read_for = self.marker, self.selection, list(apps), base.batch_conn_id, list(base.settings.api_keys)
         return hashlib.sha256(repr(read_for).encode()).hexdigest()[:16]
+
+    def _read_and_keep(self, apps: Sequence[str | None], parts: Parts) -> None:
+        """Read all campaigns, and keep what was read also where that ends early."""
+        try:
+            self._read_all(apps, parts)
+        except BaseException as error:
+            try:
+                parts.flush()
+            except Exception as problem:  # The task must end with the first error: a throttle is no failure.
+                self.log.warning("What was read last is not kept: %s: %s", type(problem).__name__, problem)
+            if isinstance(error, RateLimiterClosed):
+                raise error.reason from None
+            raise
+        finally:
+            self._log_progress(last=True)
+        parts.flush()
 
     def _read_all(self, apps: Sequence[str | None], parts: Parts) -> None:
         """Read all campaigns; list again until the list shows none that was not read.

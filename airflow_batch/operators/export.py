@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from airflow.sdk import XComArg
 
+from airflow_batch._airflow.compat import AirflowRescheduleException
 from airflow_batch._airflow.outlets import set_outlet_extra
 from airflow_batch._airflow.task_context import is_mapped, run_after_of, set_map_index_name
 from airflow_batch._export.files import FileFormat, Storage, check_format
 from airflow_batch._export.run import CampaignExport, Selection
 from airflow_batch._values import check_choice, read_moment_argument, rendered_or_none, short_repr, whole_number
-from airflow_batch.exceptions import BatchConfigurationError, BatchError, BatchPayloadError
+from airflow_batch.exceptions import BatchConfigurationError, BatchPayloadError
 from airflow_batch.hooks._rate_limited import connect
 from airflow_batch.hooks.batch import BatchHook
 from airflow_batch.operators._arguments import Duration, Throttle
@@ -148,7 +149,9 @@ class BatchExportCampaignsOperator(BaseCampaignOperator):
         try:
             with self.rescheduling(context):
                 export.run()
-        except BatchError:
+        except AirflowRescheduleException:
+            raise
+        except Exception:  # those of the storage's library, too
             self.push_result(context, result_of(export))
             raise
         result = result_of(export)

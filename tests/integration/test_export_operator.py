@@ -364,7 +364,7 @@ def test_a_long_throttle_frees_the_slot_and_the_next_attempt_continues_after_wha
     for _ in range(6):
         batch.add_campaign(campaign())
     done = throttled(batch, exports, 4)
-    assert [name.split("/")[1] for name in files_of(tmp_path)] == ["_parts"]
+    assert {name.split("/")[1] for name in files_of(tmp_path)} == {"_parts"}
     before = len(batch.requests)
     result = exports(context={"reschedules": 1})
     again = [record.campaign_token for record in batch.requests[before:] if record.operation == "view"]
@@ -372,7 +372,7 @@ def test_a_long_throttle_frees_the_slot_and_the_next_attempt_continues_after_wha
     assert Counter(tokens(result)) == Counter(batch.tokens())
     assert Counter(tokens(result, "stats")) == Counter(batch.tokens())
     assert [name.split("/")[1] for name in files_of(tmp_path)] == ["campaigns", "messages", "stats"]
-    assert not (tmp_path / "batch/_parts").exists()
+    assert files_of(tmp_path / "batch/_parts") == []
 
 
 def test_a_short_throttle_is_waited_for(batch, exports, clock, monkeypatch):
@@ -465,21 +465,55 @@ def test_what_a_process_that_was_taken_for_dead_wrote_as_well_is_exported_once(b
     assert Counter(tokens(exports())) == Counter(batch.tokens())
 
 
-def test_a_part_that_is_gone_is_an_error_and_no_file_is_written(batch, exports, tmp_path, monkeypatch):
+@pytest.mark.parametrize("harm", [Path.unlink, lambda part: part.write_bytes(part.read_bytes()[:-40])])
+def test_a_part_that_is_gone_or_cut_is_an_error_and_its_campaigns_are_read_again(
+    batch, exports, tmp_path, monkeypatch, harm
+):
     monkeypatch.setattr(parts, "MAX_CAMPAIGNS", 2)
     for _ in range(4):
         batch.add_campaign(campaign())
     flush = parts.Parts.flush
 
-    def lose_one(self):
+    def harm_one(self):
         flush(self)
-        for part in list((tmp_path / "batch/_parts").rglob("*000000-*.jsonl")):
-            part.write_bytes(b"")
+        for part in list((tmp_path / "batch/_parts").rglob("*000001-*.jsonl")):
+            harm(part)
 
-    monkeypatch.setattr(parts.Parts, "flush", lose_one)
-    error, _ = failing(BatchExportIncompleteError, exports)
-    assert "2 campaigns must be read again" in str(error)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parts.Parts, "flush", harm_one)
+        error, _ = failing(BatchExportIncompleteError, exports)
+    assert "campaigns must be read again" in str(error)
     assert [name for name in files_of(tmp_path) if "_parts" not in name] == []
+    before = len(reads(batch))
+    assert Counter(tokens(exports())) == Counter(batch.tokens())
+    assert len(reads(batch)) - before in (1, 2)
+
+
+@pytest.fixture
+def full(monkeypatch):
+    """Return a function after which nothing can be copied to the destination any more."""
+    from fsspec.implementations.local import LocalFileSystem
+
+    def fill(self, path1, path2, **_):
+        raise OSError("No space left on device")
+
+    return lambda: monkeypatch.setattr(LocalFileSystem, "put_file", fill)
+
+
+def test_a_destination_that_cannot_be_written_is_an_error_before_any_request_with_a_result(batch, exports, full):
+    batch.add_campaign(campaign())
+    full()
+    _, result = failing(OSError, exports)
+    assert batch.requests == ()
+    assert (result["files"], result["campaigns"]) == ({}, 0)
+
+
+def test_an_error_of_the_storage_does_not_hide_a_throttle(changing, exports, full, caplog):
+    sandbox = changing("view", lambda *_: full())
+    for _ in range(3):
+        sandbox.add_campaign(campaign())
+    throttled(sandbox, exports, 2)
+    assert "What was read last is not kept: OSError: No space left on device" in caplog.text
 
 
 def test_a_stopped_task_keeps_what_it_has_read(batch, exports, tmp_path):
