@@ -17,7 +17,7 @@ from airflow.sdk import XComArg
 
 from airflow_batch._airflow.compat import AirflowRescheduleException
 from airflow_batch._airflow.outlets import set_outlet_extra
-from airflow_batch._airflow.task_context import is_mapped, run_after_of, set_map_index_name
+from airflow_batch._airflow.task_context import is_mapped, run_after_of, set_map_index_name, text_or_none
 from airflow_batch._export.files import FileFormat, Storage, check_format
 from airflow_batch._export.run import CampaignExport, Selection
 from airflow_batch._values import check_choice, read_moment_argument, rendered_or_none, short_repr, whole_number
@@ -178,11 +178,11 @@ class BatchExportCampaignsOperator(BaseCampaignOperator):
 def result_of(export: CampaignExport) -> dict[str, Any]:
     """Return the result for XCom."""
     failures = [
-        {"campaign_token": token, "app": app, "name": name, "error": type(error).__name__, "message": str(error)[:200]}
+        _failure(app, token, name, type(error).__name__, str(error))
         for (app, token), (name, error) in export.errors.items()
     ]
     vanished = [
-        {"campaign_token": token, "app": app, "name": name, "error": "vanished", "message": "It was deleted meanwhile."}
+        _failure(app, token, name, "vanished", "It was deleted meanwhile.")
         for (app, token), name in export.vanished.items()
     ]
     return {
@@ -196,6 +196,11 @@ def result_of(export: CampaignExport) -> dict[str, Any]:
         "requests": export.limiter.requests,
         "throttled_seconds": round(export.limiter.paused, 1),
     }
+
+
+def _failure(app: str | None, token: str, name: str | None, error: str, message: str) -> dict[str, Any]:
+    cut = {"campaign_token": text_or_none(token, 200), "app": app, "name": name}
+    return {**cut, "error": error, "message": text_or_none(message, 200)}
 
 
 def file_name(context: Mapping[str, Any]) -> str:

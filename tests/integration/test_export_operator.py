@@ -7,6 +7,7 @@ import json
 import logging
 import re
 import sys
+import threading
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -31,6 +32,7 @@ from airflow_batch.exceptions import (
     BatchExportIncompleteError,
     BatchPayloadError,
 )
+from airflow_batch.hooks.batch import BatchHook
 from airflow_batch.operators.export import BatchExportCampaignsOperator
 from airflow_batch.sandbox import BatchSandbox, Contract, Fault
 
@@ -176,6 +178,47 @@ def test_an_app_that_the_connection_does_not_know_is_an_error_before_any_request
     with pytest.raises(BatchConfigurationError, match="'web'"):
         exports(apps=["ios", "web"])
     assert two_apps.requests == ()
+
+
+@pytest.mark.parametrize("apps", [["ios", "android"], None])
+def test_apps_with_one_key_are_refused_because_each_campaign_would_be_exported_twice(batch, connect, exports, apps):
+    single = batch.connection()
+    if apps is None:
+        key = single.pop("login")
+        single["extra"] = {**single.get("extra", {}), "api_keys": {"ios": key, "android": key}}
+        connect(single)
+    with pytest.raises(BatchConfigurationError, match="The apps 'ios' and 'android' have the same key") as caught:
+        exports(apps=apps)
+    assert single.get("login", key if apps is None else "") not in str(caught.value)
+    assert batch.requests == ()
+
+
+def test_a_name_for_the_single_key_of_a_connection_is_in_the_column_app(batch, exports):
+    batch.add_campaign(campaign())
+    assert [row["app"] for row in rows(exports(apps=["ios"]), "campaigns")] == ["ios"]
+
+
+@pytest.mark.parametrize("max_in_flight", [1, 3])
+def test_never_more_than_max_in_flight_requests_are_under_way(batch, exports, monkeypatch, max_in_flight):
+    for _ in range(120):
+        batch.add_campaign(campaign(live=False))
+    batch.inject(Fault("delay", "list", delay=0.3, times=None))
+    running, most, lock = Counter(), [], threading.Lock()
+    request = BatchHook._request
+
+    def counted(self, *arguments, **named):
+        with lock:
+            running["now"] += 1
+            most.append(running["now"])
+        try:
+            return request(self, *arguments, **named)
+        finally:
+            with lock:
+                running["now"] -= 1
+
+    monkeypatch.setattr(BatchHook, "_request", counted)
+    assert exports(max_in_flight=max_in_flight)["campaigns"] == 120
+    assert max(most) == max_in_flight
 
 
 def test_filters_are_those_of_batchs_list(batch, exports):
@@ -325,6 +368,47 @@ def test_a_key_that_cannot_read_is_an_error_that_says_so(dev, exports):
     with pytest.raises(BatchApiMisuseError, match="An export needs a Live API key: the app API key cannot read"):
         exports()
     assert len(reads(dev)) <= 4
+
+
+def test_a_key_that_cannot_read_is_found_out_after_a_few_campaigns(dev, exports, tmp_path):
+    for _ in range(120):
+        dev.add_campaign(campaign())
+    with pytest.raises(BatchApiMisuseError, match="An export needs a Live API key"):
+        exports(max_failures=120, max_in_flight=1)
+    assert len(reads(dev)) <= 20
+
+
+@pytest.mark.parametrize("place", [0, 3])
+def test_a_campaign_that_the_key_may_not_read_is_a_failure_wherever_it_is_in_the_list(batch, exports, place):
+    for _ in range(4):
+        batch.add_campaign(campaign())
+    refused = batch.tokens()[place]
+    batch.inject(Fault("answer", "view", status=403, token=refused, times=None))
+    result = exports(max_failures=1, max_in_flight=1)
+    assert sorted(tokens(result)) == sorted(set(batch.tokens()) - {refused})
+    assert [failure["error"] for failure in result["failures"]] == ["BatchApiMisuseError"]
+
+
+def test_after_a_throttle_such_a_campaign_is_a_failure_as_well(batch, exports):
+    for _ in range(6):
+        batch.add_campaign(campaign())
+    batch.inject(Fault("answer", "view", status=403, token=batch.tokens()[1], times=None))
+    batch.inject(Fault("answer", "view", status=429, headers={"Retry-After": "90"}, token=batch.tokens()[5]))
+    with pytest.raises(AirflowRescheduleException):
+        exports(max_failures=1, max_in_flight=1)
+    batch.inject(Fault("answer", "view", status=403, token=batch.tokens()[5], times=None))
+    result = exports(max_failures=2, max_in_flight=1)
+    assert (result["campaigns"], result["failed"]) == (4, 2)
+
+
+@pytest.mark.parametrize("status", [500, 403])
+def test_a_campaign_that_could_not_be_read_and_is_then_deleted_has_vanished(changing, exports, no_pauses, status):
+    sandbox = changing("view", lambda sandbox, done: sandbox.remove_campaign(made[0]))
+    made = [sandbox.add_campaign(campaign()) for _ in range(3)]
+    sandbox.inject(Fault("answer", "view", status=status, token=made[0]))
+    sandbox.inject(Fault("delay", "view", token=made[2], delay=0.3), Fault("delay", "view", token=made[1], delay=0.3))
+    result = exports(max_in_flight=4)
+    assert (sorted(tokens(result)), result["failed"], result["vanished"]) == (sorted(made[1:]), 0, 1)
 
 
 def test_a_key_that_cannot_list_is_an_error_that_says_so(sandbox_with, exports):

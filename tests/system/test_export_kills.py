@@ -1,4 +1,4 @@
-"""An export that is killed with SIGKILL at ten moments: its files are whole and right after the next attempt."""
+"""An export that is killed with SIGKILL at eleven moments: its files are whole and right after the next attempt."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from airflow_batch.sandbox import BatchSandbox
 HERE = Path(__file__).parent
 CAMPAIGNS = 23
 MOMENTS = {
+    "while the destination is tried": ["copy", 1],
     "before the first request": ["request", 1],
     "after the list": ["request", 2],
     "before there is a part": ["request", 7],
