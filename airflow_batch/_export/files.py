@@ -148,9 +148,9 @@ def _csv_value(value: Any) -> str:
 
 
 class _Parquet:
-    """Typed columns, in row groups of BATCH rows."""
+    """Typed columns, in row groups of so many rows, or of so many characters where the rows are long."""
 
-    BATCH = 2_000
+    BATCH, BATCH_CHARACTERS = 2_000, 4_000_000
 
     def __init__(self, path: Path, table: Table) -> None:
         import pyarrow  # type: ignore[import-not-found,import-untyped,unused-ignore]
@@ -166,10 +166,12 @@ class _Parquet:
         self._writer = parquet.ParquetWriter(str(path), self._schema)
         self._batch_of = pyarrow.RecordBatch.from_pylist
         self._rows: list[Row] = []
+        self._characters = 0
 
     def write(self, row: Row) -> None:
         self._rows.append(row)
-        if len(self._rows) >= self.BATCH:
+        self._characters += sum(len(value) for value in row.values() if isinstance(value, str))
+        if len(self._rows) >= self.BATCH or self._characters >= self.BATCH_CHARACTERS:
             self._flush()
 
     def close(self) -> None:
@@ -179,7 +181,7 @@ class _Parquet:
     def _flush(self) -> None:
         if self._rows:
             self._writer.write_batch(self._batch_of(self._rows, schema=self._schema))
-            self._rows = []
+            self._rows, self._characters = [], 0
 
 
 _FILES: Mapping[FileFormat, type[_JsonLines | _Csv | _Parquet]] = {

@@ -282,7 +282,7 @@ class CampaignExport:
                 record["campaign"] = storable(campaign)
                 if restate_since is None or may_have_been_sent_since(campaign, restate_since):
                     with suppress(BatchNotFoundError):  # Batch does not document what it answers for one never sent.
-                        record["stats"] = storable(hook.get_campaign_stats(token)["detail"])
+                        record["stats"] = storable(hook.get_campaign_stats(token))
         except BatchError as error:
             return read._replace(error=error)
         return read._replace(record=record)

@@ -17,7 +17,7 @@ from airflow.sdk import XComArg
 
 from airflow_batch._airflow.compat import AirflowRescheduleException
 from airflow_batch._airflow.outlets import set_outlet_extra
-from airflow_batch._airflow.task_context import is_mapped, run_after_of, set_map_index_name, text_or_none
+from airflow_batch._airflow.task_context import interval_of, is_mapped, run_after_of, set_map_index_name, text_or_none
 from airflow_batch._export.files import FileFormat, Storage, check_format
 from airflow_batch._export.run import CampaignExport, Selection
 from airflow_batch._values import check_choice, read_moment_argument, rendered_or_none, short_repr, whole_number
@@ -31,10 +31,9 @@ if TYPE_CHECKING:
     from airflow.sdk import Context, ObjectStoragePath
 
 MAX_FAILURES_IN_RESULT = 100
-MAX_NAME = 80
-"""Characters of one part of a file's name."""
-RUNS_OF_AN_INTERVAL = frozenset({"scheduled", "backfill"})
-"""Types of run that have a data interval of their own. Airflow gives one that a person starts that of another run."""
+MAX_NAME_CHARACTERS = 64
+"""Of the DAG, the task and the run in a file's name, so that it has less than 255 with the rest."""
+INTERVAL_NAME = re.compile(r"\d{8}T\d{6,12}Z(_\d{8}T\d{6,12}Z)?")
 
 
 class BatchExportCampaignsOperator(BaseCampaignOperator):
@@ -170,7 +169,7 @@ class BatchExportCampaignsOperator(BaseCampaignOperator):
     def _restate_since(self, context: Context) -> datetime | None:
         if self.restate_days is None:
             return None
-        _, end = _interval(context)
+        _, end = interval_of(context)
         moment = end or run_after_of(context) or datetime.now(UTC)
         return moment - timedelta(days=self.restate_days)
 
@@ -206,19 +205,11 @@ def _failure(app: str | None, token: str, name: str | None, error: str, message:
 def file_name(context: Mapping[str, Any]) -> str:
     """Return what the files of a task instance share: the DAG, the task, the run and the map index."""
     ti = context["ti"]
-    start, end = _interval(context)
+    start, end = interval_of(context)
     run = _safe(ti.run_id) if start is None or end is None else "_".join(dict.fromkeys(map(_compact, (start, end))))
     index = [str(ti.map_index)] if is_mapped(ti) else []
     # No part holds a dot, so that two task instances never share a name.
     return ".".join([_safe(ti.dag_id), _safe(ti.task_id), run, *index])
-
-
-def _interval(context: Mapping[str, Any]) -> tuple[datetime | None, datetime | None]:
-    """Return the data interval of a run that has one of its own."""
-    run = context.get("dag_run")
-    if getattr(run, "run_type", None) not in RUNS_OF_AN_INTERVAL:
-        return None, None
-    return getattr(run, "data_interval_start", None), getattr(run, "data_interval_end", None)
 
 
 def _compact(moment: datetime) -> str:
@@ -227,11 +218,11 @@ def _compact(moment: datetime) -> str:
 
 
 def _safe(text: str) -> str:
-    """Return a name that any storage takes, different for different texts."""
+    """Return a name that any storage takes, different for different texts and from that of an interval."""
     safe = re.sub(r"[^A-Za-z0-9_-]", "_", text)
-    if safe == text and len(text) <= MAX_NAME:
+    if safe == text and len(text) <= MAX_NAME_CHARACTERS and not INTERVAL_NAME.fullmatch(text):
         return text
-    return f"{safe[: MAX_NAME - 9]}_{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    return f"{safe[: MAX_NAME_CHARACTERS - 9]}_{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def _read_apps(apps: Any) -> list[str] | None:

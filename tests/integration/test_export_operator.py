@@ -688,7 +688,19 @@ def test_task_instances_with_similar_ids_have_files_of_their_own(batch, exports)
     ids = [("a.b", "c"), ("a", "b.c"), ("a", "b_c"), ("a", "b-c"), ("a", "é"), ("a", "è"), ("x" * 200, "y" * 200)]
     names = [name_of(exports(context={"dag_id": dag, "task_id": task})) for dag, task in ids]
     assert len(set(names)) == len(ids)
-    assert max(map(len, names)) < 255
+
+
+def test_the_longest_ids_give_a_name_that_a_file_system_takes(batch, exports):
+    longest = {"dag_id": "d" * 250, "task_id": "t" * 250, "run_id": "r" * 250, "map_index": 10_000}
+    result = exports(run=Run(run_type="manual"), context=longest, file_format="parquet")
+    assert len(name_of(result)) < 255
+
+
+def test_a_run_id_that_looks_like_an_interval_gives_another_name_than_the_run_of_the_interval(batch, exports):
+    name = name_of(exports())
+    run_id = name.split(".")[-2]
+    assert name_of(exports(run=Run(run_type="manual"), context={"run_id": run_id})) != name
+    assert name_of(exports(run=Run(run_type="manual"), context={"run_id": f"{run_id}_x"})).endswith("_x.jsonl")
 
 
 def test_csv_has_a_header_quotes_and_distinguishes_null_from_empty_text(batch, exports):
@@ -702,10 +714,11 @@ def test_csv_has_a_header_quotes_and_distinguishes_null_from_empty_text(batch, e
     assert text[1].endswith(',,0,"",,"é",,')
 
 
-def test_parquet_has_typed_columns(batch, exports, monkeypatch):
+@pytest.mark.parametrize("limit", ["BATCH", "BATCH_CHARACTERS"])
+def test_parquet_has_typed_columns_and_row_groups_of_limited_size(batch, exports, monkeypatch, limit):
     from pyarrow import parquet
 
-    monkeypatch.setattr(files._Parquet, "BATCH", 2)
+    monkeypatch.setattr(files._Parquet, limit, 2)
     made = [batch.add_campaign(campaign(name)) for name in NAMES[:5]]
     result = exports(file_format="parquet")
     table = parquet.read_table(result["files"]["campaigns"].removeprefix("file://"))
@@ -714,6 +727,19 @@ def test_parquet_has_typed_columns(batch, exports, monkeypatch):
     stats = parquet.read_table(result["files"]["stats"].removeprefix("file://"))
     types = {name: str(stats.schema.field(name).type) for name in ("date", "sent", "open_rate")}
     assert types == {"date": "string", "sent": "int64", "open_rate": "double"}
+    groups = parquet.ParquetFile(result["files"]["campaigns"].removeprefix("file://")).num_row_groups
+    assert groups == (3 if limit == "BATCH" else 5)
+
+
+def test_a_token_that_is_no_text_for_a_database_is_a_failure_that_xcom_can_hold(batch, exports):
+    token = batch.add_campaign(campaign())
+    odd = ["x" * 1_000, "half\ud800", "nul\0"]
+    page = [{"campaign_token": text, "name": "Odd"} for text in (token, *odd)]
+    batch.inject(Fault("answer", "list", status=200, body=json.dumps(page), times=None))
+    result = exports(max_failures=3)
+    assert tokens(result) == [token]
+    shown = sorted(failure["campaign_token"] for failure in result["failures"])
+    assert shown == sorted(["x" * 200, "half\ufffd", "nul\ufffd"])
 
 
 def test_a_file_that_cannot_be_completed_leaves_the_one_before(batch, exports, tmp_path, monkeypatch):
