@@ -67,7 +67,8 @@ class BatchExportCampaignsOperator(BaseCampaignOperator):
     own run. A file appears whole or not at all.
 
     What was read is kept in part files below ``_parts`` in the destination, so that a task that was throttled,
-    rescheduled or killed continues after them. They are removed at the end. A cleared task reads everything anew.
+    rescheduled or killed continues after them. They are removed at the end. A cleared task reads everything anew, and
+    so does an attempt with other arguments.
 
     The result in XCom, also when the task fails, and the extra of the events of asset outlets: ``{"files": {table:
     URL}, "rows": {table: number}, "campaigns", "without_stats", "vanished", "failed", "failures": [...], "requests",
@@ -76,12 +77,13 @@ class BatchExportCampaignsOperator(BaseCampaignOperator):
     "message"}``. ``requests`` and ``throttled_seconds`` are those of the last attempt.
 
     :raises BatchConfigurationError: when the DAG is parsed, for an argument that can never be right; for an app that
-        the connection does not know, and for Parquet without pyarrow.
+        the connection does not know, for two apps that have the same key, and for Parquet without pyarrow.
     :raises BatchPayloadError: before anything is sent, when a rendered argument is wrong.
     :raises BatchApiMisuseError: for a key that cannot read campaigns, such as a Dev key.
     :raises BatchExportError: when more than ``max_failures`` campaigns could not be read, for good.
     :raises BatchExportIncompleteError: when trying again may help, and when the task is stopped.
     :raises BatchApiError: one of its other subclasses, when the campaigns cannot be listed.
+    :raises OSError: or another error of the storage's library, when a file cannot be written.
     """
 
     template_fields: Sequence[str] = ("destination", "apps", "since", "batch_conn_id", "app")

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import canary
+import duckdb
 import pytest
 from airflow.sdk import DAG, Asset, AssetAlias, ObjectStoragePath
 from task import Attempt, context_of
@@ -36,6 +37,8 @@ from airflow_batch.hooks.batch import BatchHook
 from airflow_batch.operators.export import BatchExportCampaignsOperator
 from airflow_batch.sandbox import BatchSandbox, Contract, Fault
 
+CHECKOUT = Path(__file__).resolve().parents[2]
+EXAMPLES, PAGE = CHECKOUT / "dags_examples", CHECKOUT / "docs/operators/export-campaigns.md"
 NOW = datetime.now(UTC)
 LONG_AGO = "2020-01-01T00:00:00"
 SENT = {"push_time": (NOW - timedelta(days=1)).strftime("%Y-%m-%dT%H:%M:%S")}
@@ -696,7 +699,7 @@ def test_the_longest_ids_give_a_name_that_a_file_system_takes(batch, exports):
     assert len(name_of(result)) < 255
 
 
-def test_a_run_id_that_looks_like_an_interval_gives_another_name_than_the_run_of_the_interval(batch, exports):
+def test_a_run_id_in_the_form_of_an_interval_gives_another_name_than_the_run_of_the_interval(batch, exports):
     name = name_of(exports())
     run_id = name.split(".")[-2]
     assert name_of(exports(run=Run(run_type="manual"), context={"run_id": run_id})) != name
@@ -798,6 +801,71 @@ def test_the_events_of_asset_outlets_carry_the_result(batch, exports):
     result = exports(outlets=[asset, AssetAlias("batch")], events=events)
     assert events[asset].extra == result
     assert events[AssetAlias("batch")].extra == {}
+
+
+# ------------------------------------------------------------ loading into a database
+
+
+@pytest.fixture
+def load(tmp_path, monkeypatch):
+    """Return the function of the example that loads the files of a result, and the database for queries."""
+    monkeypatch.syspath_prepend(EXAMPLES)
+    from export_to_duckdb import load as task
+
+    path = str(tmp_path / "batch.duckdb")
+
+    def query(sql):
+        with duckdb.connect(path, read_only=True) as database:
+            return database.execute(sql).fetchall()
+
+    return lambda result: task.function(result, {"database": path}), query
+
+
+def test_the_newest_messages_are_those_of_the_newest_export_also_where_there_are_none(batch, exports, load):
+    into_database, query = load
+    changed, gone = batch.add_campaign(campaign("Changed")), batch.add_campaign(campaign("Gone"))
+    into_database(exports())
+    shown = {**campaign("Changed"), "campaign_token": changed, "messages": []}
+    batch.inject(Fault("answer", "view", status=200, body=shown, token=changed, times=None))
+    batch.remove_campaign(gone)
+    second = exports(run=Run(run_type="manual"))
+    into_database(second)
+    into_database(second)  # twice does no harm
+    assert query("SELECT campaign_token FROM newest_messages") == [(gone,)]
+    assert sorted(query("SELECT name FROM newest_campaigns")) == [("Changed",), ("Gone",)]
+    (newest,) = {row["exported_at"] for row in rows(second, "campaigns")}
+    assert query(f"SELECT exported_at = '{newest}' FROM newest_exports WHERE campaign_token = '{changed}'") == [(True,)]
+
+
+def test_two_rows_of_one_date_and_rows_without_a_date_are_all_kept(batch, exports, load):
+    into_database, query = load
+    token = batch.add_campaign(campaign())
+    detail = [{"date": "2026-11-01", "sent": 1}, {"date": "2026-11-01", "sent": 2}, {"sent": 5}, {"date": None}]
+    batch.inject(Fault("answer", "stats", status=200, body={"detail": detail}, token=token, times=None))
+    into_database(exports())
+    found = query("SELECT date, sent FROM newest_stats ORDER BY date, sent")
+    assert found == [("2026-11-01", 1), ("2026-11-01", 2), (None, 5), (None, None)]
+
+
+def test_the_example_loads_from_a_folder_with_a_quote_in_its_name(batch, exports, load, tmp_path):
+    into_database, query = load
+    batch.add_campaign(campaign())
+    into_database(exports(destination=f"file://{tmp_path}/it's"))
+    assert query("SELECT name FROM newest_campaigns") == [("News",)]
+
+
+def test_csv_as_the_page_loads_it_keeps_empty_text_and_null_apart(batch, exports):
+    batch.add_campaign(campaign("", messages=[{"language": "", "body": "NULL"}]))
+    result = exports(file_format="csv")
+    options = re.search(r"`(FORMAT csv[^`]*)`", PAGE.read_text())[1]
+    with duckdb.connect() as database:
+        database.execute((EXAMPLES / "export_tables.sql").read_text())
+        for table, url in result["files"].items():
+            database.execute(f"COPY batch_{table} FROM '{url}' ({options})")
+        assert database.execute("SELECT app, language, title, body FROM batch_messages").fetchall() == [
+            (None, "", None, "NULL")
+        ]
+        assert database.execute("SELECT name, deeplink FROM batch_campaigns").fetchall() == [("", None)]
 
 
 # ------------------------------------------------------------ arguments and keys
