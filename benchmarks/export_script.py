@@ -1,8 +1,8 @@
 """What an export is compared with: the script that one writes first, with requests, urllib3's Retry and csv.
 
 ``python export_script.py FOLDER``; the connection is the JSON in the environment variable CONNECTION. It knows the
-shapes of Batch's answers, those of an A/B test included, and repeats what fails. Where
-that does not help, it ends with an error.
+shapes of Batch's answers, those of an A/B test included, and repeats what fails. Where that does not help, it ends with
+an error.
 """
 
 from __future__ import annotations
