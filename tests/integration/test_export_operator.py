@@ -460,6 +460,8 @@ def test_a_long_throttle_frees_the_slot_and_the_next_attempt_continues_after_wha
     assert Counter(tokens(result, "stats")) == Counter(batch.tokens())
     assert [name.split("/")[1] for name in files_of(tmp_path)] == ["campaigns", "messages", "stats"]
     assert files_of(tmp_path / "batch/_parts") == []
+    # Other mapped tasks may be making their folders in it.
+    assert (tmp_path / "batch/_parts").is_dir()
 
 
 def test_a_short_throttle_is_waited_for(batch, exports, clock, monkeypatch):
