@@ -84,14 +84,17 @@ def campaign_summary(token: str, app: str | None, seen: Mapping[str, Any], at: d
 def with_open_rate(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return a row of statistics with its ``open_rate``, and that of each A/B version, as XCom can hold it.
 
-    (direct_open + influenced_open) / sent, None where nothing was sent or a counter is missing.
+    (direct_open + influenced_open) / sent, None where nothing was sent or a counter is missing. Batch documents no such
+    key; another value that it shows there is kept as ``open_rate_shown``.
     Source: https://doc.batch.com/developer/api/mep/campaigns/get
     """
     rated: dict[str, Any] = storable(row)
     versions = rated.get("versions")
     for item in (rated, *(versions.values() if isinstance(versions, dict) else ())):
         if isinstance(item, dict):
-            item["open_rate"] = _open_rate(item)
+            shown, item["open_rate"] = item.get("open_rate"), _open_rate(item)
+            if shown is not None and shown != item["open_rate"]:
+                item["open_rate_shown"] = shown
     return rated
 
 

@@ -3,8 +3,7 @@
 Batch changes the statistics of past dates. Each run reads again what was live or pushed in the last 30 days and
 appends it; the views keep the newest row. So a run that is repeated, or whose files are loaded twice, does no harm.
 
-The database is DuckDB, which needs no server. The tables and views are also those of PostgreSQL but for ``QUALIFY``:
-see docs/operators/export-campaigns.md.
+The database is DuckDB, which needs no server. The tables and views are also those of PostgreSQL.
 """
 
 from __future__ import annotations
@@ -17,11 +16,7 @@ from airflow.sdk import DAG, Asset, task
 from airflow_batch.operators.export import BatchExportCampaignsOperator
 
 TABLES = Path(__file__).with_name("export_tables.sql")
-NEWEST = {
-    "campaigns": "rank() OVER (PARTITION BY app, campaign_token ORDER BY exported_at DESC)",
-    "messages": "rank() OVER (PARTITION BY app, campaign_token ORDER BY exported_at DESC)",
-    "stats": "rank() OVER (PARTITION BY app, campaign_token, date, variant ORDER BY exported_at DESC)",
-}
+VIEWS = Path(__file__).with_name("export_views.sql")
 
 with DAG(
     "export_to_duckdb",
@@ -47,11 +42,10 @@ with DAG(
             database.execute(TABLES.read_text())
             database.begin()
             for table, url in exported["files"].items():
-                database.execute(f"COPY batch_{table} FROM '{url}' (FORMAT json)")
+                quoted = url.replace("'", "''")
+                database.execute(f"COPY batch_{table} FROM '{quoted}' (FORMAT json)")
             database.commit()
-            for table, rank in NEWEST.items():
-                newest = f"SELECT DISTINCT * FROM batch_{table} QUALIFY {rank} = 1"
-                database.execute(f"CREATE OR REPLACE VIEW newest_{table} AS {newest}")
+            database.execute(VIEWS.read_text())
 
     load(export.output)
     # [END load]

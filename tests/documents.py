@@ -28,7 +28,7 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 SOURCED = {"python", "yaml", "json"}
 """Languages whose blocks must come from a file."""
 SOURCES = ("*.py", "*.toml", "*.cfg", "*.yaml", "*.json", "*.html", "*.sh", "Makefile")
-NOT_OURS = {"DAGRUN_QUEUED_AT", "KubernetesExecutor", "REQUESTS_CA_BUNDLE", "max_active_tasks"}
+NOT_OURS = {"ALLOW_QUOTED_NULLS", "DAGRUN_QUEUED_AT", "KubernetesExecutor", "REQUESTS_CA_BUNDLE", "max_active_tasks"}
 """Names of other programs that documents use, and no file of ours does."""
 
 FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^ *```$", re.M | re.S)

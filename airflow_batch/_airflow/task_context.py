@@ -9,6 +9,8 @@ from typing import Any
 
 TIMED_RUNS = frozenset({"scheduled", "backfill", "asset_triggered", "asset_materialization"})
 """Types of run that stand for a moment. A run that a person or another DAG has started has no moment."""
+RUNS_OF_AN_INTERVAL = frozenset({"scheduled", "backfill"})
+"""Types of run that have a data interval of their own. Airflow gives one that a person starts that of another run."""
 
 MAP_INDEX_TEMPLATE = "{{ batch_index | default(task.app or '') }}"
 """The ``map_index_template`` of this provider's tasks: what Airflow's pages show for each index of a mapped task."""
@@ -36,6 +38,14 @@ def run_after_of(context: Mapping[str, Any]) -> datetime | None:
     """
     moment: datetime | None = getattr(context.get("dag_run"), "run_after", None)
     return None if moment is None else moment.astimezone(UTC)
+
+
+def interval_of(context: Mapping[str, Any]) -> tuple[datetime | None, datetime | None]:
+    """Return start and end of the data interval of a run that has one of its own, else None for both."""
+    run = context.get("dag_run")
+    if getattr(run, "run_type", None) not in RUNS_OF_AN_INTERVAL:
+        return None, None
+    return getattr(run, "data_interval_start", None), getattr(run, "data_interval_end", None)
 
 
 def text_or_none(value: Any, limit: int = 500) -> str | None:

@@ -6,6 +6,7 @@ A file is made on the worker's disk and then put to the destination, so that it 
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
@@ -60,7 +61,8 @@ class Storage:
         if not self._renames:
             self._fs.put_file(str(local), target)
             return
-        unfinished = f"{self._root}/{staging}/{PurePosixPath(name).name}{UNFINISHED}"
+        # A process that Airflow takes for dead may still write: the copies of two attempts must differ.
+        unfinished = f"{self._root}/{staging}/{secrets.token_hex(4)}{UNFINISHED}"
         for path in (target, unfinished):
             self._fs.makedirs(str(PurePosixPath(path).parent), exist_ok=True)
         self._fs.put_file(str(local), unfinished)
@@ -78,13 +80,9 @@ class Storage:
             yield from file
 
     def remove(self, folder: str) -> None:
-        """Remove a folder with all that is in it, and its parent if it is empty then."""
-        path = f"{self._root}/{folder}"
+        """Remove a folder with all that is in it."""
         with suppress(FileNotFoundError):
-            self._fs.rm(path, recursive=True)
-        if self._renames:
-            with suppress(OSError):
-                self._fs.rmdir(str(PurePosixPath(path).parent))
+            self._fs.rm(f"{self._root}/{folder}", recursive=True)
 
 
 class RowFile(Protocol):
@@ -150,9 +148,9 @@ def _csv_value(value: Any) -> str:
 
 
 class _Parquet:
-    """Typed columns, in row groups of BATCH rows."""
+    """Typed columns, in row groups of so many rows, or of so many characters where the rows are long."""
 
-    BATCH = 2_000
+    BATCH, BATCH_CHARACTERS = 2_000, 4_000_000
 
     def __init__(self, path: Path, table: Table) -> None:
         import pyarrow  # type: ignore[import-not-found,import-untyped,unused-ignore]
@@ -168,10 +166,12 @@ class _Parquet:
         self._writer = parquet.ParquetWriter(str(path), self._schema)
         self._batch_of = pyarrow.RecordBatch.from_pylist
         self._rows: list[Row] = []
+        self._characters = 0
 
     def write(self, row: Row) -> None:
         self._rows.append(row)
-        if len(self._rows) >= self.BATCH:
+        self._characters += sum(len(value) for value in row.values() if isinstance(value, str))
+        if len(self._rows) >= self.BATCH or self._characters >= self.BATCH_CHARACTERS:
             self._flush()
 
     def close(self) -> None:
@@ -181,7 +181,7 @@ class _Parquet:
     def _flush(self) -> None:
         if self._rows:
             self._writer.write_batch(self._batch_of(self._rows, schema=self._schema))
-            self._rows = []
+            self._rows, self._characters = [], 0
 
 
 _FILES: Mapping[FileFormat, type[_JsonLines | _Csv | _Parquet]] = {

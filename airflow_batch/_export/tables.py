@@ -17,6 +17,8 @@ Row = dict[str, Any]
 TOTAL = "total"
 """The ``variant`` of the statistics of a whole campaign."""
 EXTRA = "extra"
+STATS_ANSWER = "stats_answer"
+"""The key in ``extra`` of a campaign for what Batch's answer about its statistics holds beside the dates."""
 MAX_INTEGER = 2**63 - 1
 
 
@@ -122,15 +124,21 @@ def rows_of(record: Mapping[str, Any]) -> Iterator[tuple[Table, Row]]:
     """Yield the rows of a campaign, each with its table.
 
     :param record: ``app``, ``campaign_token`` and ``exported_at``; ``campaign`` as Batch's list and view show it; and
-        ``stats``, the rows of its statistics with their open rates, None where they were not read.
+        ``stats``, its statistics as ``BatchHook.get_campaign_stats`` returns them, None where they were not read.
     """
     own = {name: record[name] for name in _OWN}
     campaign = dict(record["campaign"])
     messages, unread = _messages(campaign.pop("messages", None))
-    yield CAMPAIGNS, _row(CAMPAIGNS, own, campaign | ({} if unread is None else {"messages": unread}))
+    if unread is not None:
+        campaign["messages"] = unread
+    stats = dict(record["stats"] or {"detail": ()})
+    details = stats.pop("detail")
+    if stats.keys() - {"campaign_token"}:
+        campaign[STATS_ANSWER] = stats
+    yield CAMPAIGNS, _row(CAMPAIGNS, own, campaign)
     for (variant, position), message in messages:
         yield MESSAGES, _row(MESSAGES, {**own, "variant": variant, "position": position}, message)
-    for detail in record["stats"] or ():
+    for detail in details:
         for row in _stats_rows(own, detail):
             yield STATS, row
 
@@ -171,7 +179,7 @@ def _stats_rows(own: Mapping[str, Any], detail: Mapping[str, Any]) -> Iterator[R
         unread = {name: counts for name, counts in versions.items() if name not in variants} or None
     yield _row(STATS, {**own, "variant": TOTAL}, row | ({} if unread is None else {"versions": unread}))
     for name, counts in variants.items():
-        dated = counts if "date" in counts else {**counts, "date": row.get("date")}
+        dated = counts if counts.get("date") is not None else {**counts, "date": row.get("date")}
         yield _row(STATS, {**own, "variant": name}, dated)
 
 

@@ -178,7 +178,8 @@ class BatchHook(BaseHook):
 
         ``{"campaign_token": ..., "detail": [row, ...]}``: a row for each date of sending, with ``versions`` where the
         campaign is an A/B test; no row before anything was sent. The open rate is (direct_open + influenced_open) /
-        sent, None where nothing was sent. Batch supports Live API keys only here.
+        sent, None where nothing was sent; another one that Batch shows is kept as ``open_rate_shown``. Batch supports
+        Live API keys only here.
         Source: https://doc.batch.com/developer/api/mep/campaigns/get
         """
         stats = expect_stats(self._request(STATS, check_token(campaign_token)))

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from airflow.sdk import XComArg
 
+from airflow_batch._airflow.compat import AirflowRescheduleException
 from airflow_batch._airflow.outlets import set_outlet_extra
-from airflow_batch._airflow.task_context import is_mapped, run_after_of, set_map_index_name
+from airflow_batch._airflow.task_context import interval_of, is_mapped, run_after_of, set_map_index_name, text_or_none
 from airflow_batch._export.files import FileFormat, Storage, check_format
 from airflow_batch._export.run import CampaignExport, Selection
 from airflow_batch._values import check_choice, read_moment_argument, rendered_or_none, short_repr, whole_number
-from airflow_batch.exceptions import BatchConfigurationError, BatchError, BatchPayloadError
+from airflow_batch.exceptions import BatchConfigurationError, BatchPayloadError
 from airflow_batch.hooks._rate_limited import connect
 from airflow_batch.hooks.batch import BatchHook
 from airflow_batch.operators._arguments import Duration, Throttle
@@ -30,10 +31,9 @@ if TYPE_CHECKING:
     from airflow.sdk import Context, ObjectStoragePath
 
 MAX_FAILURES_IN_RESULT = 100
-MAX_NAME = 80
-"""Characters of one part of a file's name."""
-RUNS_OF_AN_INTERVAL = frozenset({"scheduled", "backfill"})
-"""Types of run that have a data interval of their own. Airflow gives one that a person starts that of another run."""
+MAX_NAME_CHARACTERS = 64
+"""Of the DAG, the task and the run in a file's name, so that it has less than 255 with the rest."""
+INTERVAL_NAME = re.compile(r"\d{8}T\d{6,12}Z(_\d{8}T\d{6,12}Z)?")
 
 
 class BatchExportCampaignsOperator(BaseCampaignOperator):
@@ -67,7 +67,8 @@ class BatchExportCampaignsOperator(BaseCampaignOperator):
     own run. A file appears whole or not at all.
 
     What was read is kept in part files below ``_parts`` in the destination, so that a task that was throttled,
-    rescheduled or killed continues after them. They are removed at the end. A cleared task reads everything anew.
+    rescheduled or killed continues after them. They are removed at the end. A cleared task reads everything anew, and
+    so does an attempt with other arguments.
 
     The result in XCom, also when the task fails, and the extra of the events of asset outlets: ``{"files": {table:
     URL}, "rows": {table: number}, "campaigns", "without_stats", "vanished", "failed", "failures": [...], "requests",
@@ -76,12 +77,13 @@ class BatchExportCampaignsOperator(BaseCampaignOperator):
     "message"}``. ``requests`` and ``throttled_seconds`` are those of the last attempt.
 
     :raises BatchConfigurationError: when the DAG is parsed, for an argument that can never be right; for an app that
-        the connection does not know, and for Parquet without pyarrow.
+        the connection does not know, for two apps that have the same key, and for Parquet without pyarrow.
     :raises BatchPayloadError: before anything is sent, when a rendered argument is wrong.
     :raises BatchApiMisuseError: for a key that cannot read campaigns, such as a Dev key.
     :raises BatchExportError: when more than ``max_failures`` campaigns could not be read, for good.
     :raises BatchExportIncompleteError: when trying again may help, and when the task is stopped.
     :raises BatchApiError: one of its other subclasses, when the campaigns cannot be listed.
+    :raises OSError: or another error of the storage's library, when a file cannot be written.
     """
 
     template_fields: Sequence[str] = ("destination", "apps", "since", "batch_conn_id", "app")
@@ -132,8 +134,8 @@ class BatchExportCampaignsOperator(BaseCampaignOperator):
             connect=partial(connect, self.batch_conn_id),
             storage=Storage(self.destination),
             name=file_name(context),
-            # Airflow raises it when a task is cleared, and at no other time.
-            marker=str(ti.max_tries),
+            # Clearing a task raises max_tries, unless retries were lowered; clearing an ended run starts it anew.
+            marker=f"{ti.max_tries} {getattr(context.get('dag_run'), 'start_date', None)}",
             selection=Selection(
                 apps=apps,
                 live=self.live,
@@ -148,7 +150,9 @@ class BatchExportCampaignsOperator(BaseCampaignOperator):
         try:
             with self.rescheduling(context):
                 export.run()
-        except BatchError:
+        except AirflowRescheduleException:
+            raise
+        except Exception:  # those of the storage's library, too
             self.push_result(context, result_of(export))
             raise
         result = result_of(export)
@@ -167,7 +171,7 @@ class BatchExportCampaignsOperator(BaseCampaignOperator):
     def _restate_since(self, context: Context) -> datetime | None:
         if self.restate_days is None:
             return None
-        _, end = _interval(context)
+        _, end = interval_of(context)
         moment = end or run_after_of(context) or datetime.now(UTC)
         return moment - timedelta(days=self.restate_days)
 
@@ -175,11 +179,11 @@ class BatchExportCampaignsOperator(BaseCampaignOperator):
 def result_of(export: CampaignExport) -> dict[str, Any]:
     """Return the result for XCom."""
     failures = [
-        {"campaign_token": token, "app": app, "name": name, "error": type(error).__name__, "message": str(error)[:200]}
+        _failure(app, token, name, type(error).__name__, str(error))
         for (app, token), (name, error) in export.errors.items()
     ]
     vanished = [
-        {"campaign_token": token, "app": app, "name": name, "error": "vanished", "message": "It was deleted meanwhile."}
+        _failure(app, token, name, "vanished", "It was deleted meanwhile.")
         for (app, token), name in export.vanished.items()
     ]
     return {
@@ -195,22 +199,19 @@ def result_of(export: CampaignExport) -> dict[str, Any]:
     }
 
 
+def _failure(app: str | None, token: str, name: str | None, error: str, message: str) -> dict[str, Any]:
+    cut = {"campaign_token": text_or_none(token, 200), "app": app, "name": name}
+    return {**cut, "error": error, "message": text_or_none(message, 200)}
+
+
 def file_name(context: Mapping[str, Any]) -> str:
     """Return what the files of a task instance share: the DAG, the task, the run and the map index."""
     ti = context["ti"]
-    start, end = _interval(context)
+    start, end = interval_of(context)
     run = _safe(ti.run_id) if start is None or end is None else "_".join(dict.fromkeys(map(_compact, (start, end))))
     index = [str(ti.map_index)] if is_mapped(ti) else []
     # No part holds a dot, so that two task instances never share a name.
     return ".".join([_safe(ti.dag_id), _safe(ti.task_id), run, *index])
-
-
-def _interval(context: Mapping[str, Any]) -> tuple[datetime | None, datetime | None]:
-    """Return the data interval of a run that has one of its own."""
-    run = context.get("dag_run")
-    if getattr(run, "run_type", None) not in RUNS_OF_AN_INTERVAL:
-        return None, None
-    return getattr(run, "data_interval_start", None), getattr(run, "data_interval_end", None)
 
 
 def _compact(moment: datetime) -> str:
@@ -219,11 +220,11 @@ def _compact(moment: datetime) -> str:
 
 
 def _safe(text: str) -> str:
-    """Return a name that any storage takes, different for different texts."""
+    """Return a name that any storage takes, different for different texts and from that of an interval."""
     safe = re.sub(r"[^A-Za-z0-9_-]", "_", text)
-    if safe == text and len(text) <= MAX_NAME:
+    if safe == text and len(text) <= MAX_NAME_CHARACTERS and not INTERVAL_NAME.fullmatch(text):
         return text
-    return f"{safe[: MAX_NAME - 9]}_{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    return f"{safe[: MAX_NAME_CHARACTERS - 9]}_{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def _read_apps(apps: Any) -> list[str] | None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import logging
+import re
 import sys
+import threading
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -13,6 +15,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import canary
+import duckdb
 import pytest
 from airflow.sdk import DAG, Asset, AssetAlias, ObjectStoragePath
 from task import Attempt, context_of
@@ -21,6 +24,7 @@ from airflow_batch._airflow.compat import AirflowFailException, AirflowReschedul
 from airflow_batch._export import files, parts
 from airflow_batch._export.tables import TABLES
 from airflow_batch._sync import adaptive_rate, rate_limiter
+from airflow_batch._values import iso_utc
 from airflow_batch.exceptions import (
     BatchApiMisuseError,
     BatchAuthenticationError,
@@ -29,9 +33,12 @@ from airflow_batch.exceptions import (
     BatchExportIncompleteError,
     BatchPayloadError,
 )
+from airflow_batch.hooks.batch import BatchHook
 from airflow_batch.operators.export import BatchExportCampaignsOperator
 from airflow_batch.sandbox import BatchSandbox, Contract, Fault
 
+CHECKOUT = Path(__file__).resolve().parents[2]
+EXAMPLES, PAGE = CHECKOUT / "dags_examples", CHECKOUT / "docs/operators/export-campaigns.md"
 NOW = datetime.now(UTC)
 LONG_AGO = "2020-01-01T00:00:00"
 SENT = {"push_time": (NOW - timedelta(days=1)).strftime("%Y-%m-%dT%H:%M:%S")}
@@ -174,6 +181,47 @@ def test_an_app_that_the_connection_does_not_know_is_an_error_before_any_request
     with pytest.raises(BatchConfigurationError, match="'web'"):
         exports(apps=["ios", "web"])
     assert two_apps.requests == ()
+
+
+@pytest.mark.parametrize("apps", [["ios", "android"], None])
+def test_apps_with_one_key_are_refused_because_each_campaign_would_be_exported_twice(batch, connect, exports, apps):
+    single = batch.connection()
+    if apps is None:
+        key = single.pop("login")
+        single["extra"] = {**single.get("extra", {}), "api_keys": {"ios": key, "android": key}}
+        connect(single)
+    with pytest.raises(BatchConfigurationError, match="The apps 'ios' and 'android' have the same key") as caught:
+        exports(apps=apps)
+    assert single.get("login", key if apps is None else "") not in str(caught.value)
+    assert batch.requests == ()
+
+
+def test_a_name_for_the_single_key_of_a_connection_is_in_the_column_app(batch, exports):
+    batch.add_campaign(campaign())
+    assert [row["app"] for row in rows(exports(apps=["ios"]), "campaigns")] == ["ios"]
+
+
+@pytest.mark.parametrize("max_in_flight", [1, 3])
+def test_never_more_than_max_in_flight_requests_are_under_way(batch, exports, monkeypatch, max_in_flight):
+    for _ in range(120):
+        batch.add_campaign(campaign(live=False))
+    batch.inject(Fault("delay", "list", delay=0.3, times=None))
+    running, most, lock = Counter(), [], threading.Lock()
+    request = BatchHook._request
+
+    def counted(self, *arguments, **named):
+        with lock:
+            running["now"] += 1
+            most.append(running["now"])
+        try:
+            return request(self, *arguments, **named)
+        finally:
+            with lock:
+                running["now"] -= 1
+
+    monkeypatch.setattr(BatchHook, "_request", counted)
+    assert exports(max_in_flight=max_in_flight)["campaigns"] == 120
+    assert max(most) == max_in_flight
 
 
 def test_filters_are_those_of_batchs_list(batch, exports):
@@ -325,6 +373,47 @@ def test_a_key_that_cannot_read_is_an_error_that_says_so(dev, exports):
     assert len(reads(dev)) <= 4
 
 
+def test_a_key_that_cannot_read_is_found_out_after_a_few_campaigns(dev, exports, tmp_path):
+    for _ in range(120):
+        dev.add_campaign(campaign())
+    with pytest.raises(BatchApiMisuseError, match="An export needs a Live API key"):
+        exports(max_failures=120, max_in_flight=1)
+    assert len(reads(dev)) <= 20
+
+
+@pytest.mark.parametrize("place", [0, 3])
+def test_a_campaign_that_the_key_may_not_read_is_a_failure_wherever_it_is_in_the_list(batch, exports, place):
+    for _ in range(4):
+        batch.add_campaign(campaign())
+    refused = batch.tokens()[place]
+    batch.inject(Fault("answer", "view", status=403, token=refused, times=None))
+    result = exports(max_failures=1, max_in_flight=1)
+    assert sorted(tokens(result)) == sorted(set(batch.tokens()) - {refused})
+    assert [failure["error"] for failure in result["failures"]] == ["BatchApiMisuseError"]
+
+
+def test_after_a_throttle_such_a_campaign_is_a_failure_as_well(batch, exports):
+    for _ in range(6):
+        batch.add_campaign(campaign())
+    batch.inject(Fault("answer", "view", status=403, token=batch.tokens()[1], times=None))
+    batch.inject(Fault("answer", "view", status=429, headers={"Retry-After": "90"}, token=batch.tokens()[5]))
+    with pytest.raises(AirflowRescheduleException):
+        exports(max_failures=1, max_in_flight=1)
+    batch.inject(Fault("answer", "view", status=403, token=batch.tokens()[5], times=None))
+    result = exports(max_failures=2, max_in_flight=1)
+    assert (result["campaigns"], result["failed"]) == (4, 2)
+
+
+@pytest.mark.parametrize("status", [500, 403])
+def test_a_campaign_that_could_not_be_read_and_is_then_deleted_has_vanished(changing, exports, no_pauses, status):
+    sandbox = changing("view", lambda sandbox, done: sandbox.remove_campaign(made[0]))
+    made = [sandbox.add_campaign(campaign()) for _ in range(3)]
+    sandbox.inject(Fault("answer", "view", status=status, token=made[0]))
+    sandbox.inject(Fault("delay", "view", token=made[2], delay=0.3), Fault("delay", "view", token=made[1], delay=0.3))
+    result = exports(max_in_flight=4)
+    assert (sorted(tokens(result)), result["failed"], result["vanished"]) == (sorted(made[1:]), 0, 1)
+
+
 def test_a_key_that_cannot_list_is_an_error_that_says_so(sandbox_with, exports):
     sandbox_with(kind="dev", contract=Contract(dev_key_list="API_MISUSE"))
     with pytest.raises(BatchApiMisuseError, match="An export needs a Live API key"):
@@ -362,7 +451,7 @@ def test_a_long_throttle_frees_the_slot_and_the_next_attempt_continues_after_wha
     for _ in range(6):
         batch.add_campaign(campaign())
     done = throttled(batch, exports, 4)
-    assert [name.split("/")[1] for name in files_of(tmp_path)] == ["_parts"]
+    assert {name.split("/")[1] for name in files_of(tmp_path)} == {"_parts"}
     before = len(batch.requests)
     result = exports(context={"reschedules": 1})
     again = [record.campaign_token for record in batch.requests[before:] if record.operation == "view"]
@@ -370,7 +459,9 @@ def test_a_long_throttle_frees_the_slot_and_the_next_attempt_continues_after_wha
     assert Counter(tokens(result)) == Counter(batch.tokens())
     assert Counter(tokens(result, "stats")) == Counter(batch.tokens())
     assert [name.split("/")[1] for name in files_of(tmp_path)] == ["campaigns", "messages", "stats"]
-    assert not (tmp_path / "batch/_parts").exists()
+    assert files_of(tmp_path / "batch/_parts") == []
+    # Other mapped tasks may be making their folders in it.
+    assert (tmp_path / "batch/_parts").is_dir()
 
 
 def test_a_short_throttle_is_waited_for(batch, exports, clock, monkeypatch):
@@ -393,6 +484,56 @@ def test_a_cleared_task_reads_everything_anew(batch, exports):
     assert Counter(tokens(result)) == Counter(batch.tokens())
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"live": True},
+        {"from_api": True},
+        {"since": "2020-01-01T00:00Z"},
+        {"restate_days": None},
+        {"batch_conn_id": "batch_other"},
+        {"apps": "ios"},
+        {"run": Run(start_date=NOW)},
+    ],
+    ids=lambda changed: next(iter(changed)),
+)
+def test_an_attempt_with_other_arguments_or_of_another_run_reads_everything_anew(
+    batch, connect, exports, tmp_path, changed
+):
+    connect(batch.connection(), "batch_other")
+    for _ in range(4):
+        batch.add_campaign(campaign())
+    throttled(batch, exports, 3)
+    before = len(batch.requests)
+    result = exports(**changed)
+    assert len(batch.requests) == before + 2 + 8
+    assert Counter(tokens(result)) == Counter(batch.tokens())
+    assert [name for name in files_of(tmp_path) if "_parts" in name] == []
+
+
+def test_where_the_connection_names_its_apps_meanwhile_no_campaign_is_exported_twice(connect, exports):
+    with BatchSandbox(apps=("ios",)) as sandbox:
+        connect(sandbox.connection())
+        for _ in range(3):
+            sandbox.add_campaign(campaign())
+        throttled(sandbox, exports, 2)
+        connect(sandbox.connection("api_keys"))
+        assert [row["app"] for row in rows(exports(), "campaigns")] == ["ios"] * 3
+
+
+def test_what_was_read_more_than_a_day_ago_is_read_again(batch, exports, tmp_path):
+    for _ in range(4):
+        batch.add_campaign(campaign())
+    throttled(batch, exports, 3)
+    (part,) = (tmp_path / "batch/_parts").rglob("*.jsonl")
+    moment = iso_utc(datetime.now(UTC) - timedelta(days=1, minutes=1))
+    part.write_text(re.sub(r'"exported_at":"[^"]*"', f'"exported_at":"{moment}"', part.read_text()))
+    before = len(batch.requests)
+    result = exports()
+    assert len(batch.requests) == before + 2 + 8
+    assert moment not in {row["exported_at"] for row in rows(result, "campaigns")}
+
+
 def test_parts_of_another_task_run_or_map_index_are_left_alone(batch, exports, tmp_path):
     for _ in range(4):
         batch.add_campaign(campaign())
@@ -413,21 +554,55 @@ def test_what_a_process_that_was_taken_for_dead_wrote_as_well_is_exported_once(b
     assert Counter(tokens(exports())) == Counter(batch.tokens())
 
 
-def test_a_part_that_is_gone_is_an_error_and_no_file_is_written(batch, exports, tmp_path, monkeypatch):
+@pytest.mark.parametrize("harm", [Path.unlink, lambda part: part.write_bytes(part.read_bytes()[:-40])])
+def test_a_part_that_is_gone_or_cut_is_an_error_and_its_campaigns_are_read_again(
+    batch, exports, tmp_path, monkeypatch, harm
+):
     monkeypatch.setattr(parts, "MAX_CAMPAIGNS", 2)
     for _ in range(4):
         batch.add_campaign(campaign())
     flush = parts.Parts.flush
 
-    def lose_one(self):
+    def harm_one(self):
         flush(self)
-        for part in list((tmp_path / "batch/_parts").rglob("*000000-*.jsonl")):
-            part.write_bytes(b"")
+        for part in list((tmp_path / "batch/_parts").rglob("*000001-*.jsonl")):
+            harm(part)
 
-    monkeypatch.setattr(parts.Parts, "flush", lose_one)
-    error, _ = failing(BatchExportIncompleteError, exports)
-    assert "2 campaigns must be read again" in str(error)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parts.Parts, "flush", harm_one)
+        error, _ = failing(BatchExportIncompleteError, exports)
+    assert "campaigns must be read again" in str(error)
     assert [name for name in files_of(tmp_path) if "_parts" not in name] == []
+    before = len(reads(batch))
+    assert Counter(tokens(exports())) == Counter(batch.tokens())
+    assert len(reads(batch)) - before in (1, 2)
+
+
+@pytest.fixture
+def full(monkeypatch):
+    """Return a function after which nothing can be copied to the destination any more."""
+    from fsspec.implementations.local import LocalFileSystem
+
+    def fill(self, path1, path2, **_):
+        raise OSError("No space left on device")
+
+    return lambda: monkeypatch.setattr(LocalFileSystem, "put_file", fill)
+
+
+def test_a_destination_that_cannot_be_written_is_an_error_before_any_request_with_a_result(batch, exports, full):
+    batch.add_campaign(campaign())
+    full()
+    _, result = failing(OSError, exports)
+    assert batch.requests == ()
+    assert (result["files"], result["campaigns"]) == ({}, 0)
+
+
+def test_an_error_of_the_storage_does_not_hide_a_throttle(changing, exports, full, caplog):
+    sandbox = changing("view", lambda *_: full())
+    for _ in range(3):
+        sandbox.add_campaign(campaign())
+    throttled(sandbox, exports, 2)
+    assert "What was read last is not kept: OSError: No space left on device" in caplog.text
 
 
 def test_a_stopped_task_keeps_what_it_has_read(batch, exports, tmp_path):
@@ -518,7 +693,19 @@ def test_task_instances_with_similar_ids_have_files_of_their_own(batch, exports)
     ids = [("a.b", "c"), ("a", "b.c"), ("a", "b_c"), ("a", "b-c"), ("a", "é"), ("a", "è"), ("x" * 200, "y" * 200)]
     names = [name_of(exports(context={"dag_id": dag, "task_id": task})) for dag, task in ids]
     assert len(set(names)) == len(ids)
-    assert max(map(len, names)) < 255
+
+
+def test_the_longest_ids_give_a_name_that_a_file_system_takes(batch, exports):
+    longest = {"dag_id": "d" * 250, "task_id": "t" * 250, "run_id": "r" * 250, "map_index": 10_000}
+    result = exports(run=Run(run_type="manual"), context=longest, file_format="parquet")
+    assert len(name_of(result)) < 255
+
+
+def test_a_run_id_in_the_form_of_an_interval_gives_another_name_than_the_run_of_the_interval(batch, exports):
+    name = name_of(exports())
+    run_id = name.split(".")[-2]
+    assert name_of(exports(run=Run(run_type="manual"), context={"run_id": run_id})) != name
+    assert name_of(exports(run=Run(run_type="manual"), context={"run_id": f"{run_id}_x"})).endswith("_x.jsonl")
 
 
 def test_csv_has_a_header_quotes_and_distinguishes_null_from_empty_text(batch, exports):
@@ -532,10 +719,11 @@ def test_csv_has_a_header_quotes_and_distinguishes_null_from_empty_text(batch, e
     assert text[1].endswith(',,0,"",,"é",,')
 
 
-def test_parquet_has_typed_columns(batch, exports, monkeypatch):
+@pytest.mark.parametrize("limit", ["BATCH", "BATCH_CHARACTERS"])
+def test_parquet_has_typed_columns_and_row_groups_of_limited_size(batch, exports, monkeypatch, limit):
     from pyarrow import parquet
 
-    monkeypatch.setattr(files._Parquet, "BATCH", 2)
+    monkeypatch.setattr(files._Parquet, limit, 2)
     made = [batch.add_campaign(campaign(name)) for name in NAMES[:5]]
     result = exports(file_format="parquet")
     table = parquet.read_table(result["files"]["campaigns"].removeprefix("file://"))
@@ -544,6 +732,19 @@ def test_parquet_has_typed_columns(batch, exports, monkeypatch):
     stats = parquet.read_table(result["files"]["stats"].removeprefix("file://"))
     types = {name: str(stats.schema.field(name).type) for name in ("date", "sent", "open_rate")}
     assert types == {"date": "string", "sent": "int64", "open_rate": "double"}
+    groups = parquet.ParquetFile(result["files"]["campaigns"].removeprefix("file://")).num_row_groups
+    assert groups == (3 if limit == "BATCH" else 5)
+
+
+def test_a_token_that_is_no_text_for_a_database_is_a_failure_that_xcom_can_hold(batch, exports):
+    token = batch.add_campaign(campaign())
+    odd = ["x" * 1_000, "half\ud800", "nul\0"]
+    page = [{"campaign_token": text, "name": "Odd"} for text in (token, *odd)]
+    batch.inject(Fault("answer", "list", status=200, body=json.dumps(page), times=None))
+    result = exports(max_failures=3)
+    assert tokens(result) == [token]
+    shown = sorted(failure["campaign_token"] for failure in result["failures"])
+    assert shown == sorted(["x" * 200, "half\ufffd", "nul\ufffd"])
 
 
 def test_a_file_that_cannot_be_completed_leaves_the_one_before(batch, exports, tmp_path, monkeypatch):
@@ -564,6 +765,31 @@ def test_a_file_that_cannot_be_completed_leaves_the_one_before(batch, exports, t
     assert [row["name"] for row in rows(result, "campaigns")] == ["First"]
 
 
+def test_the_copies_that_two_attempts_make_of_a_file_do_not_mix(batch, exports, monkeypatch):
+    """A process that Airflow takes for dead may still copy while the next attempt does, and end halfway."""
+    from fsspec.implementations.local import LocalFileSystem
+
+    batch.add_campaign(campaign("First"))
+    put_file, running = LocalFileSystem.put_file, []
+
+    def halting(self, path1, path2, **named):
+        if Path(path1).name != "campaigns.jsonl":
+            return put_file(self, path1, path2, **named)
+        data = Path(path1).read_bytes()
+        with open(path2, "wb", buffering=0) as file:
+            file.write(data[: 50 if running else 100])
+            if running:
+                raise OSError("This attempt ends")
+            running.append(path2)
+            with pytest.raises(OSError, match="This attempt ends"):
+                exports()
+            file.write(data[100:])
+
+    monkeypatch.setattr(LocalFileSystem, "put_file", halting)
+    result = exports()
+    assert [row["name"] for row in rows(result, "campaigns")] == ["First"]
+
+
 def test_a_destination_may_be_an_object_storage_path(batch, exports, tmp_path):
     token = batch.add_campaign(campaign())
     assert tokens(exports(destination=ObjectStoragePath(f"file://{tmp_path}/other"))) == [token]
@@ -577,6 +803,71 @@ def test_the_events_of_asset_outlets_carry_the_result(batch, exports):
     result = exports(outlets=[asset, AssetAlias("batch")], events=events)
     assert events[asset].extra == result
     assert events[AssetAlias("batch")].extra == {}
+
+
+# ------------------------------------------------------------ loading into a database
+
+
+@pytest.fixture
+def load(tmp_path, monkeypatch):
+    """Return the function of the example that loads the files of a result, and the database for queries."""
+    monkeypatch.syspath_prepend(EXAMPLES)
+    from export_to_duckdb import load as task
+
+    path = str(tmp_path / "batch.duckdb")
+
+    def query(sql):
+        with duckdb.connect(path, read_only=True) as database:
+            return database.execute(sql).fetchall()
+
+    return lambda result: task.function(result, {"database": path}), query
+
+
+def test_the_newest_messages_are_those_of_the_newest_export_also_where_there_are_none(batch, exports, load):
+    into_database, query = load
+    changed, gone = batch.add_campaign(campaign("Changed")), batch.add_campaign(campaign("Gone"))
+    into_database(exports())
+    shown = {**campaign("Changed"), "campaign_token": changed, "messages": []}
+    batch.inject(Fault("answer", "view", status=200, body=shown, token=changed, times=None))
+    batch.remove_campaign(gone)
+    second = exports(run=Run(run_type="manual"))
+    into_database(second)
+    into_database(second)  # twice does no harm
+    assert query("SELECT campaign_token FROM newest_messages") == [(gone,)]
+    assert sorted(query("SELECT name FROM newest_campaigns")) == [("Changed",), ("Gone",)]
+    (newest,) = {row["exported_at"] for row in rows(second, "campaigns")}
+    assert query(f"SELECT exported_at = '{newest}' FROM newest_exports WHERE campaign_token = '{changed}'") == [(True,)]
+
+
+def test_two_rows_of_one_date_and_rows_without_a_date_are_all_kept(batch, exports, load):
+    into_database, query = load
+    token = batch.add_campaign(campaign())
+    detail = [{"date": "2026-11-01", "sent": 1}, {"date": "2026-11-01", "sent": 2}, {"sent": 5}, {"date": None}]
+    batch.inject(Fault("answer", "stats", status=200, body={"detail": detail}, token=token, times=None))
+    into_database(exports())
+    found = query("SELECT date, sent FROM newest_stats ORDER BY date, sent")
+    assert found == [("2026-11-01", 1), ("2026-11-01", 2), (None, 5), (None, None)]
+
+
+def test_the_example_loads_from_a_folder_with_a_quote_in_its_name(batch, exports, load, tmp_path):
+    into_database, query = load
+    batch.add_campaign(campaign())
+    into_database(exports(destination=f"file://{tmp_path}/it's"))
+    assert query("SELECT name FROM newest_campaigns") == [("News",)]
+
+
+def test_csv_as_the_page_loads_it_keeps_empty_text_and_null_apart(batch, exports):
+    batch.add_campaign(campaign("", messages=[{"language": "", "body": "NULL"}]))
+    result = exports(file_format="csv")
+    options = re.search(r"`(FORMAT csv[^`]*)`", PAGE.read_text())[1]
+    with duckdb.connect() as database:
+        database.execute((EXAMPLES / "export_tables.sql").read_text())
+        for table, url in result["files"].items():
+            database.execute(f"COPY batch_{table} FROM '{url}' ({options})")
+        assert database.execute("SELECT app, language, title, body FROM batch_messages").fetchall() == [
+            (None, "", None, "NULL")
+        ]
+        assert database.execute("SELECT name, deeplink FROM batch_campaigns").fetchall() == [("", None)]
 
 
 # ------------------------------------------------------------ arguments and keys

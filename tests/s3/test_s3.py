@@ -117,7 +117,7 @@ def test_an_export_continues_from_its_parts_in_the_bucket_and_removes_them(bucke
     sandbox.inject(Fault("answer", "view", status=429, headers={"Retry-After": "90"}, token=later))
     with pytest.raises(AirflowRescheduleException):
         export(apps="ios")
-    assert [name.split("/")[1] for name in names(bucket)] == ["_parts"]
+    assert {name.split("/")[1] for name in names(bucket)} == {"_parts"}
     result = export(apps="ios")
     assert result["requests"] == 2 + 2 * 2
     assert names(bucket) == [

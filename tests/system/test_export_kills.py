@@ -1,4 +1,4 @@
-"""An export that is killed with SIGKILL at ten moments: its files are whole and right after the next attempt."""
+"""An export that is killed with SIGKILL at eleven moments: its files are whole and right after the next attempt."""
 
 from __future__ import annotations
 
@@ -17,18 +17,20 @@ from airflow_batch.sandbox import BatchSandbox
 HERE = Path(__file__).parent
 CAMPAIGNS = 23
 MOMENTS = {
+    "while the destination is tried": ["copy", 1],
     "before the first request": ["request", 1],
     "after the list": ["request", 2],
     "before there is a part": ["request", 7],
-    "while the first part is copied": ["copy", 1],
-    "while the second part is copied": ["copy", 2],
-    "before the second part is renamed": ["rename", 2],
-    "while the file of the campaigns is copied": ["copy", 6],
-    "before the file of the campaigns is renamed": ["rename", 6],
-    "between the files": ["copy", 7],
+    "while the first part is copied": ["copy", 2],
+    "while the second part is copied": ["copy", 3],
+    "before the second part is renamed": ["rename", 3],
+    "while the file of the campaigns is copied": ["copy", 7],
+    "before the file of the campaigns is renamed": ["rename", 7],
+    "between the files": ["copy", 8],
     "before the parts are removed": ["remove", 1],
 }
-"""When the first attempt is killed. There are five parts of five campaigns, then three files."""
+"""When the first attempt is killed. There are a file that tries the destination, five parts of five
+campaigns, then three files."""
 KEPT = {
     "while the second part is copied": 5,
     "before the second part is renamed": 5,

@@ -30,9 +30,14 @@ NEWS = {
 DETAIL = {"date": "2026-06-02", "sent": 754, "sent_optins": 521, "direct_open": 102, "influenced_open": 98, "errors": 0}
 
 
+def answer(details, **others):
+    """Return what the hook makes of an answer about statistics."""
+    return {"campaign_token": TOKEN, "detail": [with_open_rate(row) for row in details], **others}
+
+
 def rows(campaign=NEWS, stats=(), table=None):
     """Return the rows of a campaign by table."""
-    record = {**OWN, "campaign": storable(campaign), "stats": [with_open_rate(row) for row in stats]}
+    record = {**OWN, "campaign": storable(campaign), "stats": answer(stats)}
     found = {name.name: [] for name in TABLES}
     for to, row in rows_of(record):
         found[to.name].append(row)
@@ -143,6 +148,24 @@ def test_versions_that_are_no_variants_are_in_extra_of_the_total(versions, extra
     assert others == []
 
 
+def test_what_the_answer_about_statistics_holds_beside_the_dates_is_in_extra_of_the_campaign():
+    record = {**OWN, "campaign": NEWS, "stats": answer([DETAIL], totals={"sent": 754})}
+    (row,) = [row for table, row in rows_of(record) if table is CAMPAIGNS]
+    assert json.loads(row["extra"])["stats_answer"]["totals"] == {"sent": 754}
+
+
+def test_an_open_rate_that_batch_shows_is_in_extra_unless_it_is_the_computed_one():
+    versions = {"a": {"sent": 10, "direct_open": 1, "influenced_open": 0, "open_rate": 0.1}}
+    total, a = rows(stats=[{**DETAIL, "open_rate": 0.99, "versions": versions}], table=STATS)
+    assert (total["open_rate"], json.loads(total["extra"])) == (pytest.approx(200 / 754), {"open_rate_shown": 0.99})
+    assert (a["open_rate"], a["extra"]) == (0.1, None)
+
+
+def test_a_variant_whose_date_is_null_has_the_date_of_the_whole():
+    _, a = rows(stats=[{**DETAIL, "versions": {"a": {"sent": 1, "date": None}}}], table=STATS)
+    assert a["date"] == "2026-06-02"
+
+
 def test_a_counter_given_as_text_is_a_number():
     (row,) = rows(stats=[{**DETAIL, "sent": "754"}], table=STATS)
     assert (row["sent"], row["open_rate"]) == (754, pytest.approx(200 / 754))
@@ -195,19 +218,20 @@ def is_kept(leaf, kept):
 
 
 @settings(max_examples=60, deadline=None)
-@given(campaign=CAMPAIGN_WORLDS, stats=st.lists(DETAILS, max_size=2))
-def test_every_value_of_any_world_is_in_a_row(campaign, stats):
-    record = {**OWN, "campaign": storable(campaign), "stats": [with_open_rate(row) for row in stats]}
+@given(campaign=CAMPAIGN_WORLDS, stats=st.lists(DETAILS, max_size=2), others=st.dictionaries(st.text(max_size=5), JSON))
+def test_every_value_of_any_world_is_in_a_row(campaign, stats, others):
+    shown = [leaf for row in stats for leaf in leaves(storable(row))]
+    record = {**OWN, "campaign": storable(campaign), "stats": storable({**others, **answer(stats)})}
     found = list(rows_of(record))
     kept = {leaf for _, row in found for leaf in leaves(unfolded(row))}
-    lost = [leaf for leaf in leaves([record["campaign"], record["stats"]]) if not is_kept(leaf, kept)]
+    lost = [leaf for leaf in [*shown, *leaves([record["campaign"], record["stats"]])] if not is_kept(leaf, kept)]
     assert lost == []
 
 
 @settings(max_examples=60, deadline=None)
 @given(campaign=CAMPAIGN_WORLDS, stats=st.lists(DETAILS, max_size=2))
 def test_every_value_of_any_world_has_the_type_of_its_column(campaign, stats):
-    record = {**OWN, "campaign": storable(campaign), "stats": [with_open_rate(row) for row in stats]}
+    record = {**OWN, "campaign": storable(campaign), "stats": answer(stats)}
     allowed = {"text": str, "json": str, "boolean": bool, "integer": int, "number": float}
     for table, row in rows_of(record):
         assert tuple(row) == table.names
@@ -231,6 +255,11 @@ MOMENT = datetime(2026, 11, 1, tzinfo=UTC)
         ({"push_time": "2020-01-01T00:00:00", "recurrence": {"end_date": "2026-10-30T00:00:00"}}, False),
         ({"push_time": "2020-01-01T00:00:00", "recurrence": {"end_date": "2026-10-31T12:00:00"}}, True),
         ({"push_time": "2020-01-01T00:00:00", "recurrence": []}, False),
+        ({"push_time": "2020-01-01T00:00:00", "recurrence": {}, "trigger": None}, False),
+        ({"push_time": "2020-01-01T00:00:00", "recurrence": [{"repeat_unit": "DAILY"}]}, True),
+        ({"push_time": "2020-01-01T00:00:00", "recurrence": "DAILY"}, True),
+        ({"push_time": "2020-01-01T00:00:00", "trigger": "event"}, True),
+        ({"local_push_time": "2020-01-01T00:00:00", "recurrence": {"end_date": "2026-10-30T12:00:00"}}, True),
         ({"push_time": "2020-01-01T00:00:00", "trigger": {}}, True),
         ({"push_time": "soon"}, True),
         ({}, True),
