@@ -21,17 +21,17 @@ from airflow_batch._values import duration_text
 from airflow_batch.exceptions import BatchAuthenticationError, BatchError
 from airflow_batch.hooks.batch import BatchHook
 from airflow_batch.triggers._connection import hook_of, in_thread
-from airflow_batch.triggers._poll import PER_REQUEST, count_sent
+from airflow_batch.triggers._poll import PER_REQUEST_SECONDS, count_sent
 
 log = logging.getLogger(__name__)
 
 JOIN_SECONDS = 1.0
 """Seconds before the first poll, in which the other triggers of a starting triggerer join."""
-MAX_SLEEP = 1.0
+MAX_SLEEP_SECONDS = 1.0
 """Seconds after which a sleeping poll sees that a trigger with a shorter interval has joined."""
-MAX_BACKOFF = 300.0
+MAX_BACKOFF_SECONDS = 300.0
 """Seconds between two failed polls, unless the interval or Retry-After is longer."""
-DEFAULT_INTERVAL = 60.0
+DEFAULT_INTERVAL_SECONDS = 60.0
 
 
 class Watcher(Protocol):
@@ -76,7 +76,7 @@ class _Sends:
 class WatchedList:
     """The campaigns of one connection and app.
 
-    All requests, those of failed polls too, are at least :data:`PER_REQUEST` apart: 10 in any 60 seconds.
+    All requests, those of failed polls too, are at least :data:`PER_REQUEST_SECONDS` apart: 10 in any 60 seconds.
     """
 
     batch_conn_id: str
@@ -137,7 +137,7 @@ class WatchedList:
         """Make one poll of the list, or ask for the statistics of one campaign, or sleep a while."""
         now = _now()
         if now < self._not_before:
-            await _sleep(min(self._not_before - now, MAX_SLEEP))
+            await _sleep(min(self._not_before - now, MAX_SLEEP_SECONDS))
         elif (self._list_was_last or not self._list_is_due()) and self.latest and (token := self._next_to_ask(now)):
             self._list_was_last = False
             await self._ask(token, self.latest)
@@ -145,11 +145,11 @@ class WatchedList:
             self._list_was_last = True
             await self._read()
         else:
-            await _sleep(MAX_SLEEP)
+            await _sleep(MAX_SLEEP_SECONDS)
 
     @property
     def _interval(self) -> float:
-        return min((watcher.poll_interval for watcher in self.watchers), default=DEFAULT_INTERVAL)
+        return min((watcher.poll_interval for watcher in self.watchers), default=DEFAULT_INTERVAL_SECONDS)
 
     def _list_is_due(self) -> bool:
         return self._listed_at is None or _now() >= self._listed_at + self._interval
@@ -218,7 +218,7 @@ class WatchedList:
         """Wait until the next request may be sent."""
         while (left := self._not_before - _now()) > 0:
             await _sleep(left)
-        self._not_before = _now() + PER_REQUEST
+        self._not_before = _now() + PER_REQUEST_SECONDS
 
     def _succeeded(self, snapshot: Snapshot) -> None:
         if self._failures:
@@ -232,8 +232,8 @@ class WatchedList:
         """
         has_connection, self._hook = self._hook is not None, None
         self._failures += 1
-        growing = min(BATCH_FLOOR * 2.0 ** min(self._failures - 1, 10), MAX_BACKOFF)
-        pause = max(self._interval, delay_floor(error), growing, PER_REQUEST)
+        growing = min(BATCH_FLOOR * 2.0 ** min(self._failures - 1, 10), MAX_BACKOFF_SECONDS)
+        pause = max(self._interval, delay_floor(error), growing, PER_REQUEST_SECONDS)
         self._not_before = _now() + pause
         if error.transient and has_connection:
             log.warning("%s: poll failed. %s No request for %s.", self, error, duration_text(pause))
