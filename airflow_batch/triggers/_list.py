@@ -52,12 +52,14 @@ class Snapshot:
     """What was seen last.
 
     :param number: Counts the snapshots, from 1.
+    :param began_at: When the list was asked for, by the clock of the event loop.
     :param campaigns: What the list showed, by token.
     :param is_complete: Whether it was read to its end, or only as far as needed.
     :param sent: Pushes sent, by token, for the campaigns that were asked about.
     """
 
     number: int
+    began_at: float
     seen_at: datetime
     campaigns: Mapping[str, Mapping[str, Any]]
     is_complete: bool
@@ -81,7 +83,7 @@ class WatchedList:
 
     batch_conn_id: str
     app: str | None
-    watchers: set[Watcher] = field(default_factory=set)
+    watchers: dict[Watcher, float] = field(default_factory=dict)
     latest: Snapshot | None = None
 
     def __post_init__(self) -> None:
@@ -99,20 +101,22 @@ class WatchedList:
         self._reported: type[Exception] | None = None
 
     @contextmanager
-    def joined(self, watcher: Watcher) -> Iterator[None]:
-        """Poll for a trigger, too, within the block."""
-        self.watchers.add(watcher)
+    def joined(self, watcher: Watcher) -> Iterator[float]:
+        """Poll for a trigger, too, within the block; return the moment from which on.
+
+        Another triggerer may have run it before, and have recorded more than an earlier poll has seen: such a poll is
+        not for this trigger, and the next one is due.
+        """
+        self.watchers[watcher] = joined_at = _now()
         try:
-            yield
+            yield joined_at
         finally:
-            self.watchers.discard(watcher)
+            self.watchers.pop(watcher, None)
 
     async def snapshots(self) -> AsyncIterator[Snapshot]:
-        """Yield each new snapshot. Never ends and never raises."""
+        """Yield the latest snapshot, and each new one. Never ends and never raises."""
         await _sleep(JOIN_SECONDS)
         number = 0
-        if self.latest is not None:
-            number = self.latest.number - (not self._list_is_due())
         while True:
             snapshot = await self._after(number)
             number = snapshot.number
@@ -152,7 +156,8 @@ class WatchedList:
         return min((watcher.poll_interval for watcher in self.watchers), default=DEFAULT_INTERVAL_SECONDS)
 
     def _list_is_due(self) -> bool:
-        return self._listed_at is None or _now() >= self._listed_at + self._interval
+        at = self._listed_at
+        return at is None or _now() >= at + self._interval or any(joined > at for joined in self.watchers.values())
 
     async def _read(self) -> None:
         """Read the list to its end, or up to the last campaign that is needed."""
@@ -171,7 +176,7 @@ class WatchedList:
                 break
         self._listed_at = started
         number = self.latest.number + 1 if self.latest else 1
-        self._succeeded(Snapshot(number, datetime.now(UTC), found, is_complete, dict(self._sent)))
+        self._succeeded(Snapshot(number, started, datetime.now(UTC), found, is_complete, dict(self._sent)))
 
     def _next_to_ask(self, now: float) -> str | None:
         """Return the campaign whose statistics are needed and were asked for longest ago.
@@ -248,7 +253,7 @@ class WatchedList:
 
 
 _LISTS: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[str, str | None], WatchedList]] = WeakKeyDictionary()
-"""One list for each event loop, connection and app. They stay, so that a trigger that starts anew polls no sooner."""
+"""One list for each event loop, connection and app. They stay, so that triggers that start anew keep the pace."""
 
 
 def list_of(batch_conn_id: str, app: str | None) -> WatchedList:

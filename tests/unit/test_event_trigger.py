@@ -21,7 +21,7 @@ ARGUMENTS = {"campaign": TOKEN, "event": "stopped", "app": "ios", "batch_conn_id
 
 def snapshot(live=(), stopped=(), sent=None, *, is_complete=True):
     campaigns = {token: {"live": True} for token in live} | {token: {"live": False} for token in stopped}
-    return Snapshot(1, datetime(2026, 11, 28, tzinfo=UTC), campaigns, is_complete, sent or {})
+    return Snapshot(1, 0.0, datetime(2026, 11, 28, tzinfo=UTC), campaigns, is_complete, sent or {})
 
 
 class Store:
@@ -110,9 +110,12 @@ class TestWhatHasHappened:
         assert fired(before, seen, event) == expected
 
     def test_a_campaign_that_a_poll_does_not_show_stays_as_it_was(self):
-        assert after(frozenset({TOKEN}), {OTHER: True}) == {TOKEN, OTHER}
-        assert after(frozenset({TOKEN, OTHER}), {OTHER: False}) == {TOKEN}
-        assert after(None, {TOKEN: False}) == frozenset()
+        assert after(frozenset({TOKEN}), {OTHER: True}, "live") == {TOKEN, OTHER}
+        assert after(frozenset({TOKEN, OTHER}), {OTHER: False}, "live") == {TOKEN}
+        assert after(None, {TOKEN: False}, "live") == frozenset()
+
+    def test_a_campaign_that_has_sent_stays_one_that_has_sent(self):
+        assert after(frozenset({TOKEN}), {TOKEN: False}, "first_sends") == {TOKEN}
 
     def test_a_trigger_of_one_campaign_sees_that_one_alone(self):
         assert states_of(snapshot([TOKEN, OTHER]), TOKEN, "live") == {TOKEN: True}
@@ -124,7 +127,7 @@ class TestWhatHasHappened:
         assert states_of(snapshot(), None, "live") == {}
 
     def test_a_live_that_is_no_boolean_is_not_taken_for_stopped(self):
-        odd = Snapshot(1, datetime(2026, 11, 28, tzinfo=UTC), {TOKEN: {"live": "no"}, OTHER: {}}, True, {})
+        odd = Snapshot(1, 0.0, datetime(2026, 11, 28, tzinfo=UTC), {TOKEN: {"live": "no"}, OTHER: {}}, True, {})
         assert states_of(odd, TOKEN, "stopped") is None
         assert states_of(odd, None, "stopped") == {}
 
