@@ -11,12 +11,10 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from itertools import islice
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 from airflow_batch._airflow.backoff import BATCH_FLOOR, delay_floor
-from airflow_batch._http.endpoints import MAX_PAGE
 from airflow_batch._values import duration_text
 from airflow_batch.exceptions import BatchAuthenticationError, BatchError
 from airflow_batch.hooks.batch import BatchHook
@@ -165,15 +163,13 @@ class WatchedList:
         hook = await self._connected()
         tokens = {watcher.campaign for watcher in self.watchers}
         needed = None if None in tokens or not tokens else tokens
-        campaigns = hook.list_campaigns()
+        pages = hook.list_pages()
         found: dict[str, Mapping[str, Any]] = {}
-        while True:
+        is_complete = False
+        while not is_complete and (needed is None or not needed <= found.keys()):
             await self._turn()
-            page = await in_thread(lambda: list(islice(campaigns, MAX_PAGE)))
+            page, is_complete = await in_thread(next, pages)
             found |= {campaign["campaign_token"]: campaign for campaign in page}
-            is_complete = len(page) < MAX_PAGE
-            if is_complete or (needed is not None and needed <= found.keys()):
-                break
         self._listed_at = started
         number = self.latest.number + 1 if self.latest else 1
         self._succeeded(Snapshot(number, started, datetime.now(UTC), found, is_complete, dict(self._sent)))
