@@ -15,7 +15,7 @@ from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 from airflow_batch._airflow.asset_state import AssetState, Handover
 from airflow_batch._airflow.task_context import text_or_none
 from airflow_batch._values import check_token, iso_utc, short_repr
-from airflow_batch.exceptions import BatchConfigurationError, BatchPayloadError
+from airflow_batch.exceptions import BatchConfigurationError, BatchNotCreatedError, BatchPayloadError
 from airflow_batch.hooks.batch import BatchHook
 from airflow_batch.triggers._list import Snapshot, list_of
 
@@ -148,7 +148,7 @@ def _check(campaign: Any, event: Any, poll_interval: Any) -> None:
     if campaign is not None:
         try:
             check_token(campaign)
-        except BatchPayloadError as error:
+        except (BatchPayloadError, BatchNotCreatedError) as error:
             raise BatchConfigurationError(str(error)) from None
     is_number = isinstance(poll_interval, int | float) and not isinstance(poll_interval, bool)
     if not is_number or not 1 <= poll_interval <= 86_400:

@@ -228,17 +228,14 @@ class TestRequests:
         triggerer.run([BatchCampaignEventTrigger(campaign=old)], 100)
         assert any("from=200" in record.query for record in reads(batch))
 
-    @pytest.mark.parametrize("campaigns", [100, 215])
-    def test_each_request_waits_for_its_turn_also_where_campaigns_are_created_between_two_pages(
-        self, batch, triggerer, campaigns
-    ):
-        for _ in range(campaigns):
+    def test_each_request_waits_for_its_turn_also_where_campaigns_are_created_between_two_pages(self, batch, triggerer):
+        for _ in range(215):
             batch.add_campaign({**MORNING_NEWS, "live": False})
         steps = ((at, lambda: batch.add_campaign({**MORNING_NEWS, "live": False})) for at in range(3, 300, 6))
         triggerer.run([BatchCampaignEventTrigger()], 300, *steps)
         times = [record.time for record in reads(batch)]
         assert min(later - earlier for earlier, later in pairwise(times)) >= timedelta(seconds=6)
-        assert any("from=200" in record.query for record in reads(batch)) is (campaigns > 200)
+        assert any("from=200" in record.query for record in reads(batch))
 
     def test_the_interval_grows_with_a_thousand_campaigns(self, batch, triggerer):
         for _ in range(1000):

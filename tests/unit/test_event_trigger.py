@@ -10,6 +10,7 @@ import pytest
 from airflow.sdk import Asset, AssetWatcher
 from airflow.serialization.serialized_objects import BaseSerialization
 
+from airflow_batch._airflow import compat
 from airflow_batch._airflow.asset_state import AssetState
 from airflow_batch.exceptions import BatchConfigurationError
 from airflow_batch.triggers._list import Snapshot
@@ -67,6 +68,7 @@ class TestArguments:
             ({"campaign": ""}, "campaign token is empty"),
             ({"campaign": "{{ var.value.token }}"}, "is not a campaign token"),
             ({"campaign": {"campaign_token": TOKEN}}, "must be text"),
+            ({"campaign": f"dry-run-{'0' * 32}"}, "does not exist, because its creation was a dry run"),
             ({"poll_interval": 0}, "poll_interval must be a number of seconds from 1 to 86,400, not 0"),
             ({"poll_interval": "60"}, "not '60'"),
             ({"poll_interval": float("nan")}, "not nan"),
@@ -135,6 +137,16 @@ class TestWhatHasHappened:
         assert states_of(snapshot([TOKEN]), TOKEN, "first_sends") is None
         assert states_of(snapshot([TOKEN], sent={TOKEN: 0}), TOKEN, "first_sends") == {TOKEN: False}
         assert states_of(snapshot([TOKEN], sent={TOKEN: 7}), TOKEN, "first_sends") == {TOKEN: True}
+
+
+@pytest.mark.skipif(not compat.HAS_RETRY_POLICY, reason="below 3.3 Airflow has no asset state store")
+def test_airflow_gives_a_trigger_of_several_assets_a_store_whose_parts_are_found():
+    from airflow.sdk.definitions.asset import AssetUriRef
+    from airflow.sdk.execution_time.context import AssetStateStoreAccessor, AssetStateStoreAccessors
+
+    given = AssetStateStoreAccessors([Asset("one"), AssetUriRef("batch://two"), Asset("three")])
+    expected = [{"uri": "batch://two"}, {"name": "one"}, {"name": "three"}]
+    assert AssetState(given, "key")._stores == [AssetStateStoreAccessor(**kind) for kind in expected]
 
 
 def loaded(store, key="key"):
