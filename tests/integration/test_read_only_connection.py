@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from itertools import product
+from urllib.parse import urlsplit
 
 import pytest
 import requests
@@ -95,12 +97,19 @@ class TestHook:
 
     def test_a_request_of_ones_own_through_the_session_is_refused_as_well(self, read_only, token):
         session, settings = BatchHook().get_conn(), BatchHook().settings
-        url = f"{settings.base_url}/1.1/{settings.api_key(None)}/campaigns"
-        for method in ("POST", "PUT", "PATCH", "DELETE"):
+        path = f"1.1/{settings.api_key(None)}/campaigns"
+        port = urlsplit(settings.base_url).port
+        headers = {"X-Authorization": settings.rest_key}
+        hosts = (f"127.0.0.1:{port}", f"localhost:{port}", f"user@127.0.0.1:{port}", f"127.0.0.1:0{port}")
+        for method, host in product(("POST", "PUT", "PATCH", "DELETE"), hosts):
             with pytest.raises(BatchReadOnlyError):
-                session.request(method, f"{url}/delete/{token}")
+                session.request(method, f"http://{host}/{path}/delete/{token}", headers=headers)
+        session.mount("http://", requests.adapters.HTTPAdapter())
+        with pytest.raises(BatchReadOnlyError):
+            session.post(f"{settings.base_url}/{path}/delete/{token}", headers=headers)
         assert read_only.requests == ()
-        assert session.get(f"{url}/{token}").status_code == requests.codes.ok
+        for host in hosts:
+            assert session.get(f"http://{host}/{path}/{token}", headers=headers).status_code == requests.codes.ok
 
     def test_reads_are_sent(self, read_only, token):
         hook = BatchHook()
