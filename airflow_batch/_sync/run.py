@@ -90,8 +90,10 @@ class CampaignSync:
             log=self.log,
             details=self.details,
         )
-        if reason := self.reader.hooks.read_only_reason:
-            self.log.info("Dry run, because %s.", reason)
+        self._read_only_reason = self.reader.hooks.read_only_reason
+        """As the sync began: what the connection says when it is read again does not end a dry run."""
+        if self._read_only_reason:
+            self.log.info("Dry run, because %s.", self._read_only_reason)
             self.dry_run = True
         self.wrote_before = self.memory.wrote and not self.dry_run
         self.states = DesiredStates(
@@ -224,9 +226,10 @@ class CampaignSync:
             live = self.states.is_to_be_live(index)
             self.progress.outcomes[index] = self._unsent(index, seen.get(index, {}), live, would_change=True)
         stops = [index for index in pending if self.progress.outcomes[index].sent["live"] is False]
-        if stops and (reason := self.reader.hooks.read_only_reason):
+        if stops and self._read_only_reason:
             named = short_list(stops, MAX_NAMED, show=lambda index: self.desired[index].token)
-            self.log.warning("Campaigns that are NOT stopped (%d), because %s: %s.", len(stops), reason, named)
+            warning = "Campaigns that are NOT stopped (%d), because %s: %s."
+            self.log.warning(warning, len(stops), self._read_only_reason, named)
 
     def _unsent(self, index: int, seen: State, live: bool, *, would_change: bool) -> Outcome:
         now = self.clock.now()

@@ -29,7 +29,7 @@ from airflow_batch.operators.campaigns import (
     BatchUpdateCampaignOperator,
 )
 from airflow_batch.operators.sync import BatchSyncCampaignsOperator
-from airflow_batch.sandbox import Fault
+from airflow_batch.sandbox import BatchSandbox, Fault
 from airflow_batch.sensors.campaigns import BatchCampaignLiveSensor, BatchCampaignStatsSensor
 
 REASON = "connection 'batch_default' has dry_run"
@@ -221,6 +221,20 @@ class TestSync:
         assert f"Dry run, because {REASON}." in caplog.messages
         assert f"Campaigns that are NOT stopped (1), because {REASON}: {running}." in caplog.messages
         assert writes(read_only) == []
+
+    def test_a_dry_run_whose_connection_writes_when_it_is_read_again_stays_one_and_warns_all_the_same(
+        self, connect, caplog
+    ):
+        def key_is_corrected(record):
+            if record.status == requests.codes.unauthorized:
+                connect(sandbox.connection())
+
+        with BatchSandbox(on_record=key_is_corrected) as sandbox:
+            running = sandbox.add_campaign({**MORNING_NEWS, "live": True})
+            connect({**sandbox.connection(), "password": "sandbox-old", "extra": {"dry_run": True}})
+            report = attempt(sync([{"campaign": running, "live": False}]))
+            assert (report["would_change"], writes(sandbox)) == (1, [])
+        assert f"Campaigns that are NOT stopped (1), because {REASON}: {running}." in caplog.messages
 
     def test_campaigns_that_a_dry_run_did_not_create_are_left_out_with_a_line_in_the_log(
         self, read_only, token, caplog
