@@ -162,7 +162,8 @@ class CampaignSync:
         finally:
             self.progress.failed.update(self.writer.again)
             if not self.dry_run:
-                self.writer.record(unconfirmed=bool(self.writer.unconfirmed) or not self.is_known)
+                unconfirmed = bool(self.writer.unconfirmed) or not self.is_known
+                self.writer.record(unconfirmed=unconfirmed, is_over=True)
             self.progress.log(self.limiter, last=True)
         for error in self.writer.lost.values():
             if any(not self.states.is_on(index) for index in self.writer.again):
@@ -237,7 +238,7 @@ class CampaignSync:
             token=self.desired[index].token,
             requested_at=now,
             completed_at=now,
-            changed=None if self.wrote_before else False,
+            changed=None if self.wrote_before and self.memory.may_have_written(self.desired[index]) else False,
             sent={"live": live},
             live=seen.get("live"),
             name=seen.get("name"),
