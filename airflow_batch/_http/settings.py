@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
 from functools import cached_property
@@ -184,12 +185,23 @@ def _explain(conn_id: str, place: tuple[int | str, ...], kind: str, *, by_login:
 
 def _read_extra(conn_id: str, text: str | None) -> dict[str, Any]:
     """Return what extra says. A form field or a URI's query carries each value as text."""
+    repeated: list[str] = []
+
+    def as_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        repeated.extend(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+        return dict(pairs)
+
     try:
-        extra = json.loads(text) if text and text.strip() else {}
+        extra = json.loads(text, object_pairs_hook=as_object) if text and text.strip() else {}
     except (ValueError, RecursionError):
         raise _wrong(conn_id, "extra", "a JSON object", "it is not JSON") from None
     if not isinstance(extra, dict):
         raise _wrong(conn_id, "extra", "a JSON object", f"it is a {type(extra).__name__}")
+    if repeated:
+        raise BatchConfigurationError(
+            f"Connection {conn_id!r}: extra has {show_name(repeated[0])} more than once. Nothing is sent until it is "
+            "there once."
+        )
     dry_run = _read_dry_run(conn_id, extra)
     given = {name: value for name, value in extra.items() if name != "dry_run" and value not in (None, "")}
     unknown = next((name for name in given if name not in EXTRA_KEYS), None)

@@ -153,13 +153,6 @@ class _Adapter(requests.adapters.HTTPAdapter):
     """requests' own adapter, without a retry of its own, with the connections above, and with the key of one origin."""
 
     rest_key: str | None = None
-    read_only_reason = ""
-
-    def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
-        """Send a request, but no write where the connection allows none. Every request of the session comes here."""
-        if self.read_only_reason and request.method not in ("GET", "HEAD", "OPTIONS"):
-            raise BatchReadOnlyError(f"Nothing was sent, because {self.read_only_reason}. {HOW_TO_WRITE}")
-        return super().send(request, *args, **kwargs)
 
     def add_headers(self, request: requests.PreparedRequest, **kwargs: Any) -> None:
         """Add the REST key, where the session uses this adapter for the connection's own scheme, host and port."""
@@ -193,8 +186,20 @@ class BatchSession(requests.Session):
         })  # fmt: skip
         _secrets.update(settings.secrets)
         self._adapter = _Adapter()
-        self._adapter.rest_key, self._adapter.read_only_reason = settings.rest_key, settings.read_only_reason
+        self._adapter.rest_key = settings.rest_key
         self.mount("/".join([*settings.base_url.split("/")[:3], ""]), self._adapter)
+
+    def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
+        """Send a request of the user's own, but no write where the connection allows none, to whichever host.
+
+        :raises BatchReadOnlyError: for a write, where the connection allows none.
+        """
+        self._refuse_write(request.method)
+        return super().send(request, **kwargs)
+
+    def _refuse_write(self, method: str | None) -> None:
+        if (reason := self.settings.read_only_reason) and method not in ("GET", "HEAD", "OPTIONS"):
+            raise BatchReadOnlyError(f"Nothing was sent, because {reason}. {HOW_TO_WRITE}")
 
     def get_redirect_target(self, resp: requests.Response) -> str | None:
         """Name no target: requests would send the headers to the new host."""
@@ -213,6 +218,7 @@ class BatchSession(requests.Session):
         """
         settings = self.settings
         settings.api_key(app)
+        self._refuse_write(endpoint.method)
         subject = endpoint.name + (f" of campaign {token!r}" if token else "")
         subject += f" (app {show_name(app)})" if app else ""
         problem: BaseException
@@ -236,8 +242,6 @@ class BatchSession(requests.Session):
                 return Answer(status, headers, content, endpoint, subject, settings.redact)
         except requests.exceptions.InvalidSchema:  # What requests makes of a missing PySocks
             problem = BatchConfigurationError(NO_PYSOCKS)
-        except BatchReadOnlyError as error:
-            problem = error
         except Exception as error:
             problem = no_answer(endpoint, subject, settings.base_url, _reason(error), sent=watch.sent)
             for cause in _causes(error):  # Else the libraries' frames and the session would hold each other.

@@ -1,5 +1,5 @@
-"""What a sync keeps between its attempts: whether it has written, whether a write is unconfirmed, which pushes it has
-sent, and which apps lost parameters (rules 5, 7 and 10).
+"""What a sync keeps between its attempts: whether it has written, and which campaigns, whether a write is unconfirmed,
+which pushes it has sent, and which apps lost parameters (rules 5, 7 and 10).
 
 It is one small record for all campaigns, written before the first request and at the end.
 """
@@ -20,6 +20,9 @@ from airflow_batch._values import FIRST_DATE
 MAX_PUSHES = 500
 """Pushes that the record names; after more than that, no later attempt sends one that goes out at once."""
 
+MAX_WRITTEN = 200
+"""Written campaigns that the record names; after more than that, every campaign counts as one."""
+
 
 class Memory:
     """What earlier attempts of a task instance left, and what this one leaves."""
@@ -34,12 +37,19 @@ class Memory:
         """False where an earlier attempt may have sent something that is not recorded, or not confirmed."""
         self.wrote = not self.was_known or bool(kept.get("wrote")) or attempt.is_rescheduled
         """Whether an earlier attempt has written, or may have."""
+        written = kept.get("written") if self._before.is_known else None
+        self._written = set(written) if isinstance(written, list) else None if self.wrote else set()
+        """Campaigns that earlier attempts have written, or may have; None where that may be any."""
         forgets = attempt.is_rescheduled and attempt.store is None
         self.may_push = self.was_known and self._before.may_push and not forgets
         self.lost_apps: list[str | None] = list(kept.get("lost", ()))
         self._has_store = attempt.store is not None
         self.is_saved = True
         """False where there is a store that did not take the last record."""
+
+    def may_have_written(self, campaign: DesiredCampaign) -> bool:
+        """Return whether an earlier attempt has written a campaign, or may have."""
+        return self.wrote and (self._written is None or _key(campaign) in self._written)
 
     def history(self, campaign: DesiredCampaign, *, is_known: bool) -> History:
         """Return what earlier attempts have sent to a campaign, for the first change of this one."""
@@ -53,8 +63,15 @@ class Memory:
         *,
         has_written: bool,
         unconfirmed: bool,
+        is_over: bool,
     ) -> None:
-        """Record what this attempt has sent, or that it is about to send something."""
+        """Record what this attempt has sent, or that it is about to send something.
+
+        :param is_over: Whether it sends nothing more.
+        """
+        histories = list(histories)
+        own = {_key(campaign) for campaign, history in histories if history.on or history.off}
+        written = None if self._written is None or not is_over else sorted(self._written | own)
         for campaign, history in histories:
             on, push_at = history.on, history.push_at
             if on is not None and on.push_at is not None and on.push_at <= on.at + SETTLE_TIME:
@@ -64,6 +81,7 @@ class Memory:
         fits = len(self._pushes) <= MAX_PUSHES
         extra = {
             "wrote": self.wrote or has_written or unconfirmed,
+            "written": written if written is not None and len(written) <= MAX_WRITTEN else None,
             "unconfirmed": unconfirmed,
             "lost": list(lost),
             "pushes": self._pushes if fits else {},

@@ -90,8 +90,10 @@ class CampaignSync:
             log=self.log,
             details=self.details,
         )
-        if reason := self.reader.hooks.read_only_reason:
-            self.log.info("Dry run, because %s.", reason)
+        self._read_only_reason = self.reader.hooks.read_only_reason
+        """As the sync began: what the connection says when it is read again does not end a dry run."""
+        if self._read_only_reason:
+            self.log.info("Dry run, because %s.", self._read_only_reason)
             self.dry_run = True
         self.wrote_before = self.memory.wrote and not self.dry_run
         self.states = DesiredStates(
@@ -160,7 +162,8 @@ class CampaignSync:
         finally:
             self.progress.failed.update(self.writer.again)
             if not self.dry_run:
-                self.writer.record(unconfirmed=bool(self.writer.unconfirmed) or not self.is_known)
+                unconfirmed = bool(self.writer.unconfirmed) or not self.is_known
+                self.writer.record(unconfirmed=unconfirmed, is_over=True)
             self.progress.log(self.limiter, last=True)
         for error in self.writer.lost.values():
             if any(not self.states.is_on(index) for index in self.writer.again):
@@ -224,9 +227,10 @@ class CampaignSync:
             live = self.states.is_to_be_live(index)
             self.progress.outcomes[index] = self._unsent(index, seen.get(index, {}), live, would_change=True)
         stops = [index for index in pending if self.progress.outcomes[index].sent["live"] is False]
-        if stops and (reason := self.reader.hooks.read_only_reason):
+        if stops and self._read_only_reason:
             named = short_list(stops, MAX_NAMED, show=lambda index: self.desired[index].token)
-            self.log.warning("Campaigns that are NOT stopped (%d), because %s: %s.", len(stops), reason, named)
+            warning = "Campaigns that are NOT stopped (%d), because %s: %s."
+            self.log.warning(warning, len(stops), self._read_only_reason, named)
 
     def _unsent(self, index: int, seen: State, live: bool, *, would_change: bool) -> Outcome:
         now = self.clock.now()
@@ -234,7 +238,7 @@ class CampaignSync:
             token=self.desired[index].token,
             requested_at=now,
             completed_at=now,
-            changed=None if self.wrote_before else False,
+            changed=None if self.wrote_before and self.memory.may_have_written(self.desired[index]) else False,
             sent={"live": live},
             live=seen.get("live"),
             name=seen.get("name"),

@@ -87,11 +87,11 @@ class Writer:
         shown = self.progress.outcomes.keys() - self.progress.failed.keys() - self.again.keys()
         return {index for index, history in self.histories.items() if history.has_unconfirmed} - shown
 
-    def record(self, *, unconfirmed: bool) -> None:
+    def record(self, *, unconfirmed: bool, is_over: bool) -> None:
         """Record what was sent so far, or that something is about to be sent."""
         self.has_begun = True
         histories = [(self.campaigns[index], history) for index, history in self.histories.items()]
-        self.memory.note(histories, self.lost, has_written=self.has_written, unconfirmed=unconfirmed)
+        self.memory.note(histories, self.lost, has_written=self.has_written, unconfirmed=unconfirmed, is_over=is_over)
 
     def write(self, indexes: Collection[int]) -> None:
         """Change these campaigns once: first those that are to be stopped.
@@ -100,7 +100,7 @@ class Writer:
         :raises RateLimiterClosed: where nothing is to be sent any more.
         """
         if indexes and not (self.has_begun and self.memory.is_saved):
-            self.record(unconfirmed=True)
+            self.record(unconfirmed=True, is_over=False)
         switched_on = {index for index in indexes if self.states.is_on(index)}
         self._write(deque(sorted(set(indexes) - switched_on)), switched_on)
         self._write(deque(sorted(switched_on)), None)
@@ -229,7 +229,7 @@ class Writer:
             self.proven.add(self.campaigns[index].app)
         if outcome.http_status is None and outcome.changed is False:
             self.progress.as_desired.add(index)
-            outcome = replace(outcome, changed=None if self.memory.wrote else False)
+            outcome = replace(outcome, changed=None if self.memory.may_have_written(self.campaigns[index]) else False)
         self.progress.outcomes[index] = outcome
 
     def note_failure(self, index: int, error: BatchError) -> None:

@@ -195,18 +195,28 @@ class BatchHook(BaseHook):
         :param live: True for the running and the completed ones, False for the stopped ones and drafts, None for all.
         :param from_api: True for those created from the API, False for the dashboard's, None for all.
         """
+        for page, _ in self.list_pages(live, from_api):
+            yield from page
+
+    def list_pages(
+        self, live: bool | None = None, from_api: bool | None = None
+    ) -> Iterator[tuple[list[dict[str, Any]], bool]]:
+        """Yield what :meth:`list_campaigns` does page by page: after each request its campaigns, and if it is the last.
+
+        A page may be shorter than 100, or empty: campaigns that an earlier page has shown are left out.
+        """
         filters = {"live": live, "from_api": from_api}
         query = {name: str(value).lower() for name, value in filters.items() if value is not None}
         seen: set[str] = set()
         for number in range(MAX_PAGES):
             answer = self._request(LIST, "", query={**query, "from": number * MAX_PAGE, "limit": MAX_PAGE})
-            page, known = expect_page(answer), len(seen)
-            for campaign in page:
-                if campaign["campaign_token"] not in seen:
-                    seen.add(campaign["campaign_token"])
-                    yield campaign
+            page = expect_page(answer)
+            new = {campaign["campaign_token"]: campaign for campaign in page if campaign["campaign_token"] not in seen}
+            seen.update(new)
             # Nothing new on a page: the server counts pages differently, and the list would never end.
-            if len(page) < MAX_PAGE or len(seen) == known:
+            is_last = len(page) < MAX_PAGE or not new
+            yield list(new.values()), is_last
+            if is_last:
                 return
         raise BatchResponseError(
             f"Batch's {answer.subject} did not end after {MAX_PAGES:,} pages of {MAX_PAGE}.",

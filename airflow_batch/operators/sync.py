@@ -69,8 +69,9 @@ class BatchSyncCampaignsOperator(BaseCampaignOperator):
     The report in XCom, also when the task fails: ``{"total", "changed", "unchanged", "failed", "skipped", "requests",
     "throttled_seconds", "campaigns": [...]}`` with a :class:`~airflow_batch.results.CampaignResult` for each campaign,
     or ``{"campaign_token", "app", "error", "message"}`` or ``{"campaign_token", "app", "skipped"}``. ``changed`` of a
-    campaign is null if an earlier attempt may have written it; it counts as unchanged if this attempt had nothing to
-    send. Above 48 kB ``campaigns`` has the failures only.
+    campaign is null if an earlier attempt may have written it: what it wrote is kept for up to 200 campaigns; beyond
+    that, below Airflow 3.3, and after a worker that died, it may be any. It counts as unchanged if this attempt had
+    nothing to send. Above 48 kB ``campaigns`` has the failures only.
 
     :raises BatchConfigurationError: when the DAG is parsed, for an argument that can never be right.
     :raises BatchPayloadError: before anything is sent, when a rendered argument is wrong.

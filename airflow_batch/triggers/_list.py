@@ -11,27 +11,25 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from itertools import islice
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 from airflow_batch._airflow.backoff import BATCH_FLOOR, delay_floor
-from airflow_batch._http.endpoints import MAX_PAGE
 from airflow_batch._values import duration_text
 from airflow_batch.exceptions import BatchAuthenticationError, BatchError
 from airflow_batch.hooks.batch import BatchHook
 from airflow_batch.triggers._connection import hook_of, in_thread
-from airflow_batch.triggers._poll import PER_REQUEST, count_sent
+from airflow_batch.triggers._poll import PER_REQUEST_SECONDS, count_sent
 
 log = logging.getLogger(__name__)
 
 JOIN_SECONDS = 1.0
 """Seconds before the first poll, in which the other triggers of a starting triggerer join."""
-MAX_SLEEP = 1.0
+MAX_SLEEP_SECONDS = 1.0
 """Seconds after which a sleeping poll sees that a trigger with a shorter interval has joined."""
-MAX_BACKOFF = 300.0
+MAX_BACKOFF_SECONDS = 300.0
 """Seconds between two failed polls, unless the interval or Retry-After is longer."""
-DEFAULT_INTERVAL = 60.0
+DEFAULT_INTERVAL_SECONDS = 60.0
 
 
 class Watcher(Protocol):
@@ -52,12 +50,14 @@ class Snapshot:
     """What was seen last.
 
     :param number: Counts the snapshots, from 1.
+    :param began_at: When the list was asked for, by the clock of the event loop.
     :param campaigns: What the list showed, by token.
     :param is_complete: Whether it was read to its end, or only as far as needed.
     :param sent: Pushes sent, by token, for the campaigns that were asked about.
     """
 
     number: int
+    began_at: float
     seen_at: datetime
     campaigns: Mapping[str, Mapping[str, Any]]
     is_complete: bool
@@ -76,12 +76,12 @@ class _Sends:
 class WatchedList:
     """The campaigns of one connection and app.
 
-    All requests, those of failed polls too, are at least :data:`PER_REQUEST` apart: 10 in any 60 seconds.
+    All requests, those of failed polls too, are at least :data:`PER_REQUEST_SECONDS` apart: 10 in any 60 seconds.
     """
 
     batch_conn_id: str
     app: str | None
-    watchers: set[Watcher] = field(default_factory=set)
+    watchers: dict[Watcher, float] = field(default_factory=dict)
     latest: Snapshot | None = None
 
     def __post_init__(self) -> None:
@@ -99,20 +99,22 @@ class WatchedList:
         self._reported: type[Exception] | None = None
 
     @contextmanager
-    def joined(self, watcher: Watcher) -> Iterator[None]:
-        """Poll for a trigger, too, within the block."""
-        self.watchers.add(watcher)
+    def joined(self, watcher: Watcher) -> Iterator[float]:
+        """Poll for a trigger, too, within the block; return the moment from which on.
+
+        Another triggerer may have run it before, and have recorded more than an earlier poll has seen: such a poll is
+        not for this trigger, and the next one is due.
+        """
+        self.watchers[watcher] = joined_at = _now()
         try:
-            yield
+            yield joined_at
         finally:
-            self.watchers.discard(watcher)
+            self.watchers.pop(watcher, None)
 
     async def snapshots(self) -> AsyncIterator[Snapshot]:
-        """Yield each new snapshot. Never ends and never raises."""
+        """Yield the latest snapshot, and each new one. Never ends and never raises."""
         await _sleep(JOIN_SECONDS)
         number = 0
-        if self.latest is not None:
-            number = self.latest.number - (not self._list_is_due())
         while True:
             snapshot = await self._after(number)
             number = snapshot.number
@@ -137,7 +139,7 @@ class WatchedList:
         """Make one poll of the list, or ask for the statistics of one campaign, or sleep a while."""
         now = _now()
         if now < self._not_before:
-            await _sleep(min(self._not_before - now, MAX_SLEEP))
+            await _sleep(min(self._not_before - now, MAX_SLEEP_SECONDS))
         elif (self._list_was_last or not self._list_is_due()) and self.latest and (token := self._next_to_ask(now)):
             self._list_was_last = False
             await self._ask(token, self.latest)
@@ -145,14 +147,15 @@ class WatchedList:
             self._list_was_last = True
             await self._read()
         else:
-            await _sleep(MAX_SLEEP)
+            await _sleep(MAX_SLEEP_SECONDS)
 
     @property
     def _interval(self) -> float:
-        return min((watcher.poll_interval for watcher in self.watchers), default=DEFAULT_INTERVAL)
+        return min((watcher.poll_interval for watcher in self.watchers), default=DEFAULT_INTERVAL_SECONDS)
 
     def _list_is_due(self) -> bool:
-        return self._listed_at is None or _now() >= self._listed_at + self._interval
+        at = self._listed_at
+        return at is None or _now() >= at + self._interval or any(joined > at for joined in self.watchers.values())
 
     async def _read(self) -> None:
         """Read the list to its end, or up to the last campaign that is needed."""
@@ -160,18 +163,16 @@ class WatchedList:
         hook = await self._connected()
         tokens = {watcher.campaign for watcher in self.watchers}
         needed = None if None in tokens or not tokens else tokens
-        campaigns = hook.list_campaigns()
+        pages = hook.list_pages()
         found: dict[str, Mapping[str, Any]] = {}
-        while True:
+        is_complete = False
+        while not is_complete and (needed is None or not needed <= found.keys()):
             await self._turn()
-            page = await in_thread(lambda: list(islice(campaigns, MAX_PAGE)))
+            page, is_complete = await in_thread(next, pages)
             found |= {campaign["campaign_token"]: campaign for campaign in page}
-            is_complete = len(page) < MAX_PAGE
-            if is_complete or (needed is not None and needed <= found.keys()):
-                break
         self._listed_at = started
         number = self.latest.number + 1 if self.latest else 1
-        self._succeeded(Snapshot(number, datetime.now(UTC), found, is_complete, dict(self._sent)))
+        self._succeeded(Snapshot(number, started, datetime.now(UTC), found, is_complete, dict(self._sent)))
 
     def _next_to_ask(self, now: float) -> str | None:
         """Return the campaign whose statistics are needed and were asked for longest ago.
@@ -218,7 +219,7 @@ class WatchedList:
         """Wait until the next request may be sent."""
         while (left := self._not_before - _now()) > 0:
             await _sleep(left)
-        self._not_before = _now() + PER_REQUEST
+        self._not_before = _now() + PER_REQUEST_SECONDS
 
     def _succeeded(self, snapshot: Snapshot) -> None:
         if self._failures:
@@ -232,8 +233,8 @@ class WatchedList:
         """
         has_connection, self._hook = self._hook is not None, None
         self._failures += 1
-        growing = min(BATCH_FLOOR * 2.0 ** min(self._failures - 1, 10), MAX_BACKOFF)
-        pause = max(self._interval, delay_floor(error), growing, PER_REQUEST)
+        growing = min(BATCH_FLOOR * 2.0 ** min(self._failures - 1, 10), MAX_BACKOFF_SECONDS)
+        pause = max(self._interval, delay_floor(error), growing, PER_REQUEST_SECONDS)
         self._not_before = _now() + pause
         if error.transient and has_connection:
             log.warning("%s: poll failed. %s No request for %s.", self, error, duration_text(pause))
@@ -248,7 +249,7 @@ class WatchedList:
 
 
 _LISTS: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[str, str | None], WatchedList]] = WeakKeyDictionary()
-"""One list for each event loop, connection and app. They stay, so that a trigger that starts anew polls no sooner."""
+"""One list for each event loop, connection and app. They stay, so that triggers that start anew keep the pace."""
 
 
 def list_of(batch_conn_id: str, app: str | None) -> WatchedList:

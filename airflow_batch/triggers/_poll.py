@@ -21,7 +21,7 @@ from airflow_batch.windows import CampaignWindow
 
 MAX_NAMED = 5
 """Campaigns that one log line names."""
-PER_REQUEST = 6.0
+PER_REQUEST_SECONDS = 6.0
 """Seconds of pause for each request of a poll of many campaigns."""
 PER_MINUTE = 12
 """Requests of polls of many campaigns in any 60 seconds, if one poll needs no more than that."""
@@ -35,7 +35,7 @@ def least_pause(requests: int) -> float:
     60 s after seven to ten. A poll of more than twelve requests is not spread; its average is 10 a minute then.
     """
     polls = max(PER_MINUTE // max(requests, 1), 1)
-    return max(PER_REQUEST * requests, 60 / polls)
+    return max(PER_REQUEST_SECONDS * requests, 60 / polls)
 
 
 class Reference(NamedTuple):

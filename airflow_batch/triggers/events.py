@@ -15,7 +15,7 @@ from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 from airflow_batch._airflow.asset_state import AssetState, Handover
 from airflow_batch._airflow.task_context import text_or_none
 from airflow_batch._values import check_token, iso_utc, short_repr
-from airflow_batch.exceptions import BatchConfigurationError, BatchPayloadError
+from airflow_batch.exceptions import BatchConfigurationError, BatchNotCreatedError, BatchPayloadError
 from airflow_batch.hooks.batch import BatchHook
 from airflow_batch.triggers._list import Snapshot, list_of
 
@@ -89,10 +89,12 @@ class BatchCampaignEventTrigger(BaseEventTrigger):
         """Yield this trigger's events, and record each one when Airflow has stored it."""
         state = AssetState(getattr(self, "asset_state_store", None), self._state_key())
         shared = list_of(self.batch_conn_id, self.app)
-        with shared.joined(self):
+        with shared.joined(self) as joined_at:
             async for snapshot in shared_stream:
+                if snapshot.began_at < joined_at:
+                    continue
                 seen = states_of(snapshot, self.campaign, self.event)
-                if seen is None or (after(state.latest, seen) == state.latest and not state.is_unsaved):
+                if seen is None or (after(state.latest, seen, self.event) == state.latest and not state.is_unsaved):
                     continue
                 # One event after the other, so that a triggerer that dies leaves at most one without its record.
                 async with shared.handing_over:
@@ -105,8 +107,8 @@ class BatchCampaignEventTrigger(BaseEventTrigger):
                         yield TriggerEvent(payload)  # type: ignore[no-untyped-call]
                         if state.outlives_the_trigger:
                             await moment.wait()
-                        await state.save(after(state.latest, {token: seen[token]}))
-                    await state.save(after(state.latest, seen))
+                        await state.save(after(state.latest, {token: seen[token]}, self.event))
+                    await state.save(after(state.latest, seen, self.event))
                 if self.campaign in (state.latest or ()):
                     self.awaits_sends = False
 
@@ -146,7 +148,7 @@ def _check(campaign: Any, event: Any, poll_interval: Any) -> None:
     if campaign is not None:
         try:
             check_token(campaign)
-        except BatchPayloadError as error:
+        except (BatchPayloadError, BatchNotCreatedError) as error:
             raise BatchConfigurationError(str(error)) from None
     is_number = isinstance(poll_interval, int | float) and not isinstance(poll_interval, bool)
     if not is_number or not 1 <= poll_interval <= 86_400:
@@ -170,12 +172,15 @@ def states_of(snapshot: Snapshot, campaign: str | None, event: CampaignEvent) ->
     return states if states or campaign is None else None
 
 
-def after(before: frozenset[str] | None, seen: Mapping[str, bool]) -> frozenset[str]:
+def after(before: frozenset[str] | None, seen: Mapping[str, bool], event: CampaignEvent) -> frozenset[str]:
     """Return the campaigns that are live, or have sent, after a poll. One that the poll does not show stays as it was.
+
+    So does one that has sent: statistics of 0 are older then.
 
     :param before: The same before the poll, None if this is the first.
     """
-    return ((before or frozenset()) - seen.keys()) | {token for token, state in seen.items() if state}
+    gone = frozenset() if event == "first_sends" else seen.keys()
+    return ((before or frozenset()) - gone) | {token for token, state in seen.items() if state}
 
 
 def fired(before: frozenset[str] | None, seen: Mapping[str, bool], event: CampaignEvent) -> list[str]:

@@ -47,6 +47,8 @@ REFERENCE = {
         "airflow_batch.calendars.read_calendar",
         "airflow_batch.calendars.CampaignCalendar",
         "airflow_batch.calendars.CalendarCampaign",
+        "airflow_batch.calendars.LiveWindows",
+        "airflow_batch.timetables.calendars.CalendarTimetable",
     ],
     "results": [
         *(f"airflow_batch.results.{name}" for name in ("CampaignResult", "CampaignSummary", "ApprovedCampaign")),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
@@ -66,6 +67,9 @@ class Triggerer:
 
         :return: The payloads, in their order.
         """
+        return asyncio.run(self.play(triggers, seconds, *steps))
+
+    async def play(self, triggers, seconds, *steps):
         events = []
         self.until = self.seconds + seconds
         self.steps = [(self.seconds + at, step) for at, step in steps]
@@ -74,17 +78,14 @@ class Triggerer:
             async for event in trigger.run():
                 events.append(handed_over(event))
 
-        async def everything():
-            self.done = asyncio.Event()
-            tasks = [asyncio.create_task(consume(trigger)) for trigger in triggers]
-            over = asyncio.create_task(self.done.wait())
-            await asyncio.wait([over, *tasks], return_when="FIRST_COMPLETED")
-            assert not any(task.done() for task in tasks), "a trigger ended"
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
-        asyncio.run(everything())
+        self.done = asyncio.Event()
+        tasks = [asyncio.create_task(consume(trigger)) for trigger in triggers]
+        over = asyncio.create_task(self.done.wait())
+        await asyncio.wait([over, *tasks], return_when="FIRST_COMPLETED")
+        assert not any(task.done() for task in tasks), "a trigger ended"
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         return events
 
 
@@ -225,6 +226,15 @@ class TestRequests:
         triggerer.run([BatchCampaignEventTrigger(campaign=new)], 100)
         assert {record.query for record in reads(batch)} == {"from=0&limit=100"}
         triggerer.run([BatchCampaignEventTrigger(campaign=old)], 100)
+        assert any("from=200" in record.query for record in reads(batch))
+
+    def test_each_request_waits_for_its_turn_also_where_campaigns_are_created_between_two_pages(self, batch, triggerer):
+        for _ in range(215):
+            batch.add_campaign({**MORNING_NEWS, "live": False})
+        steps = ((at, lambda: batch.add_campaign({**MORNING_NEWS, "live": False})) for at in range(3, 300, 6))
+        triggerer.run([BatchCampaignEventTrigger()], 300, *steps)
+        times = [record.time for record in reads(batch)]
+        assert min(later - earlier for earlier, later in pairwise(times)) >= timedelta(seconds=6)
         assert any("from=200" in record.query for record in reads(batch))
 
     def test_the_interval_grows_with_a_thousand_campaigns(self, batch, triggerer):
@@ -416,6 +426,41 @@ class TestRestart:
         store = Store()
         both = [stored(BatchCampaignEventTrigger(campaign=token), store) for _ in range(2)]
         assert len(triggerer.run(both, 300, (100, switched(batch, token, True)))) == 1
+
+    @pytest.mark.parametrize("others", [0, 1], ids=["alone", "beside another trigger"])
+    @pytest.mark.parametrize("live", [True, False])
+    def test_a_trigger_that_returns_to_an_earlier_triggerer_sees_no_older_poll_of_it(
+        self, batch, triggerer, live, others
+    ):
+        token = batch.add_campaign({**MORNING_NEWS, "live": not live})
+        stores = {"live": Store(), "stopped": Store()}
+        first, second = {}, {}
+        """What the triggers of a triggerer share."""
+
+        async def everything():
+            fired = []
+
+            async def run_in(lists):
+                _list._LISTS[asyncio.get_running_loop()] = lists
+                triggers = [
+                    stored(BatchCampaignEventTrigger(campaign=token, event=event, poll_interval=600), store)
+                    for event, store in stores.items()
+                ]
+                fired.append([(event["event"], event["live"]) for event in await triggerer.play(triggers, 30)])
+
+            await run_in(first)
+            with ExitStack() as beside:
+                for _ in range(others):
+                    stays = BatchCampaignEventTrigger(poll_interval=600)
+                    beside.enter_context(first["batch_default", None].joined(stays))
+                switched(batch, token, live)()
+                for lists in (second, first, second):
+                    await run_in(lists)
+            return fired
+
+        change = ("live" if live else "stopped", live)
+        assert asyncio.run(everything()) == [[], [change], [], []]
+        assert len(reads(batch)) == 4
 
 
 class TestSharedStream:

@@ -113,6 +113,15 @@ class TestList:
         assert len(found) == len(set(found))
         assert set(found) >= set(before)
 
+    def test_list_pages_yields_after_each_request_also_where_a_page_shows_nothing_else(self, batch, hook, pages_of):
+        pages_of(2)
+        third, second, first = (batch.add_campaign(SUMMER_SALE) for _ in range(3))
+        found = []
+        for page, is_last in hook.list_pages():
+            found.append((tokens(page), is_last, len(batch.requests)))
+            batch.add_campaign(SUMMER_SALE)
+        assert found == [([first, second], False, 1), ([third], False, 2), ([], True, 3)]
+
     @pytest.mark.parametrize(
         ("filters", "names"),
         [

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from itertools import product
+from urllib.parse import urlsplit
 
 import pytest
 import requests
@@ -27,7 +29,7 @@ from airflow_batch.operators.campaigns import (
     BatchUpdateCampaignOperator,
 )
 from airflow_batch.operators.sync import BatchSyncCampaignsOperator
-from airflow_batch.sandbox import Fault
+from airflow_batch.sandbox import BatchSandbox, Fault
 from airflow_batch.sensors.campaigns import BatchCampaignLiveSensor, BatchCampaignStatsSensor
 
 REASON = "connection 'batch_default' has dry_run"
@@ -95,12 +97,19 @@ class TestHook:
 
     def test_a_request_of_ones_own_through_the_session_is_refused_as_well(self, read_only, token):
         session, settings = BatchHook().get_conn(), BatchHook().settings
-        url = f"{settings.base_url}/1.1/{settings.api_key(None)}/campaigns"
-        for method in ("POST", "PUT", "PATCH", "DELETE"):
+        path = f"1.1/{settings.api_key(None)}/campaigns"
+        port = urlsplit(settings.base_url).port
+        headers = {"X-Authorization": settings.rest_key}
+        hosts = (f"127.0.0.1:{port}", f"localhost:{port}", f"user@127.0.0.1:{port}", f"127.0.0.1:0{port}")
+        for method, host in product(("POST", "PUT", "PATCH", "DELETE"), hosts):
             with pytest.raises(BatchReadOnlyError):
-                session.request(method, f"{url}/delete/{token}")
+                session.request(method, f"http://{host}/{path}/delete/{token}", headers=headers)
+        session.mount("http://", requests.adapters.HTTPAdapter())
+        with pytest.raises(BatchReadOnlyError):
+            session.post(f"{settings.base_url}/{path}/delete/{token}", headers=headers)
         assert read_only.requests == ()
-        assert session.get(f"{url}/{token}").status_code == requests.codes.ok
+        for host in hosts:
+            assert session.get(f"http://{host}/{path}/{token}", headers=headers).status_code == requests.codes.ok
 
     def test_reads_are_sent(self, read_only, token):
         hook = BatchHook()
@@ -212,6 +221,20 @@ class TestSync:
         assert f"Dry run, because {REASON}." in caplog.messages
         assert f"Campaigns that are NOT stopped (1), because {REASON}: {running}." in caplog.messages
         assert writes(read_only) == []
+
+    def test_a_dry_run_whose_connection_writes_when_it_is_read_again_stays_one_and_warns_all_the_same(
+        self, connect, caplog
+    ):
+        def key_is_corrected(record):
+            if record.status == requests.codes.unauthorized:
+                connect(sandbox.connection())
+
+        with BatchSandbox(on_record=key_is_corrected) as sandbox:
+            running = sandbox.add_campaign({**MORNING_NEWS, "live": True})
+            connect({**sandbox.connection(), "password": "sandbox-old", "extra": {"dry_run": True}})
+            report = attempt(sync([{"campaign": running, "live": False}]))
+            assert (report["would_change"], writes(sandbox)) == (1, [])
+        assert f"Campaigns that are NOT stopped (1), because {REASON}: {running}." in caplog.messages
 
     def test_campaigns_that_a_dry_run_did_not_create_are_left_out_with_a_line_in_the_log(
         self, read_only, token, caplog

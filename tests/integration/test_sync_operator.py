@@ -24,7 +24,7 @@ from airflow_batch._airflow import backoff
 from airflow_batch._airflow.compat import HAS_RETRY_POLICY, AirflowFailException, AirflowRescheduleException
 from airflow_batch._airflow.task_state import RECORD
 from airflow_batch._campaigns.payload import payload_digest
-from airflow_batch._sync import progress, rate_limiter
+from airflow_batch._sync import memory, progress, rate_limiter
 from airflow_batch.exceptions import (
     BatchAuthenticationError,
     BatchChangeRefusedError,
@@ -468,6 +468,33 @@ class TestFailures:
         assert sum(clock.slept) == pytest.approx(120, abs=10)
         assert counts(run(task, store=store, try_number=2)) == (10, 1, 9, 0)
         assert live_ones(batch, tokens) == tokens
+
+    @pytest.mark.parametrize("most", [200, 1], ids=["few", "more than the record names"])
+    def test_changed_is_null_where_an_earlier_attempt_has_sent_something_and_false_for_the_other_campaigns(
+        self, batch, monkeypatch, most
+    ):
+        monkeypatch.setattr(memory, "MAX_WRITTEN", most)
+        unchanged, tokens, store = add(batch, 5, live=True), add(batch, 2), JsonStore()
+        batch.inject(Fault("answer", "update", status=500, token=tokens[1]))
+        task = sync(desired([*unchanged, *tokens]))
+        failing(BatchSyncIncompleteError, task, store=store)
+        for number, last in ((2, True), (3, None)):
+            report = run(task, store=store, try_number=number)
+            changed = {result["campaign_token"]: result["changed"] for result in report["campaigns"]}
+            others = dict.fromkeys(unchanged, False if most > 1 else None)
+            assert changed == {**others, tokens[0]: None, tokens[1]: last}
+
+    def test_changed_is_null_for_all_where_an_earlier_attempt_died_while_it_wrote(self, sandbox_with):
+        def on_record(record):
+            if record.operation == "update":
+                kept.append(dict(store.kept))
+
+        sandbox, kept = sandbox_with(on_record=on_record), []
+        unchanged, store = add(sandbox, 2, live=True), JsonStore()
+        task = sync(desired([*unchanged, *add(sandbox, 2)]))
+        run(task, store=store)
+        report = run(task, store=JsonStore(kept[0]), try_number=2)
+        assert [result["changed"] for result in report["campaigns"]] == [None] * 4
 
     def test_a_sync_views_a_campaign_after_an_ambiguous_update_and_does_not_repeat_it(self, batch):
         tokens = add(batch, 10)

@@ -10,6 +10,7 @@ import pytest
 from airflow.sdk import Asset, AssetWatcher
 from airflow.serialization.serialized_objects import BaseSerialization
 
+from airflow_batch._airflow import compat
 from airflow_batch._airflow.asset_state import AssetState
 from airflow_batch.exceptions import BatchConfigurationError
 from airflow_batch.triggers._list import Snapshot
@@ -21,7 +22,7 @@ ARGUMENTS = {"campaign": TOKEN, "event": "stopped", "app": "ios", "batch_conn_id
 
 def snapshot(live=(), stopped=(), sent=None, *, is_complete=True):
     campaigns = {token: {"live": True} for token in live} | {token: {"live": False} for token in stopped}
-    return Snapshot(1, datetime(2026, 11, 28, tzinfo=UTC), campaigns, is_complete, sent or {})
+    return Snapshot(1, 0.0, datetime(2026, 11, 28, tzinfo=UTC), campaigns, is_complete, sent or {})
 
 
 class Store:
@@ -67,6 +68,7 @@ class TestArguments:
             ({"campaign": ""}, "campaign token is empty"),
             ({"campaign": "{{ var.value.token }}"}, "is not a campaign token"),
             ({"campaign": {"campaign_token": TOKEN}}, "must be text"),
+            ({"campaign": f"dry-run-{'0' * 32}"}, "does not exist, because its creation was a dry run"),
             ({"poll_interval": 0}, "poll_interval must be a number of seconds from 1 to 86,400, not 0"),
             ({"poll_interval": "60"}, "not '60'"),
             ({"poll_interval": float("nan")}, "not nan"),
@@ -110,9 +112,12 @@ class TestWhatHasHappened:
         assert fired(before, seen, event) == expected
 
     def test_a_campaign_that_a_poll_does_not_show_stays_as_it_was(self):
-        assert after(frozenset({TOKEN}), {OTHER: True}) == {TOKEN, OTHER}
-        assert after(frozenset({TOKEN, OTHER}), {OTHER: False}) == {TOKEN}
-        assert after(None, {TOKEN: False}) == frozenset()
+        assert after(frozenset({TOKEN}), {OTHER: True}, "live") == {TOKEN, OTHER}
+        assert after(frozenset({TOKEN, OTHER}), {OTHER: False}, "live") == {TOKEN}
+        assert after(None, {TOKEN: False}, "live") == frozenset()
+
+    def test_a_campaign_that_has_sent_stays_one_that_has_sent(self):
+        assert after(frozenset({TOKEN}), {TOKEN: False}, "first_sends") == {TOKEN}
 
     def test_a_trigger_of_one_campaign_sees_that_one_alone(self):
         assert states_of(snapshot([TOKEN, OTHER]), TOKEN, "live") == {TOKEN: True}
@@ -124,7 +129,7 @@ class TestWhatHasHappened:
         assert states_of(snapshot(), None, "live") == {}
 
     def test_a_live_that_is_no_boolean_is_not_taken_for_stopped(self):
-        odd = Snapshot(1, datetime(2026, 11, 28, tzinfo=UTC), {TOKEN: {"live": "no"}, OTHER: {}}, True, {})
+        odd = Snapshot(1, 0.0, datetime(2026, 11, 28, tzinfo=UTC), {TOKEN: {"live": "no"}, OTHER: {}}, True, {})
         assert states_of(odd, TOKEN, "stopped") is None
         assert states_of(odd, None, "stopped") == {}
 
@@ -132,6 +137,16 @@ class TestWhatHasHappened:
         assert states_of(snapshot([TOKEN]), TOKEN, "first_sends") is None
         assert states_of(snapshot([TOKEN], sent={TOKEN: 0}), TOKEN, "first_sends") == {TOKEN: False}
         assert states_of(snapshot([TOKEN], sent={TOKEN: 7}), TOKEN, "first_sends") == {TOKEN: True}
+
+
+@pytest.mark.skipif(not compat.HAS_RETRY_POLICY, reason="below 3.3 Airflow has no asset state store")
+def test_airflow_gives_a_trigger_of_several_assets_a_store_whose_parts_are_found():
+    from airflow.sdk.definitions.asset import AssetUriRef
+    from airflow.sdk.execution_time.context import AssetStateStoreAccessor, AssetStateStoreAccessors
+
+    given = AssetStateStoreAccessors([Asset("one"), AssetUriRef("batch://two"), Asset("three")])
+    expected = [{"uri": "batch://two"}, {"name": "one"}, {"name": "three"}]
+    assert AssetState(given, "key")._stores == [AssetStateStoreAccessor(**kind) for kind in expected]
 
 
 def loaded(store, key="key"):

@@ -146,6 +146,17 @@ def test_the_public_names_stay_where_they_are():
             assert classes == names, module
 
 
+def test_the_reference_of_the_site_has_every_public_name():
+    """The module is read rather than imported, because it needs the site's builder."""
+    site = ast.parse((Path(__file__).parents[2] / "docs" / "_site" / "hooks.py").read_text(encoding="utf-8"))
+    (pages,) = [
+        node.value for node in site.body if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "REFERENCE"
+    ]
+    shown = {name for names in eval(compile(ast.Expression(pages), "hooks.py", "eval")).values() for name in names}
+    public = {f"airflow_batch.{module}.{name}" for module, names in PUBLIC.items() for name in names}
+    assert {name for name in public if ".sandbox." not in name} - shown == set()
+
+
 @pytest.mark.parametrize(
     ("module", "name"),
     [

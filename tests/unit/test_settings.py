@@ -265,6 +265,19 @@ def test_a_dry_run_that_is_no_boolean_is_refused_because_it_may_mean_that_nothin
     )
 
 
+@pytest.mark.parametrize(
+    ("extra", "name"),
+    [
+        ('{"dry_run": true, "timeout": 5, "dry_run": false}', "'dry_run'"),
+        (f'{{"api_keys": {{"ios": "{IOS}", "ios": "{ANDROID}"}}}}', "'ios'"),
+        (f'{{"{IOS}": 1, "{IOS}": 2}}', "(a name with the form of a key)"),
+    ],
+)
+def test_an_extra_that_is_there_twice_is_refused_because_one_of_them_may_mean_that_nothing_may_be_written(extra, name):
+    message = refusal(extra)
+    assert message == f"Connection 'my_batch': extra has {name} more than once. Nothing is sent until it is there once."
+
+
 # ----------------------------------------------------------------------------------------------------------------- apps
 
 
@@ -393,6 +406,7 @@ WRONG = {
     "api_keys_is_broken_json": {"extra": {"api_keys": f'{{"ios": "{IOS}"'}},
     "api_keys_without_a_name": {"extra": {"api_keys": {"": IOS}}},
     "extra_is_broken_json": {"extra": f'{{"api_keys": {{"ios": "{IOS}"}}'},
+    "api_keys_with_an_app_twice": {"extra": f'{{"api_keys": {{"ios": "{IOS}", "ios": "{ANDROID}"}}}}'},
     "extra_is_a_key": {"extra": f'"{IOS}"'},
     "unknown_extra": {"extra": {"ios": IOS, "api_key": ANDROID}},
     "a_key_as_the_name_of_an_extra": {"extra": {IOS: "ios"}},
