@@ -19,8 +19,6 @@ from airflow_batch._campaigns.request import ChangeRequest
 from airflow_batch._campaigns.rules import FIRST_TIME_ZONE, LAST_TIME_ZONE, Clocks
 
 LINE_BREAK = " ⏎ "
-MAX_OTHER = 1000
-"""Characters of a value that is no message, targeting or label; a longer one is cut, and the text says so."""
 _LISTED = frozenset({"name", "live", "labels", "messages", "targeting", "deeplink", "push_time", "local_push_time"})
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,60}")
 _IN_A_MESSAGE = ("title", "body", "deeplink")
@@ -78,7 +76,7 @@ def approval_text(
     others = {name: value for name, value in whole.items() if name not in _LISTED and value is not None}
     if others:
         lines += ["", "#### Other parameters", ""]
-        lines += [f"- {_key(name)}: {_cut(value)}" for name, value in others.items()]
+        lines += [f"- {_key(name)}: {code(value)}" for name, value in others.items()]
     if payload:
         lines += ["", "#### Changes by the payload", "", *_changes(payload, seen)]
     return "\n".join(lines)
@@ -114,11 +112,6 @@ def _is_hidden(letter: str) -> bool:
 
 def _key(name: str) -> str:
     return f"**{name.replace('_', chr(92) + '_')}**" if _NAME.fullmatch(name) else code(name)
-
-
-def _cut(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)
-    return code(text) if len(text) <= MAX_OTHER else f"{code(text[:MAX_OTHER])} (cut, {len(text):,} characters)"
 
 
 def _times(whole: Campaign, seen: Campaign, zone: tzinfo) -> Iterator[str]:
