@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypedDict
 
-from airflow_batch._campaigns.diff import MOMENTS, Campaign, overlaid, read_moment, request_form
+from airflow_batch._campaigns.diff import MOMENTS, Campaign, is_empty, overlaid, read_moment, request_form
 from airflow_batch._values import iso_utc
 from airflow_batch.exceptions import BatchChangeRefusedError
 
@@ -59,13 +59,14 @@ class Approval:
 def fingerprints(seen: Campaign, payload: Campaign | None = None) -> dict[str, str]:
     """Return the SHA-256 of each parameter of a campaign as it would be with a payload.
 
-    All count but ``live`` of the campaign and what only Batch sets. ``live`` of a payload counts.
+    All count but ``live`` of the campaign, what only Batch sets, and the forms of "none". ``live`` of a payload counts.
     """
     base = {name: value for name, value in request_form(seen).items() if name != "live"}
     if seen.get("trigger") is not None:  # view alone shows it, but it says when a push goes out
         base["trigger"] = seen["trigger"]
     whole = overlaid(base, payload or {})
-    return {name: _sha256(_comparable(value, name)) for name, value in whole.items() if value is not None}
+    forms = {name: _parameter(name, value) for name, value in whole.items()}
+    return {name: _sha256(form) for name, form in forms.items() if form is not None}
 
 
 def digest_of(parameters: Mapping[str, str]) -> str:
@@ -169,15 +170,44 @@ def _changed(approval: Approval, now: Mapping[str, str], *, is_update: bool) -> 
     return [name for name in names if approval.parameters.get(name) != now.get(name)]
 
 
-def _comparable(value: Any, name: str = "") -> Any:
-    """Return a value in a form that is the same for what counts as the same elsewhere (``diff.agrees``).
+def _parameter(name: str, value: Any) -> Any:
+    """Return a parameter in a form that is the same for what counts as the same; None for "none"."""
+    if name == "trigger":  # An empty one is a trigger, too (rule 3).
+        return _comparable(value or {}, name, name) if isinstance(value, Mapping | list) else None
+    if name == "custom_payload":  # It belongs to the author's app: nothing in it is known to be the same.
+        form = value
+    elif name == "time_to_live":
+        form = _number(value)
+    else:
+        form = _comparable(value, name, name)
+    return None if is_empty(form) or (form is False and name != "live") else form
 
-    A number may be shown as text, a moment with ``Z``, text trimmed, and a list in another order.
+
+def _number(value: Any) -> Any:
+    """Return a number, or the one that a text shows, as a float; anything else as it is."""
+    try:
+        return value if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        return value
+
+
+def _comparable(value: Any, name: str, parameter: str) -> Any:
+    """Return a value, at any level of a parameter, in a form that is the same for what counts as the same.
+
+    A number may be shown as text, a moment with ``Z``, text trimmed, and "none" in several forms (docs/assumptions.md);
+    but within a condition of the targeting each is a value. Order has no meaning among labels, among messages of
+    several languages, and among texts and objects of the targeting; numbers there may be coordinates.
     """
     if isinstance(value, Mapping):
-        return {key: _comparable(item, key) for key, item in value.items()}
+        forms = {key: _comparable(item, key, parameter) for key, item in value.items()}
+        is_condition = parameter == "targeting" and name != "targeting"
+        return forms if is_condition else {key: form for key, form in forms.items() if not is_empty(form)}
     if isinstance(value, list):
-        return sorted((_comparable(item) for item in value), key=_text)
+        items = [_comparable(item, "", parameter) for item in value]
+        if parameter == "messages" and all(isinstance(item, Mapping) for item in value):
+            return sorted(items, key=lambda item: _text(item.get("language")))
+        is_set = parameter in ("labels", "targeting") and all(isinstance(item, str | Mapping) for item in value)
+        return sorted(items, key=_text) if is_set else items
     if isinstance(value, str):
         moment = read_moment(value) if name in MOMENTS else None
         return unicodedata.normalize("NFC", value).strip() if moment is None else moment.isoformat()

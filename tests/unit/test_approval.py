@@ -84,7 +84,15 @@ def test_a_campaign_as_it_was_shown_is_approved():
         {"time_to_live": "24"},
         {"labels": ["VIP", "SALE"]},
         {"gcm_collapse_key": {"enabled": True, "key": "default"}},
+        {"time_to_live": "24.0"},
         {"recurrence": None},
+        {"recurrence": []},
+        {"landing": {}},
+        {"deeplink": ""},
+        {"wp_template": False},
+        {"trigger": None},
+        {"targeting": {"segments": ["NEW", "DORMANT"], "regions": [], "attributes": None}},
+        {"messages": [SEEN["messages"][1], {**SEEN["messages"][0], "deeplink": None, "media": {}}]},
     ],
 )
 def test_live_what_only_batch_sets_and_another_form_of_the_same_value_are_no_change(same):
@@ -103,12 +111,73 @@ def test_live_what_only_batch_sets_and_another_form_of_the_same_value_are_no_cha
         ("labels", None),
         ("media", {"icon": "x"}),
         ("trigger", {}),
+        ("trigger", []),
         ("priority", True),
+        ("labels", []),
+        ("time_to_live", "25.0"),
+        ("time_to_live", True),
+        ("targeting", {"segments": []}),
+        ("targeting", None),
+        ("messages", [{"language": "en", "title": "", "body": "Hi"}, {"language": "fr", "body": "Salut"}]),
     ],
 )
 def test_a_change_is_refused_and_named(name, value):
     why = refusal(read(), {**SEEN, name: value})
     assert f"neither switched on nor updated: {name} changed since the approval" in why
+
+
+def change(name, before, now):
+    """The refusal of a campaign that was approved with one value of a parameter, and has another now."""
+    return refusal(read(seen={**SEEN, name: before}), {**SEEN, name: now})
+
+
+def test_true_for_false_is_a_change():
+    assert "skip_media_check changed" in change("skip_media_check", False, True)
+    assert "wp_template changed" in change("wp_template", "T", False)
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "now"),
+    [
+        ("targeting", {"attributes": {"age": {"$between": [18, 30]}}}, {"attributes": {"age": {"$between": [30, 18]}}}),
+        ("targeting", {"near": [[48.85, 2.35], [1, 2]]}, {"near": [[1, 2], [48.85, 2.35]]}),
+        ("targeting", {"near": [[48.85, 2.35]]}, {"near": [[2.35, 48.85]]}),
+        ("custom_payload", {"steps": ["a", "b"]}, {"steps": ["b", "a"]}),
+        ("landing", {"buttons": [{"label": "yes"}, {"label": "no"}]}, {"buttons": [{"label": "no"}, {"label": "yes"}]}),
+        (
+            "messages",
+            [{"language": "en", "body": "A", "buttons": ["x", "y"]}],
+            [{"language": "en", "body": "A", "buttons": ["y", "x"]}],
+        ),
+        ("messages", {"a": [{"body": "A"}], "b": [{"body": "B"}]}, {"a": [{"body": "B"}], "b": [{"body": "A"}]}),
+    ],
+)
+def test_order_counts_where_it_may_have_a_meaning(name, before, now):
+    assert f"{name} changed" in change(name, before, now)
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "now"),
+    [
+        ("targeting", {"attributes": {"city": {"$eq": ""}}}, {"attributes": {"city": {"$ne": ""}}}),
+        ("targeting", {"attributes": {"city": {"$eq": False}}}, {"attributes": {"city": {}}}),
+        ("targeting", {"attributes": {"city": None}}, None),
+        ("custom_payload", {"end_date": "2099-01-01T00:00:00Z"}, {"end_date": "2099-01-01T00:00:00"}),
+        ("custom_payload", {"coupon": ""}, {"coupon": None}),
+    ],
+)
+def test_in_a_condition_and_in_the_payload_of_the_app_every_form_counts(name, before, now):
+    assert f"{name} changed" in change(name, before, now)
+
+
+def test_an_object_of_nothing_but_none_is_none():
+    assert change("targeting", {"segments": [], "regions": None}, None) is None
+    assert change("media", None, {"icon": {"url": None}}) is None
+
+
+def test_the_messages_of_a_test_may_be_shown_in_another_order_of_languages():
+    version = SEEN["messages"]
+    assert change("messages", {"a": version, "b": version}, {"b": version[::-1], "a": version}) is None
 
 
 def test_all_that_changed_is_named():
