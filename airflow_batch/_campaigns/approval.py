@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any, TypedDict
 
 from airflow_batch._campaigns.diff import MOMENTS, Campaign, is_empty, overlaid, read_moment, request_form
-from airflow_batch._values import iso_utc
+from airflow_batch._values import as_datetime, aware_utc, iso_utc
 from airflow_batch.exceptions import BatchChangeRefusedError
 
 AGAIN = "Start a new DAG run to have it approved as it is now"
@@ -109,19 +109,19 @@ def record_of(
 
 
 def read_approval(campaign: Any, app: str | None) -> Approval | None:
-    """Return the approval in what was passed as ``campaign=``; None for one that holds none.
+    """Return the approval in what was passed as ``campaign=``, or that it is itself; None for one that holds none.
 
     One that cannot be read, or is no approval of this campaign, has a ``refusal``: it never blocks a stop (rule 4).
 
     :param app: The app that the task acts for.
     """
-    if not isinstance(campaign, Mapping) or "approval" not in campaign:
+    if not isinstance(campaign, Mapping) or not ("approval" in campaign or {"digest", "parameters"} <= set(campaign)):
         return None
-    record = campaign["approval"]
+    record = campaign.get("approval", campaign)
     try:
         parameters = {str(name): str(value) for name, value in record["parameters"].items()}
-        answered_at = datetime.fromisoformat(record["answered_at"])
-        is_whole = record["digest"] == digest_of(parameters) and answered_at.tzinfo is not None
+        answered_at = aware_utc(as_datetime(record["answered_at"]))
+        is_whole = record["digest"] == digest_of(parameters) and answered_at is not None
         approved, token, with_payload = record["approved"], record["campaign_token"], record["with_payload"] is True
         of_app = record["app"]
     except (AttributeError, KeyError, TypeError, ValueError):

@@ -378,6 +378,26 @@ def test_lateness_of_an_update_counts_from_the_answer(batch, airflow):
         task.execute(context_of(task))
 
 
+@pytest.mark.parametrize("at", [datetime(2099, 1, 1, tzinfo=UTC), datetime.max.replace(tzinfo=UTC)])
+def test_an_answer_in_the_future_counts_as_of_now_and_blocks_no_stop(batch, airflow, at):
+    token = batch.add_campaign({**SALE, "live": True})
+    result = approved(token, at=at)
+    task = BatchSetCampaignLiveOperator(task_id="live", campaign=result, live=True)
+    latest = task.latest_on(context_of(task, late=HOUR), HOUR)
+    assert latest is not None
+    assert latest <= datetime.now(UTC) + HOUR
+    assert switch(result, live=False)["changed"] is True
+
+
+def test_the_record_alone_approves_as_the_whole_result_does(batch, airflow):
+    token = batch.add_campaign(SALE)
+    record = approved(token)["approval"]
+    edit(token, messages=NEW_TEXT)
+    with pytest.raises(BatchChangeRefusedError, match="messages changed since the approval"):
+        switch(record)
+    assert batch.campaign(token)["live"] is False
+
+
 # ----------------------------------------------------------------------------------------------------------- parsing
 
 

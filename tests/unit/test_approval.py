@@ -199,7 +199,8 @@ def test_a_rejection_another_token_and_another_app_approve_nothing():
 
 @pytest.mark.parametrize(
     "broken",
-    [None, "yes", [], {}, {"approved": True}, {**result_of()["approval"], "answered_at": "today"}]
+    [None, "yes", [], {}, {"approved": True}, {**result_of()["approval"], "answered_at": "today"},
+     {**result_of()["approval"], "answered_at": "0001-01-01T00:00:00+14:00"}]
     + [{name: value for name, value in result_of()["approval"].items() if name != gone} for gone in
        ("approved", "campaign_token", "app", "answered_at", "with_payload", "digest", "parameters")],
 )  # fmt: skip
@@ -212,6 +213,13 @@ def test_fingerprints_that_are_not_those_of_the_digest_approve_nothing():
     edited = {**SEEN, "messages": [{"language": "en", "body": "Edited"}]}
     approval = read(parameters=fingerprints(edited))
     assert "cannot be read" in refusal(approval, edited)
+
+
+def test_the_record_itself_is_an_approval():
+    record = result_of()["approval"]
+    assert refusal(read_approval(record, "ios")) is None
+    assert "name changed" in refusal(read_approval(record, "ios"), {**SEEN, "name": "Other"})
+    assert "no person has approved it" in refusal(read_approval({**record, "approved": False}, "ios"))
 
 
 def test_what_is_no_result_of_an_approval_holds_none():
