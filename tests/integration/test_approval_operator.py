@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import pytest
 from airflow.providers.standard.exceptions import HITLTriggerEventError
-from airflow.sdk import DAG
+from airflow.sdk import DAG, Param
 from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import CreateHITLDetailPayload
 from task import Attempt, context_of
@@ -217,6 +217,16 @@ def test_a_question_of_an_earlier_attempt_for_other_users_is_not_put_again(batch
         task.execute(asking(task, 2))
 
 
+def test_a_question_with_tuples_and_sets_is_put_again_as_the_same(batch, airflow):
+    token = batch.add_campaign(SALE)
+    form = {"note": Param("", type=("string", "null"), examples={"none"}), "pair": (1, 2)}
+    for attempt in (1, 2):
+        ask(approval(token, defaults=("Reject",), params=form), attempt)
+    assert airflow.put == 3
+    with pytest.raises(BatchChangeRefusedError, match="params would be another one"):
+        approval(token, defaults=("Reject",), params={"pair": (2, 1)}).execute(asking(approval(token), 3))
+
+
 def test_an_airflow_that_shows_the_new_text_puts_the_question_again(batch, airflow):
     airflow.refreshes = True
     token = batch.add_campaign(SALE)
@@ -234,6 +244,11 @@ def test_the_first_attempt_puts_its_question_once_so_no_answer_is_dropped(batch,
 def test_the_headline_writes_invisible_characters_out(batch, airflow):
     ask(approval(batch.add_campaign({**SALE, "name": "Sale\u202e\u200b"})))
     assert airflow.kept.subject == "Send the campaign Sale\\u202e\\u200b?"
+
+
+def test_the_headline_has_the_new_name_of_a_payload_that_renames(batch, airflow):
+    ask(approval(batch.add_campaign(SALE), payload={"name": "Winter sale"}))
+    assert airflow.kept.subject == "Send the campaign Winter sale?"
 
 
 def test_through_a_connection_that_never_writes_the_question_says_that_nothing_will_be_sent(

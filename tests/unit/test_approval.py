@@ -371,6 +371,19 @@ def test_a_text_of_a_campaign_stays_within_one_code_span_on_one_line(hostile):
     assert "\0" not in span
 
 
+@pytest.mark.parametrize("letter", "\u3164\u115f\u1160\uffa0\u2800\u034f\u17b4\u180b\ufe00\ufe0f\U000e0100\u2028\u2029")
+def test_what_shows_nothing_is_written_out_wherever_it_stands(letter):
+    number = f"\\u{ord(letter):04x}"
+    assert code(f"ab{letter}") == f"`ab{number}`"
+    if letter not in "\u2028\u2029":
+        assert code(f"a{letter}b") == f"`a{number}b`"
+
+
+@pytest.mark.parametrize("emoji", ["❤\ufe0f", "1\ufe0f\u20e3", "‼\ufe0f", "🏳\ufe0f\u200d🌈", "©\ufe0e"])
+def test_emoji_are_shown_as_they_are(emoji):
+    assert code(f"Sale {emoji}") == f"`Sale {emoji}`"
+
+
 def test_names_of_parameters_from_batch_are_escaped_too():
     assert "- ``<b>` a``: `1`" in text({**SEEN, "<b>` a": 1})
 
