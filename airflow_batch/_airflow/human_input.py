@@ -47,6 +47,7 @@ def put_question(task: Any, ti_id: Any) -> list[str]:
     from airflow.sdk.execution_time import task_runner
     from airflow.sdk.execution_time.comms import CreateHITLDetailPayload
 
+    users: list[Any] = [dict(user) for user in task.assigned_users or []]
     asked = CreateHITLDetailPayload(
         ti_id=ti_id,
         options=task.options,
@@ -55,7 +56,7 @@ def put_question(task: Any, ti_id: Any) -> list[str]:
         defaults=task.defaults,
         multiple=task.multiple,
         params=task.serialized_params,
-        assigned_users=[dict(user) for user in task.assigned_users or []],
+        assigned_users=users,
     )
     stored: Any = task_runner.SUPERVISOR_COMMS.send(msg=asked)
     # Both as JSON: what the author gave as a tuple is shown as a list.

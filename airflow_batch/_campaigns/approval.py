@@ -19,6 +19,7 @@ from airflow_batch._values import as_datetime, aware_utc, iso_utc
 from airflow_batch.exceptions import BatchChangeRefusedError
 
 AGAIN = "Start a new DAG run to have it approved as it is now"
+STOP_IT = "It is live: stop it, if it must not go out like this."
 
 
 class ApprovalRecord(TypedDict):
@@ -145,29 +146,61 @@ def check_approved(approval: Approval, token: str, seen: Campaign | None, payloa
     :param payload: The parameters of an update; empty for a switch.
     :raises BatchChangeRefusedError: where the approval is none, or the campaign or the payload is another one.
     """
-    why, advice = approval.refusal, AGAIN
-    if not why and seen is None:
-        why, advice = (
-            "it cannot be read, so it is not known whether it is as approved",
-            "Use a Live API key and read='auto'",
-        )
-    if not why and seen is not None:
-        changed = _changed(approval, fingerprints(seen, payload), is_update=bool(payload))
-        if changed:
-            names = ", ".join(changed)
-            why = f"not as approved: {names}" if payload else f"{names} changed since the approval"
-    if why:
+    if why := _why_not(approval, seen, payload):
+        advice = AGAIN if approval.refusal or seen is not None else "Use a Live API key and read='auto'"
+        is_live = seen is not None and seen.get("live") is True
         raise BatchChangeRefusedError(
             f"Campaign {token!r} is neither switched on nor updated: {why}. Nothing was sent. {advice}."
+            f"{f' {STOP_IT}' if is_live else ''}"
         )
 
 
-def _changed(approval: Approval, now: Mapping[str, str], *, is_update: bool) -> list[str]:
-    """Return the names of the parameters that are not as approved."""
+def unapproved_after(approval: Approval, token: str, seen: Campaign, payload: Campaign) -> str:
+    """Return what is not as approved after a write, and what to do; empty for nothing.
+
+    Somebody may have changed the campaign between the read and the write.
+    """
+    names = ", ".join(not_as_approved(approval, seen, payload))
+    is_live = seen.get("live") is True
+    return names and (
+        f"Campaign {token!r} was {'switched on' if is_live else 'updated'}, but it is not as approved: {names} changed "
+        f"at the same time. {STOP_IT if is_live else f'{AGAIN}.'}"
+    )
+
+
+def approved_stop(
+    approval: Approval, token: str, seen: Campaign | None, desired: dict[str, Any]
+) -> tuple[dict[str, Any], str]:
+    """Return what to set with a stop, and a warning: what is not as approved is left out, but never the stop."""
+    others = {name: desired[name] for name in desired if name != "live"}
+    why = _why_not(approval, seen, others, any_live=True) if others else ""
+    if not why:
+        return desired, ""
+    return {"live": False}, f"Campaign {token!r} is stopped, but {', '.join(others)} not set: {why}. {AGAIN}."
+
+
+def not_as_approved(approval: Approval, seen: Campaign, payload: Campaign, *, any_live: bool = False) -> list[str]:
+    """Return the names of the parameters that are not as approved.
+
+    :param any_live: Whether ``live`` is left out. That of the campaign always is.
+    """
+    now = fingerprints(seen, payload)
     names = sorted({*approval.parameters, *now})
-    if not (is_update and approval.with_payload):
+    if any_live or not (payload and approval.with_payload):
         names = [name for name in names if name != "live"]
     return [name for name in names if approval.parameters.get(name) != now.get(name)]
+
+
+def _why_not(approval: Approval, seen: Campaign | None, payload: Campaign, *, any_live: bool = False) -> str:
+    """Return why a campaign with a payload is not what was approved; empty where it is."""
+    if approval.refusal:
+        return approval.refusal
+    if seen is None:
+        return "it cannot be read, so it is not known whether it is as approved"
+    names = ", ".join(not_as_approved(approval, seen, payload, any_live=any_live))
+    if not names:
+        return ""
+    return f"not as approved: {names}" if payload else f"{names} changed since the approval"
 
 
 def _parameter(name: str, value: Any) -> Any:

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from airflow_batch._campaigns import rules
-from airflow_batch._campaigns.approval import check_approved
+from airflow_batch._campaigns.approval import approved_stop, check_approved
 from airflow_batch._campaigns.diff import Campaign, differences, overlaid, read_moment, request_form
 from airflow_batch._campaigns.history import History, Write
 from airflow_batch._campaigns.payload import MIN_NAME
@@ -153,6 +153,9 @@ def plan_change(situation: Situation) -> Plan:
     request, seen = situation.request, situation.seen
     try:
         desired, clock_error = desired_now(request, situation.clocks, situation.run_after)
+        unset = ""  # what a stop leaves out
+        if request.approval is not None and desired.get("live") is False:
+            desired, unset = approved_stop(request.approval, request.token, seen, desired)
         own = situation.history.find(desired)
         may_be_own = own is not None or not situation.history.is_known
         renamed_to = desired.get("name") if may_be_own else None
@@ -164,7 +167,11 @@ def plan_change(situation: Situation) -> Plan:
             plan = _plan_other(situation, desired, own)
     except (BatchChangeRefusedError, BatchClockError, BatchParametersLostError) as error:
         return Refuse(error)
-    return replace(plan, desired=desired) if isinstance(plan, Done) else plan
+    if unset and isinstance(plan, Send):
+        return replace(plan, warnings=(*plan.warnings, unset))
+    if isinstance(plan, Done):
+        return replace(plan, desired=desired, warning=plan.warning or ("" if situation.stops_sent else unset))
+    return plan
 
 
 def _plan_stop(situation: Situation, desired: Campaign, own: Write | None, error: BatchError | None) -> Plan:

@@ -26,13 +26,14 @@ from airflow_batch.exceptions import (
     BatchError,
     BatchNotVisibleError,
     BatchPayloadError,
+    BatchVerificationError,
 )
 from airflow_batch.hooks.batch import BatchHook
 from airflow_batch.notifications.campaigns import SetCampaignLiveNotifier
 from airflow_batch.operators.approval import BatchCampaignApprovalOperator
 from airflow_batch.operators.campaigns import BatchSetCampaignLiveOperator, BatchUpdateCampaignOperator
 from airflow_batch.operators.sync import BatchSyncCampaignsOperator
-from airflow_batch.sandbox import Fault
+from airflow_batch.sandbox import BatchSandbox, Contract, Fault
 
 SALE = {
     "name": "Summer sale",
@@ -402,6 +403,64 @@ def test_an_answer_in_the_future_counts_as_of_now_and_blocks_no_stop(batch, airf
     assert latest is not None
     assert latest <= datetime.now(UTC) + HOUR
     assert switch(result, live=False)["changed"] is True
+
+
+def test_an_update_that_stops_sends_nothing_else_that_is_not_as_approved(batch, airflow):
+    token = batch.add_campaign({**SALE, "live": True})
+    result = approved(token, payload={"labels": ["SALE"], "live": False})
+    assert update(result, {"messages": NEW_TEXT, "live": False})["changed"] is True
+    assert batch.campaign(token)["live"] is False
+    assert batch.campaign(token)["messages"] == SALE["messages"]
+    assert update(result, {"labels": ["SALE"], "live": False})["changed"] is True
+    assert batch.campaign(token)["labels"] == ["SALE"]
+
+
+@pytest.fixture
+def merging(connect):
+    """A Batch whose updates keep the parameters that they leave out."""
+    with BatchSandbox(contract=Contract(update_mode="merge")) as batch:
+        connect(batch.connection())
+        yield batch
+
+
+@pytest.fixture
+def edit_before_the_write(monkeypatch):
+    """Somebody adds a deep link to a campaign between a task's read and its write."""
+
+    def arrange(token):
+        write = BatchHook.update_campaign
+
+        def write_after_an_edit(hook, *arguments, **options):
+            monkeypatch.setattr(BatchHook, "update_campaign", write)
+            edit(token, deeplink="myapp://other")
+            return write(hook, *arguments, **options)
+
+        monkeypatch.setattr(BatchHook, "update_campaign", write_after_an_edit)
+
+    return arrange
+
+
+@pytest.mark.parametrize("payload", [None, {"name": "Winter sale", "live": True}, {"name": "Winter sale"}])
+def test_what_is_added_between_the_read_and_the_write_fails_the_task(merging, airflow, edit_before_the_write, payload):
+    token = merging.add_campaign(SALE)
+    result = approved(token, payload=payload)
+    edit_before_the_write(token)
+    goes_live = payload is None or "live" in payload
+    what = "switched on, but .* deeplink changed .* stop it" if goes_live else "updated, but .* deeplink changed"
+    with pytest.raises(BatchVerificationError, match=what):
+        switch(result) if payload is None else update(result, payload)
+    assert merging.campaign(token)["live"] is goes_live
+    if goes_live:  # what a retry says
+        with pytest.raises(BatchChangeRefusedError, match=r"deeplink\b.* It is live: stop it"):
+            switch(result) if payload is None else update(result, payload)
+
+
+def test_a_push_that_went_out_with_something_added_is_a_warning(merging, airflow, edit_before_the_write, caplog):
+    token, payload = merging.add_campaign(SALE), {"push_time": "now", "live": True}
+    result = approved(token, payload=payload)
+    edit_before_the_write(token)
+    assert update(result, payload)["changed"] is True
+    assert "not as approved: deeplink changed" in caplog.text
 
 
 def test_the_record_alone_approves_as_the_whole_result_does(batch, airflow):

@@ -306,6 +306,47 @@ def test_a_stop_needs_no_approval(approval):
     assert isinstance(plan(None, approval, live=False), Send)
 
 
+STOP_AND_LABELS = {"live": False, "labels": ["X"]}
+
+
+def stop_with(approval, seen=None):
+    """The step of an update that stops a campaign and sets labels."""
+    step = plan({**SEEN, "live": True} if seen is None else seen, approval, live=None, parameters=STOP_AND_LABELS)
+    assert isinstance(step, Send)
+    assert step.payloads[-1] == step.desired
+    return step
+
+
+def test_a_stop_sends_the_approved_payload_whether_or_not_the_approved_one_stops():
+    for payload in (STOP_AND_LABELS, {"labels": ["X"]}, {"live": True, "labels": ["X"]}):
+        step = stop_with(read(payload=payload))
+        assert step.desired == STOP_AND_LABELS
+        assert step.warnings == ()
+
+
+@pytest.mark.parametrize(
+    "approval", [read(), read(payload={"labels": ["Y"]}), read(payload=STOP_AND_LABELS, approved=False)]
+)
+def test_a_stop_goes_through_without_the_parameters_that_are_not_as_approved(approval):
+    step = stop_with(approval)
+    assert step.desired == {"live": False}
+    assert step.payloads[0]["labels"] == SEEN["labels"]
+    (warning,) = step.warnings
+    assert "is stopped, but labels not set: " in warning
+
+
+def test_a_stop_with_parameters_of_a_campaign_that_cannot_be_read_sends_the_stop_alone():
+    request = ChangeRequest(token=TOKEN, parameters=STOP_AND_LABELS, approval=read(payload=STOP_AND_LABELS))
+    step = plan_change(Situation(request=request, seen=None, history=History(began=NOW), clocks=Clocks(NOW, NOW)))
+    assert step.payloads == ({"live": False},)
+
+
+def test_a_campaign_that_is_stopped_already_gets_no_parameters_that_are_not_as_approved():
+    step = plan(SEEN, read(), live=None, parameters=STOP_AND_LABELS)
+    assert isinstance(step, Done)
+    assert "labels not set" in step.warning
+
+
 # --------------------------------------------------------------------------------------------------- what is shown
 
 
