@@ -28,7 +28,7 @@ _BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
 """Letters and signs that show nothing."""
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 _EMOJI_STYLES, _EMOJI_BASES, _KEYCAP = "\ufe0e\ufe0f", "\u203c\u2049\u2139\u3030", "\u20e3"
-"""What chooses the look of an emoji; the emoji that are no symbols in Unicode; what makes a digit a key."""
+"""What chooses a style for an emoji; the emoji that are no symbols in Unicode; what makes a digit a keycap."""
 
 
 def warnings_of(

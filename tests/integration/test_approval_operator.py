@@ -455,12 +455,12 @@ def test_what_is_added_between_the_read_and_the_write_fails_the_task(merging, ai
             switch(result) if payload is None else update(result, payload)
 
 
-def test_a_push_that_went_out_with_something_added_is_a_warning(merging, airflow, edit_before_the_write, caplog):
+def test_a_push_that_went_out_with_something_added_is_a_warning(merging, airflow, edit_before_the_write, capsys):
     token, payload = merging.add_campaign(SALE), {"push_time": "now", "live": True}
     result = approved(token, payload=payload)
     edit_before_the_write(token)
     assert update(result, payload)["changed"] is True
-    assert "not as approved: deeplink changed" in caplog.text
+    assert "not as approved: deeplink changed" in capsys.readouterr().out
 
 
 def test_the_record_alone_approves_as_the_whole_result_does(batch, airflow):
