@@ -170,13 +170,15 @@ def unapproved_after(approval: Approval, token: str, seen: Campaign, payload: Ca
 
 def approved_stop(
     approval: Approval, token: str, seen: Campaign | None, desired: dict[str, Any]
-) -> tuple[dict[str, Any], str]:
-    """Return what to set with a stop, and a warning: what is not as approved is left out, but never the stop."""
+) -> tuple[dict[str, Any], BatchChangeRefusedError | None]:
+    """Return what to set with a stop, and the error to end with: what is not as approved is left out (rules 4, 12)."""
     others = {name: desired[name] for name in desired if name != "live"}
     why = _why_not(approval, seen, others, any_live=True) if others else ""
     if not why:
-        return desired, ""
-    return {"live": False}, f"Campaign {token!r} is stopped, but {', '.join(others)} not set: {why}. {AGAIN}."
+        return desired, None
+    return {"live": False}, BatchChangeRefusedError(
+        f"Campaign {token!r} is stopped, but this task does not set {', '.join(others)}: {why}. {AGAIN}."
+    )
 
 
 def not_as_approved(approval: Approval, seen: Campaign, payload: Campaign, *, any_live: bool = False) -> list[str]:

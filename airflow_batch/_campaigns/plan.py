@@ -91,7 +91,7 @@ class Send:
     :param desired: The parameters that were asked for.
     :param at_once: Whether it sends a push that must not be sent twice (rule 5).
     :param push_at: When its push goes out, as far as that can be known.
-    :param error: Error that the task ends with after the write (the clocks disagree).
+    :param error: Error that the task ends with after the write (the clocks disagree, or part of it is not approved).
     """
 
     payloads: tuple[Campaign, ...]
@@ -153,7 +153,7 @@ def plan_change(situation: Situation) -> Plan:
     request, seen = situation.request, situation.seen
     try:
         desired, clock_error = desired_now(request, situation.clocks, situation.run_after)
-        unset = ""  # what a stop leaves out
+        unset = None
         if request.approval is not None and desired.get("live") is False:
             desired, unset = approved_stop(request.approval, request.token, seen, desired)
         own = situation.history.find(desired)
@@ -162,16 +162,12 @@ def plan_change(situation: Situation) -> Plan:
         if not situation.read_failed and rules.names_agree(seen, request.expect_name, renamed_to) is False:
             raise rules.other_name_error(request.token, seen or {}, request.expect_name)
         if desired.get("live") is False:
-            plan = _plan_stop(situation, desired, own, clock_error)
+            plan = _plan_stop(situation, desired, own, clock_error or unset)
         else:
             plan = _plan_other(situation, desired, own)
     except (BatchChangeRefusedError, BatchClockError, BatchParametersLostError) as error:
         return Refuse(error)
-    if unset and isinstance(plan, Send):
-        return replace(plan, warnings=(*plan.warnings, unset))
-    if isinstance(plan, Done):
-        return replace(plan, desired=desired, warning=plan.warning or ("" if situation.stops_sent else unset))
-    return plan
+    return replace(plan, desired=desired) if isinstance(plan, Done) else plan
 
 
 def _plan_stop(situation: Situation, desired: Campaign, own: Write | None, error: BatchError | None) -> Plan:

@@ -408,7 +408,8 @@ def test_an_answer_in_the_future_counts_as_of_now_and_blocks_no_stop(batch, airf
 def test_an_update_that_stops_sends_nothing_else_that_is_not_as_approved(batch, airflow):
     token = batch.add_campaign({**SALE, "live": True})
     result = approved(token, payload={"labels": ["SALE"], "live": False})
-    assert update(result, {"messages": NEW_TEXT, "live": False})["changed"] is True
+    with pytest.raises(BatchChangeRefusedError, match=r"is stopped, but .* does not set messages"):
+        update(result, {"messages": NEW_TEXT, "live": False})
     assert batch.campaign(token)["live"] is False
     assert batch.campaign(token)["messages"] == SALE["messages"]
     assert update(result, {"labels": ["SALE"], "live": False})["changed"] is True

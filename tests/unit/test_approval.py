@@ -321,7 +321,7 @@ def test_a_stop_sends_the_approved_payload_whether_or_not_the_approved_one_stops
     for payload in (STOP_AND_LABELS, {"labels": ["X"]}, {"live": True, "labels": ["X"]}):
         step = stop_with(read(payload=payload))
         assert step.desired == STOP_AND_LABELS
-        assert step.warnings == ()
+        assert step.error is None
 
 
 @pytest.mark.parametrize(
@@ -331,8 +331,7 @@ def test_a_stop_goes_through_without_the_parameters_that_are_not_as_approved(app
     step = stop_with(approval)
     assert step.desired == {"live": False}
     assert step.payloads[0]["labels"] == SEEN["labels"]
-    (warning,) = step.warnings
-    assert "is stopped, but labels not set: " in warning
+    assert "is stopped, but this task does not set labels: " in str(step.error)
 
 
 def test_a_stop_with_parameters_of_a_campaign_that_cannot_be_read_sends_the_stop_alone():
@@ -344,7 +343,7 @@ def test_a_stop_with_parameters_of_a_campaign_that_cannot_be_read_sends_the_stop
 def test_a_campaign_that_is_stopped_already_gets_no_parameters_that_are_not_as_approved():
     step = plan(SEEN, read(), live=None, parameters=STOP_AND_LABELS)
     assert isinstance(step, Done)
-    assert "labels not set" in step.warning
+    assert "does not set labels: not as approved: labels" in str(step.error)
 
 
 # --------------------------------------------------------------------------------------------------- what is shown
