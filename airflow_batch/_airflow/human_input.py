@@ -47,15 +47,19 @@ def put_question(task: Any, ti_id: Any) -> list[str]:
     from airflow.sdk.execution_time import task_runner
     from airflow.sdk.execution_time.comms import CreateHITLDetailPayload
 
-    question = {
-        "options": task.options,
-        "subject": task.subject,
-        "body": task.body,
-        "defaults": task.defaults,
-        "multiple": task.multiple,
-        "params": task.serialized_params,
-        "assigned_users": [dict(user) for user in task.assigned_users or []],
-    }
-    stored: Any = task_runner.SUPERVISOR_COMMS.send(msg=CreateHITLDetailPayload(ti_id=ti_id, **question))
+    users: list[Any] = [dict(user) for user in task.assigned_users or []]
+    asked = CreateHITLDetailPayload(
+        ti_id=ti_id,
+        options=task.options,
+        subject=task.subject,
+        body=task.body,
+        defaults=task.defaults,
+        multiple=task.multiple,
+        params=task.serialized_params,
+        assigned_users=users,
+    )
+    stored: Any = task_runner.SUPERVISOR_COMMS.send(msg=asked)
+    # Both as JSON: what the author gave as a tuple is shown as a list.
+    question = asked.model_dump(mode="json", exclude={"ti_id", "type"})
     shown = stored.model_dump(mode="json")
     return [name for name, value in question.items() if (shown.get(name) or None) != (value or None)]

@@ -19,13 +19,16 @@ from airflow_batch._campaigns.request import ChangeRequest
 from airflow_batch._campaigns.rules import FIRST_TIME_ZONE, LAST_TIME_ZONE, Clocks
 
 LINE_BREAK = " ⏎ "
-MAX_OTHER = 1000
-"""Characters of a value that is no message, targeting or label; a longer one is cut, and the text says so."""
 _LISTED = frozenset({"name", "live", "labels", "messages", "targeting", "deeplink", "push_time", "local_push_time"})
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,60}")
 _IN_A_MESSAGE = ("title", "body", "deeplink")
 _JOINERS = "\u200c\u200d"
 """Invisible, but part of emoji and of some scripts."""
+_BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
+"""Letters and signs that show nothing."""
+_HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+_EMOJI_STYLES, _EMOJI_BASES, _KEYCAP = "\ufe0e\ufe0f", "\u203c\u2049\u2139\u3030", "\u20e3"
+"""What chooses a style for an emoji; the emoji that are no symbols in Unicode; what makes a digit a keycap."""
 
 
 def warnings_of(
@@ -78,7 +81,7 @@ def approval_text(
     others = {name: value for name, value in whole.items() if name not in _LISTED and value is not None}
     if others:
         lines += ["", "#### Other parameters", ""]
-        lines += [f"- {_key(name)}: {_cut(value)}" for name, value in others.items()]
+        lines += [f"- {_key(name)}: {code(value)}" for name, value in others.items()]
     if payload:
         lines += ["", "#### Changes by the payload", "", *_changes(payload, seen)]
     return "\n".join(lines)
@@ -104,21 +107,23 @@ def _listed(value: Any) -> str:
 
 
 def visible(text: str) -> str:
-    """Return a text in which control characters, and those that change its direction, are written by their numbers."""
-    return "".join(f"\\u{ord(letter):04x}" if _is_hidden(letter) else letter for letter in text)
+    """Return a text in which what shows nothing, or changes the direction, is written by its number in Unicode."""
+    around = zip(text, " " + text, text[1:] + " ", strict=False)
+    return "".join(f"\\u{ord(letter):04x}" if _is_hidden(letter, *others) else letter for letter, *others in around)
 
 
-def _is_hidden(letter: str) -> bool:
-    return unicodedata.category(letter) in ("Cc", "Cf", "Cs", "Co", "Cn") and letter not in _JOINERS
+def _is_hidden(letter: str, before: str, after: str) -> bool:
+    if letter in _EMOJI_STYLES and (unicodedata.category(before)[0] == "S" or before in _EMOJI_BASES):
+        return False
+    if letter in _EMOJI_STYLES and after == _KEYCAP:
+        return False
+    is_selector = "VARIATION SELECTOR" in unicodedata.name(letter, "")
+    category = unicodedata.category(letter)
+    return is_selector or letter in _BLANK or (category in _HIDDEN and letter not in _JOINERS)
 
 
 def _key(name: str) -> str:
     return f"**{name.replace('_', chr(92) + '_')}**" if _NAME.fullmatch(name) else code(name)
-
-
-def _cut(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)
-    return code(text) if len(text) <= MAX_OTHER else f"{code(text[:MAX_OTHER])} (cut, {len(text):,} characters)"
 
 
 def _times(whole: Campaign, seen: Campaign, zone: tzinfo) -> Iterator[str]:

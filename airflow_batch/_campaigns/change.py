@@ -357,7 +357,7 @@ class Change:
             unchecked = "reading failed" if self.failure is not None else unchecked
             if self.failure is not None or (unchecked and self.is_throttled and not self.sent.step.stops):
                 self.log.warning("The write is confirmed, but not compared: %s.", self.failure or unchecked)
-            checked = check_sent(self.request.token, self.sent, seen, unchecked, self.log)
+            checked = check_sent(self.request, self.sent, seen, unchecked, self.log)
             self.log.info("%s is now %s: Batch confirmed with %s%s.", title, state, self.sent.status, checked)
         if step.error is not None:
             raise step.error

@@ -135,14 +135,15 @@ def _partners(first: list[Any], second: list[Any], levels: int) -> list[int | No
     return partners
 
 
-def _is_empty(value: Any) -> bool:
+def is_empty(value: Any) -> bool:
+    """Return whether a value stands for none, of which view may have several forms (docs/assumptions.md)."""
     return value is None or (isinstance(value, str | list | Mapping) and len(value) == 0)
 
 
 def _lost(before: Any, after: Any, place: str) -> list[str]:
-    if _is_empty(before):
+    if is_empty(before):
         return []
-    if _is_empty(after):
+    if is_empty(after):
         return [place]
     if isinstance(before, Mapping):
         if not isinstance(after, Mapping):

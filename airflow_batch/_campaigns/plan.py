@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from airflow_batch._campaigns import rules
-from airflow_batch._campaigns.approval import check_approved
+from airflow_batch._campaigns.approval import approved_stop, check_approved
 from airflow_batch._campaigns.diff import Campaign, differences, overlaid, read_moment, request_form
 from airflow_batch._campaigns.history import History, Write
 from airflow_batch._campaigns.payload import MIN_NAME
@@ -91,7 +91,7 @@ class Send:
     :param desired: The parameters that were asked for.
     :param at_once: Whether it sends a push that must not be sent twice (rule 5).
     :param push_at: When its push goes out, as far as that can be known.
-    :param error: Error that the task ends with after the write (the clocks disagree).
+    :param error: Error that the task ends with after the write (the clocks disagree, or part of it is not approved).
     """
 
     payloads: tuple[Campaign, ...]
@@ -153,13 +153,16 @@ def plan_change(situation: Situation) -> Plan:
     request, seen = situation.request, situation.seen
     try:
         desired, clock_error = desired_now(request, situation.clocks, situation.run_after)
+        unset = None
+        if request.approval is not None and desired.get("live") is False:
+            desired, unset = approved_stop(request.approval, request.token, seen, desired)
         own = situation.history.find(desired)
         may_be_own = own is not None or not situation.history.is_known
         renamed_to = desired.get("name") if may_be_own else None
         if not situation.read_failed and rules.names_agree(seen, request.expect_name, renamed_to) is False:
             raise rules.other_name_error(request.token, seen or {}, request.expect_name)
         if desired.get("live") is False:
-            plan = _plan_stop(situation, desired, own, clock_error)
+            plan = _plan_stop(situation, desired, own, clock_error or unset)
         else:
             plan = _plan_other(situation, desired, own)
     except (BatchChangeRefusedError, BatchClockError, BatchParametersLostError) as error:

@@ -307,9 +307,11 @@ class BaseChangeOperator(BaseCampaignOperator):
         raise NotImplementedError
 
     def latest_on(self, context: Context, allowed: CheckedLateness) -> datetime | None:
-        """Return until when the campaign may go live, counted from the approval where there is one."""
+        """Return until when the campaign may go live, counted from the approval, but not from one in the future."""
         approval = read_approval(self.campaign, None)
-        return latest_moment(context, allowed, since=None if approval is None else approval.answered_at)
+        answered_at = None if approval is None else approval.answered_at
+        since = None if answered_at is None else min(answered_at, datetime.now(UTC))
+        return latest_moment(context, allowed, since=since)
 
     def read_definition(self, context: Context, *, stops: bool) -> dict[str, Any] | None:
         """Return the field ``definition``, checked. A wrong one never blocks a stop (rule 4)."""

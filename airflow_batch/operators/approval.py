@@ -112,7 +112,7 @@ class BatchCampaignApprovalOperator(BaseCampaignOperator, ApprovalOperator):  # 
             subject=subject or "",
             assigned_users=assigned_users,
             notifiers=notifiers,
-            defaults=defaults,
+            defaults=defaults if defaults is None or isinstance(defaults, str) else list(defaults),
             **{**kwargs, **timeout_arguments(response_timeout)},
         )
         self.campaign, self.payload = campaign, payload
@@ -138,7 +138,8 @@ class BatchCampaignApprovalOperator(BaseCampaignOperator, ApprovalOperator):  # 
         clocks = Clocks(shown_at, hook.batch_now())
         summary = campaign_summary(token, hook.app, seen, shown_at)
         set_map_index_name(context, hook.app, summary["name"] or token)
-        self.subject = self.subject or f"Send the campaign {visible(' '.join((summary['name'] or token).split()))}?"
+        name = (payload or {}).get("name") or summary["name"] or token
+        self.subject = self.subject or f"Send the campaign {visible(' '.join(name.split()))}?"
         self.body = storable(
             approval_text(
                 token=token,

@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import pytest
 from airflow.providers.standard.exceptions import HITLTriggerEventError
-from airflow.sdk import DAG
+from airflow.sdk import DAG, Param
 from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import CreateHITLDetailPayload
 from task import Attempt, context_of
@@ -26,13 +26,14 @@ from airflow_batch.exceptions import (
     BatchError,
     BatchNotVisibleError,
     BatchPayloadError,
+    BatchVerificationError,
 )
 from airflow_batch.hooks.batch import BatchHook
 from airflow_batch.notifications.campaigns import SetCampaignLiveNotifier
 from airflow_batch.operators.approval import BatchCampaignApprovalOperator
 from airflow_batch.operators.campaigns import BatchSetCampaignLiveOperator, BatchUpdateCampaignOperator
 from airflow_batch.operators.sync import BatchSyncCampaignsOperator
-from airflow_batch.sandbox import Fault
+from airflow_batch.sandbox import BatchSandbox, Contract, Fault
 
 SALE = {
     "name": "Summer sale",
@@ -217,6 +218,16 @@ def test_a_question_of_an_earlier_attempt_for_other_users_is_not_put_again(batch
         task.execute(asking(task, 2))
 
 
+def test_a_question_with_tuples_and_sets_is_put_again_as_the_same(batch, airflow):
+    token = batch.add_campaign(SALE)
+    form = {"note": Param("", type=("string", "null"), examples={"none"}), "pair": (1, 2)}
+    for attempt in (1, 2):
+        ask(approval(token, defaults=("Reject",), params=form), attempt)
+    assert airflow.put == 3
+    with pytest.raises(BatchChangeRefusedError, match="params would be another one"):
+        approval(token, defaults=("Reject",), params={"pair": (2, 1)}).execute(asking(approval(token), 3))
+
+
 def test_an_airflow_that_shows_the_new_text_puts_the_question_again(batch, airflow):
     airflow.refreshes = True
     token = batch.add_campaign(SALE)
@@ -234,6 +245,11 @@ def test_the_first_attempt_puts_its_question_once_so_no_answer_is_dropped(batch,
 def test_the_headline_writes_invisible_characters_out(batch, airflow):
     ask(approval(batch.add_campaign({**SALE, "name": "Sale\u202e\u200b"})))
     assert airflow.kept.subject == "Send the campaign Sale\\u202e\\u200b?"
+
+
+def test_the_headline_has_the_new_name_of_a_payload_that_renames(batch, airflow):
+    ask(approval(batch.add_campaign(SALE), payload={"name": "Winter sale"}))
+    assert airflow.kept.subject == "Send the campaign Winter sale?"
 
 
 def test_through_a_connection_that_never_writes_the_question_says_that_nothing_will_be_sent(
@@ -376,6 +392,85 @@ def test_lateness_of_an_update_counts_from_the_answer(batch, airflow):
     )
     with pytest.raises(AirflowSkipException, match="max_lateness"):
         task.execute(context_of(task))
+
+
+@pytest.mark.parametrize("at", [datetime(2099, 1, 1, tzinfo=UTC), datetime.max.replace(tzinfo=UTC)])
+def test_an_answer_in_the_future_counts_as_of_now_and_blocks_no_stop(batch, airflow, at):
+    token = batch.add_campaign({**SALE, "live": True})
+    result = approved(token, at=at)
+    task = BatchSetCampaignLiveOperator(task_id="live", campaign=result, live=True)
+    latest = task.latest_on(context_of(task, late=HOUR), HOUR)
+    assert latest is not None
+    assert latest <= datetime.now(UTC) + HOUR
+    assert switch(result, live=False)["changed"] is True
+
+
+def test_an_update_that_stops_sends_nothing_else_that_is_not_as_approved(batch, airflow):
+    token = batch.add_campaign({**SALE, "live": True})
+    result = approved(token, payload={"labels": ["SALE"], "live": False})
+    with pytest.raises(BatchChangeRefusedError, match=r"is stopped, but .* does not set messages"):
+        update(result, {"messages": NEW_TEXT, "live": False})
+    assert batch.campaign(token)["live"] is False
+    assert batch.campaign(token)["messages"] == SALE["messages"]
+    assert update(result, {"labels": ["SALE"], "live": False})["changed"] is True
+    assert batch.campaign(token)["labels"] == ["SALE"]
+
+
+@pytest.fixture
+def merging(connect):
+    """A Batch whose updates keep the parameters that they leave out."""
+    with BatchSandbox(contract=Contract(update_mode="merge")) as batch:
+        connect(batch.connection())
+        yield batch
+
+
+@pytest.fixture
+def edit_before_the_write(monkeypatch):
+    """Somebody adds a deep link to a campaign between a task's read and its write."""
+
+    def arrange(token):
+        write = BatchHook.update_campaign
+
+        def write_after_an_edit(hook, *arguments, **options):
+            monkeypatch.setattr(BatchHook, "update_campaign", write)
+            edit(token, deeplink="myapp://other")
+            return write(hook, *arguments, **options)
+
+        monkeypatch.setattr(BatchHook, "update_campaign", write_after_an_edit)
+
+    return arrange
+
+
+@pytest.mark.parametrize("payload", [None, {"name": "Winter sale", "live": True}, {"name": "Winter sale"}])
+def test_what_is_added_between_the_read_and_the_write_fails_the_task(merging, airflow, edit_before_the_write, payload):
+    token = merging.add_campaign(SALE)
+    result = approved(token, payload=payload)
+    edit_before_the_write(token)
+    goes_live = payload is None or "live" in payload
+    what = "switched on, but .* deeplink changed .* stop it" if goes_live else "updated, but .* deeplink changed"
+    with pytest.raises(BatchVerificationError, match=what):
+        switch(result) if payload is None else update(result, payload)
+    assert merging.campaign(token)["live"] is goes_live
+    if goes_live:  # what a retry says
+        with pytest.raises(BatchChangeRefusedError, match=r"deeplink\b.* It is live: stop it"):
+            switch(result) if payload is None else update(result, payload)
+
+
+def test_a_push_that_went_out_with_something_added_is_a_warning(merging, airflow, edit_before_the_write, capsys):
+    token, payload = merging.add_campaign(SALE), {"push_time": "now", "live": True}
+    result = approved(token, payload=payload)
+    edit_before_the_write(token)
+    assert update(result, payload)["changed"] is True
+    assert "not as approved: deeplink changed" in capsys.readouterr().out
+
+
+def test_the_record_alone_approves_as_the_whole_result_does(batch, airflow):
+    token = batch.add_campaign(SALE)
+    record = approved(token)["approval"]
+    edit(token, messages=NEW_TEXT)
+    with pytest.raises(BatchChangeRefusedError, match="messages changed since the approval"):
+        switch(record)
+    assert batch.campaign(token)["live"] is False
 
 
 # ----------------------------------------------------------------------------------------------------------- parsing

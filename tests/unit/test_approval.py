@@ -84,7 +84,15 @@ def test_a_campaign_as_it_was_shown_is_approved():
         {"time_to_live": "24"},
         {"labels": ["VIP", "SALE"]},
         {"gcm_collapse_key": {"enabled": True, "key": "default"}},
+        {"time_to_live": "24.0"},
         {"recurrence": None},
+        {"recurrence": []},
+        {"landing": {}},
+        {"deeplink": ""},
+        {"wp_template": False},
+        {"trigger": None},
+        {"targeting": {"segments": ["NEW", "DORMANT"], "regions": [], "attributes": None}},
+        {"messages": [SEEN["messages"][1], {**SEEN["messages"][0], "deeplink": None, "media": {}}]},
     ],
 )
 def test_live_what_only_batch_sets_and_another_form_of_the_same_value_are_no_change(same):
@@ -103,12 +111,73 @@ def test_live_what_only_batch_sets_and_another_form_of_the_same_value_are_no_cha
         ("labels", None),
         ("media", {"icon": "x"}),
         ("trigger", {}),
+        ("trigger", []),
         ("priority", True),
+        ("labels", []),
+        ("time_to_live", "25.0"),
+        ("time_to_live", True),
+        ("targeting", {"segments": []}),
+        ("targeting", None),
+        ("messages", [{"language": "en", "title": "", "body": "Hi"}, {"language": "fr", "body": "Salut"}]),
     ],
 )
 def test_a_change_is_refused_and_named(name, value):
     why = refusal(read(), {**SEEN, name: value})
     assert f"neither switched on nor updated: {name} changed since the approval" in why
+
+
+def change(name, before, now):
+    """The refusal of a campaign that was approved with one value of a parameter, and has another now."""
+    return refusal(read(seen={**SEEN, name: before}), {**SEEN, name: now})
+
+
+def test_true_for_false_is_a_change():
+    assert "skip_media_check changed" in change("skip_media_check", False, True)
+    assert "wp_template changed" in change("wp_template", "T", False)
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "now"),
+    [
+        ("targeting", {"attributes": {"age": {"$between": [18, 30]}}}, {"attributes": {"age": {"$between": [30, 18]}}}),
+        ("targeting", {"near": [[48.85, 2.35], [1, 2]]}, {"near": [[1, 2], [48.85, 2.35]]}),
+        ("targeting", {"near": [[48.85, 2.35]]}, {"near": [[2.35, 48.85]]}),
+        ("custom_payload", {"steps": ["a", "b"]}, {"steps": ["b", "a"]}),
+        ("landing", {"buttons": [{"label": "yes"}, {"label": "no"}]}, {"buttons": [{"label": "no"}, {"label": "yes"}]}),
+        (
+            "messages",
+            [{"language": "en", "body": "A", "buttons": ["x", "y"]}],
+            [{"language": "en", "body": "A", "buttons": ["y", "x"]}],
+        ),
+        ("messages", {"a": [{"body": "A"}], "b": [{"body": "B"}]}, {"a": [{"body": "B"}], "b": [{"body": "A"}]}),
+    ],
+)
+def test_order_counts_where_it_may_have_a_meaning(name, before, now):
+    assert f"{name} changed" in change(name, before, now)
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "now"),
+    [
+        ("targeting", {"attributes": {"city": {"$eq": ""}}}, {"attributes": {"city": {"$ne": ""}}}),
+        ("targeting", {"attributes": {"city": {"$eq": False}}}, {"attributes": {"city": {}}}),
+        ("targeting", {"attributes": {"city": None}}, None),
+        ("custom_payload", {"end_date": "2099-01-01T00:00:00Z"}, {"end_date": "2099-01-01T00:00:00"}),
+        ("custom_payload", {"coupon": ""}, {"coupon": None}),
+    ],
+)
+def test_in_a_condition_and_in_the_payload_of_the_app_every_form_counts(name, before, now):
+    assert f"{name} changed" in change(name, before, now)
+
+
+def test_an_object_of_nothing_but_none_is_none():
+    assert change("targeting", {"segments": [], "regions": None}, None) is None
+    assert change("media", None, {"icon": {"url": None}}) is None
+
+
+def test_the_messages_of_a_test_may_be_shown_in_another_order_of_languages():
+    version = SEEN["messages"]
+    assert change("messages", {"a": version, "b": version}, {"b": version[::-1], "a": version}) is None
 
 
 def test_all_that_changed_is_named():
@@ -130,7 +199,8 @@ def test_a_rejection_another_token_and_another_app_approve_nothing():
 
 @pytest.mark.parametrize(
     "broken",
-    [None, "yes", [], {}, {"approved": True}, {**result_of()["approval"], "answered_at": "today"}]
+    [None, "yes", [], {}, {"approved": True}, {**result_of()["approval"], "answered_at": "today"},
+     {**result_of()["approval"], "answered_at": "0001-01-01T00:00:00+14:00"}]
     + [{name: value for name, value in result_of()["approval"].items() if name != gone} for gone in
        ("approved", "campaign_token", "app", "answered_at", "with_payload", "digest", "parameters")],
 )  # fmt: skip
@@ -143,6 +213,13 @@ def test_fingerprints_that_are_not_those_of_the_digest_approve_nothing():
     edited = {**SEEN, "messages": [{"language": "en", "body": "Edited"}]}
     approval = read(parameters=fingerprints(edited))
     assert "cannot be read" in refusal(approval, edited)
+
+
+def test_the_record_itself_is_an_approval():
+    record = result_of()["approval"]
+    assert refusal(read_approval(record, "ios")) is None
+    assert "name changed" in refusal(read_approval(record, "ios"), {**SEEN, "name": "Other"})
+    assert "no person has approved it" in refusal(read_approval({**record, "approved": False}, "ios"))
 
 
 def test_what_is_no_result_of_an_approval_holds_none():
@@ -229,6 +306,46 @@ def test_a_stop_needs_no_approval(approval):
     assert isinstance(plan(None, approval, live=False), Send)
 
 
+STOP_AND_LABELS = {"live": False, "labels": ["X"]}
+
+
+def stop_with(approval, seen=None):
+    """The step of an update that stops a campaign and sets labels."""
+    step = plan({**SEEN, "live": True} if seen is None else seen, approval, live=None, parameters=STOP_AND_LABELS)
+    assert isinstance(step, Send)
+    assert step.payloads[-1] == step.desired
+    return step
+
+
+def test_a_stop_sends_the_approved_payload_whether_or_not_the_approved_one_stops():
+    for payload in (STOP_AND_LABELS, {"labels": ["X"]}, {"live": True, "labels": ["X"]}):
+        step = stop_with(read(payload=payload))
+        assert step.desired == STOP_AND_LABELS
+        assert step.error is None
+
+
+@pytest.mark.parametrize(
+    "approval", [read(), read(payload={"labels": ["Y"]}), read(payload=STOP_AND_LABELS, approved=False)]
+)
+def test_a_stop_goes_through_without_the_parameters_that_are_not_as_approved(approval):
+    step = stop_with(approval)
+    assert step.desired == {"live": False}
+    assert step.payloads[0]["labels"] == SEEN["labels"]
+    assert "is stopped, but this task does not set labels: " in str(step.error)
+
+
+def test_a_stop_with_parameters_of_a_campaign_that_cannot_be_read_sends_the_stop_alone():
+    request = ChangeRequest(token=TOKEN, parameters=STOP_AND_LABELS, approval=read(payload=STOP_AND_LABELS))
+    step = plan_change(Situation(request=request, seen=None, history=History(began=NOW), clocks=Clocks(NOW, NOW)))
+    assert step.payloads == ({"live": False},)
+
+
+def test_a_campaign_that_is_stopped_already_gets_no_parameters_that_are_not_as_approved():
+    step = plan(SEEN, read(), live=None, parameters=STOP_AND_LABELS)
+    assert isinstance(step, Done)
+    assert "does not set labels: not as approved: labels" in str(step.error)
+
+
 # --------------------------------------------------------------------------------------------------- what is shown
 
 
@@ -294,6 +411,19 @@ def test_a_text_of_a_campaign_stays_within_one_code_span_on_one_line(hostile):
     assert "\0" not in span
 
 
+@pytest.mark.parametrize("letter", "\u3164\u115f\u1160\uffa0\u2800\u034f\u17b4\u180b\ufe00\ufe0f\U000e0100\u2028\u2029")
+def test_what_shows_nothing_is_written_out_wherever_it_stands(letter):
+    number = f"\\u{ord(letter):04x}"
+    assert code(f"ab{letter}") == f"`ab{number}`"
+    if letter not in "\u2028\u2029":
+        assert code(f"a{letter}b") == f"`a{number}b`"
+
+
+@pytest.mark.parametrize("emoji", ["❤\ufe0f", "1\ufe0f\u20e3", "‼\ufe0f", "🏳\ufe0f\u200d🌈", "©\ufe0e"])
+def test_emoji_are_shown_as_they_are(emoji):
+    assert code(f"Sale {emoji}") == f"`Sale {emoji}`"
+
+
 def test_names_of_parameters_from_batch_are_escaped_too():
     assert "- ``<b>` a``: `1`" in text({**SEEN, "<b>` a": 1})
 
@@ -306,10 +436,10 @@ def test_a_view_of_an_unexpected_shape_is_shown_and_compared_all_the_same(value)
         assert refusal(read(seen=odd), odd) is None
 
 
-def test_a_long_value_beside_the_messages_is_cut_and_says_so():
-    shown = text({**SEEN, "custom_payload": "x" * 5000})
-    assert "(cut, 5,000 characters)" in shown
-    assert "y" * 5000 in text({**SEEN, "messages": [{"language": "en", "body": "y" * 5000}]})
+def test_a_long_value_is_shown_to_its_end_because_all_of_it_is_approved():
+    landing = {"message": {"body": "x" * 5000 + " the end"}}
+    assert "x the end" in text({**SEEN, "landing": landing})
+    assert "x the end" in text(payload={"landing": landing})
 
 
 # --------------------------------------------------------------------------------------------- what the plan says
