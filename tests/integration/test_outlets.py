@@ -11,7 +11,7 @@ from samples import MORNING_NEWS, SUMMER_SALE
 from task import Store, context_of
 
 from airflow_batch._airflow.outlets import campaign_uri
-from airflow_batch.exceptions import BatchSyncIncompleteError
+from airflow_batch.exceptions import BatchSyncError
 from airflow_batch.operators.campaigns import (
     BatchCreateCampaignOperator,
     BatchDeleteCampaignOperator,
@@ -103,10 +103,10 @@ def test_the_event_of_a_sync_that_changes_nothing_says_so(batch):
 
 def test_a_second_attempt_of_a_sync_has_events_of_what_either_attempt_has_sent_and_of_no_other_campaign(batch):
     on, first, second = (batch.add_campaign({**MORNING_NEWS, "live": live}) for live in (True, False, False))
-    batch.inject(Fault("answer", "update", status=500, token=second))
+    batch.inject(Fault("answer", "update", status=400, token=second))
     store, desired = Store(), [{"campaign": token, "live": True} for token in (on, first, second)]
     task = BatchSyncCampaignsOperator(campaigns=desired, **OUTLETS)
-    with pytest.raises(BatchSyncIncompleteError):
+    with pytest.raises(BatchSyncError):
         events(task, store=store)
     extra, added = events(task, store=store, try_number=2)
     assert [(row["campaign_token"], row["changed"]) for row in extra["campaigns"]] == [(first, None), (second, True)]
