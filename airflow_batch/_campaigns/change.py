@@ -359,8 +359,9 @@ class Change:
                 self.log.warning("The write is confirmed, but not compared: %s.", self.failure or unchecked)
             checked = check_sent(self.request, self.sent, seen, unchecked, self.log)
             self.log.info("%s is now %s: Batch confirmed with %s%s.", title, state, self.sent.status, checked)
-        if step.error is not None:
-            raise step.error
+        # What a write left out stays left out, whatever the plan after it finds.
+        if (error := step.error or (self.sent.step.error if self.sent else None)) is not None:
+            raise error
         return outcome
 
     def _outcome(

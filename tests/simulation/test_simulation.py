@@ -101,6 +101,7 @@ FAILING_SEEDS = [
         200052125,
         300124866,
         901035519,
+        1100210818,
     ),
 ]
 """Seeds that once showed a violation."""
