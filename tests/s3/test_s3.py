@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from datetime import UTC, datetime
 
 import boto3
 import canary
@@ -67,7 +68,8 @@ def sandbox():
 
 @pytest.fixture
 def export(sandbox, aws, connect, monkeypatch):
-    """Return a function that runs one attempt of an export to the bucket."""
+    """Return a function that runs one attempt of an export to the bucket, each in the same run."""
+    due = datetime.now(UTC)
     monkeypatch.setattr(adaptive_rate, "START", 500.0)
     connect(sandbox.connection("api_keys"))
     connect(aws, "aws_test")
@@ -76,7 +78,7 @@ def export(sandbox, aws, connect, monkeypatch):
         task = BatchExportCampaignsOperator(
             task_id="export", destination=f"s3://aws_test@{BUCKET}/batch", max_in_flight=1, **arguments
         )
-        return task.execute(context_of(task))
+        return task.execute(context_of(task, run_after=due))
 
     return run
 
