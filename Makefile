@@ -4,8 +4,8 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 
-.PHONY: demo test test-all lint simulate simulate-mutations bench bench-faults bench-mapped bench-storm test-celery \
-	test-s3 matrix docs clean
+.PHONY: demo test test-all lint simulate simulate-mutations bench bench-export bench-faults bench-mapped bench-storm \
+	test-celery test-s3 matrix docs clean
 
 demo: .venv/installed
 	$(BIN)/python dags_examples/demo.py
@@ -57,6 +57,9 @@ bench: .venv/installed
 
 bench-faults: .venv/installed
 	$(BIN)/python benchmarks/run.py faults
+
+bench-export: .venv/installed
+	$(BIN)/python benchmarks/run.py export
 
 bench-mapped: .venv/installed
 	$(BIN)/python benchmarks/run.py mapped

@@ -26,9 +26,9 @@ from storm import (
 
 TOGGLES = 60
 HTTP = "HttpOperator, 10 retries"
-BATCH, UNVERIFIED, BLIND = "BatchSetCampaignLive", "with verify='never'", "with read='never'"
-SUBJECTS = {HTTP: "storm_http", BATCH: "storm_batch", UNVERIFIED: "storm_unverified", BLIND: "storm_blind"}
-MAX_RATIO = {BATCH: 2.0, UNVERIFIED: 2.0, BLIND: 1.15}
+BATCH, BLIND = "BatchSetCampaignLive", "with read='never'"
+SUBJECTS = {HTTP: "storm_http", BATCH: "storm_batch", BLIND: "storm_blind"}
+MAX_RATIO = {BATCH: 2.0, BLIND: 1.15}
 """Of a subject's time to HttpOperator's."""
 
 

@@ -16,7 +16,7 @@ import busy_sandbox
 from report import Spread, table, verdict
 
 HERE = Path(__file__).parent
-ROUNDS = 5
+ROUNDS = 3
 DELAY = 0.15
 MAX_RATIO = 1.20
 HTTP = "HttpOperator, one POST"

@@ -35,7 +35,6 @@ with DAG("storm_http", schedule=None, params={"toggles": []}):
 
 SUBJECTS: dict[str, dict[str, Any]] = {
     "storm_batch": {},
-    "storm_unverified": {"verify": "never"},
     "storm_blind": {"read": "never"},
 }
 for name, arguments in SUBJECTS.items():
