@@ -52,8 +52,8 @@ def read_only_reason(
             reason = api.read_only_reason
             break
         except BatchError as error:
-            is_last = pause is None or (ends is not None and clock.now() + timedelta(seconds=pause) > ends)
-            if pause is None or is_last or not isinstance(error, BatchConnectionError):
+            is_lasting = not isinstance(error, BatchConnectionError)
+            if is_lasting or pause is None or (ends is not None and clock.now() + timedelta(seconds=pause) > ends):
                 note_nothing_sent(attempt, clock, token, api.app, log)
                 raise
             log.warning("%s Reading it again in %.0f s.", error, pause)

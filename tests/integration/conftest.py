@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from airflow.sdk import BaseHook
 
 from airflow_batch.sandbox import BatchSandbox
 
@@ -54,3 +56,16 @@ def sensor_clock(monkeypatch):
 
     monkeypatch.setattr("airflow_batch.sensors._base.datetime", Clock)
     return Clock
+
+
+@pytest.fixture
+def no_sync_connection_in_the_loop(monkeypatch):
+    """A connection that is read synchronously fails in a triggerer; here it fails in any running event loop."""
+    stock = BaseHook.get_connection.__func__
+
+    def only_outside(cls, conn_id):
+        with pytest.raises(RuntimeError):
+            asyncio.get_running_loop()
+        return stock(cls, conn_id)
+
+    monkeypatch.setattr(BaseHook, "get_connection", classmethod(only_outside))

@@ -30,6 +30,8 @@ from airflow_batch.triggers._poll import LivePoll, Reference
 from airflow_batch.triggers.campaigns import BatchCampaignTrigger
 from airflow_batch.windows import CampaignWindow
 
+pytestmark = pytest.mark.usefixtures("no_sync_connection_in_the_loop")
+
 try:
     from airflow.sdk.exceptions import TaskDeferred
 except ImportError:  # Airflow 3.1
@@ -76,19 +78,6 @@ def resumed(task, event, context=None):
 def run_to_the_end(task):
     """Run the worker, the triggerer and the worker again; return the sensor's result."""
     return resumed(task, fire(as_stored(deferred(task))))
-
-
-@pytest.fixture(autouse=True)
-def no_sync_connection_in_the_loop(monkeypatch):
-    """A connection that is read synchronously fails in a triggerer; here it fails in any running event loop."""
-    stock = BaseHook.get_connection.__func__
-
-    def only_outside(cls, conn_id):
-        with pytest.raises(RuntimeError):
-            asyncio.get_running_loop()
-        return stock(cls, conn_id)
-
-    monkeypatch.setattr(BaseHook, "get_connection", classmethod(only_outside))
 
 
 @pytest.fixture

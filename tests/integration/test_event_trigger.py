@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 import pytest
-from airflow.sdk import BaseHook, Connection
+from airflow.sdk import Connection
 from canary import APP_KEYS, REST_KEY, assert_free
 from samples import MORNING_NEWS, SUMMER_SALE
 
@@ -18,6 +18,8 @@ from airflow_batch.hooks.batch import BatchHook
 from airflow_batch.sandbox import BatchSandbox, Fault
 from airflow_batch.triggers import _list
 from airflow_batch.triggers.events import BatchCampaignEventTrigger
+
+pytestmark = pytest.mark.usefixtures("no_sync_connection_in_the_loop")
 
 START = datetime(2026, 11, 28, 9, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -109,19 +111,6 @@ def batch(triggerer, connect):
     with BatchSandbox(clock=triggerer.now) as running:
         connect(running.connection())
         yield running
-
-
-@pytest.fixture(autouse=True)
-def no_sync_connection_in_the_loop(monkeypatch):
-    """A connection that is read synchronously fails in a triggerer; here it fails in any running event loop."""
-    stock = BaseHook.get_connection.__func__
-
-    def only_outside(cls, conn_id):
-        with pytest.raises(RuntimeError):
-            asyncio.get_running_loop()
-        return stock(cls, conn_id)
-
-    monkeypatch.setattr(BaseHook, "get_connection", classmethod(only_outside))
 
 
 def switched(batch, token, live, campaign=MORNING_NEWS):
